@@ -1,0 +1,157 @@
+//! What tapgate's control process, its dataplane and its command line say to each other.
+//!
+//! Two Unix stream sockets in one runtime directory (mode 0700): `control.sock`, where the command
+//! line asks control to [`Request::Apply`] or [`Request::Stop`], and `dataplane.sock`, where
+//! control configures the dataplane and the command line asks it to [`Request::Show`]. Every
+//! message is a 32-bit big-endian length and that many bytes of JSON; a request is answered by
+//! exactly one response. See [`Channel`].
+
+mod channel;
+mod show;
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use tapgate_engine::config::{Config, ConfigError};
+
+pub use channel::{Channel, ChannelError, MAX_MESSAGE};
+pub use show::*;
+
+/// The protocol's version; both ends must have the same.
+pub const VERSION: u32 = 1;
+/// The runtime directory when none is named.
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/tapgate";
+/// The name of control's socket in the runtime directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+/// The name of the dataplane's socket in the runtime directory.
+pub const DATAPLANE_SOCKET: &str = "dataplane.sock";
+
+/// A question or an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request")]
+pub enum Request {
+    /// First message of every connection, to either process.
+    Hello {
+        /// The asking side's [`VERSION`].
+        version: u32,
+    },
+    /// control -> dataplane, before the first [`Request::Configure`]: the file descriptors that
+    /// outlived an earlier dataplane come with this message, one for each name in order.
+    Adopt {
+        /// What each descriptor is.
+        kept: Vec<Kept>,
+    },
+    /// control -> dataplane: make this the configuration, all of it or nothing. Answered by
+    /// [`Response::Configured`], which carries descriptors for control to keep.
+    Configure {
+        /// The whole configuration.
+        config: Box<Config>,
+    },
+    /// command line -> control: make this the configuration and keep it for restarts.
+    Apply {
+        /// The whole configuration.
+        config: Box<Config>,
+    },
+    /// command line -> dataplane: state, one page of it.
+    Show {
+        /// What to show.
+        what: Show,
+        /// Where to go on: 0 first, then the `next` of the last page.
+        cursor: u64,
+    },
+    /// command line -> dataplane: what would become of a packet.
+    Explain(ExplainQuery),
+    /// End in good order and leave nothing behind. To control: both processes.
+    Stop,
+}
+
+/// A descriptor that control keeps so that it survives the dataplane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Kept {
+    /// One queue of a `tap` port's TAP.
+    Tap {
+        /// The port's name.
+        port: String,
+        /// The queue, from 0.
+        queue: u16,
+    },
+    /// A worker's session memory.
+    Sessions {
+        /// The worker, from 0.
+        worker: u16,
+    },
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "response")]
+pub enum Response {
+    /// To [`Request::Hello`].
+    Hello {
+        /// The answering side's [`VERSION`].
+        version: u32,
+        /// Its process id.
+        pid: u32,
+        /// The generation of the running configuration; 0 before the first.
+        generation: u64,
+    },
+    /// Done, nothing to say.
+    Ok,
+    /// To [`Request::Configure`] and [`Request::Apply`].
+    Configured {
+        /// The generation now in force.
+        generation: u64,
+        /// What the operator should know although it did not fail, such as a device that is not
+        /// there yet.
+        warnings: Vec<String>,
+        /// From the dataplane: what each descriptor that came with this message is.
+        kept: Vec<Kept>,
+    },
+    /// To [`Request::Show`]: one page.
+    Page {
+        /// Rows of what was asked for.
+        rows: Rows,
+        /// Ask again with this cursor for more; `None` at the end.
+        next: Option<u64>,
+    },
+    /// To [`Request::Explain`].
+    Explained(Explanation),
+    /// The configuration was refused; nothing changed.
+    Refused {
+        /// Every fault.
+        errors: Vec<ConfigError>,
+    },
+    /// The request failed; nothing changed.
+    Failed {
+        /// What happened, where, and what to do.
+        message: String,
+    },
+}
+
+/// A packet to explain: it enters by a port and is followed until its verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    /// The port it comes in by, by name.
+    pub port: String,
+    /// Its source address.
+    pub from: IpAddr,
+    /// Its destination address.
+    pub to: IpAddr,
+    /// Its IP protocol number: 1 ICMP (echo request), 6 TCP (SYN), 17 UDP.
+    pub protocol: u8,
+    /// Source port; the identifier for ICMP.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+}
+
+/// What became of an explained packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Every decision, in order.
+    pub steps: Vec<tapgate_engine::explain::Step>,
+    /// The end of it, such as `emit on uplink` or `drop: no-route`.
+    pub verdict: String,
+    /// Whether the packet would get through (leave, or wait for its next hop's MAC).
+    pub delivered: bool,
+}

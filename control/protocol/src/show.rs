@@ -1,0 +1,191 @@
+//! Rows of `tapgate show`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::drops::DropReason;
+
+/// What to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // each variant is the row type of its name
+pub enum Show {
+    Ports,
+    Interfaces,
+    Rules,
+    Routes,
+    Neighbors,
+    Sessions,
+    Counters,
+    Drops,
+}
+
+/// One page of rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "what", content = "rows")]
+#[allow(missing_docs)] // each variant is the row type of its name
+pub enum Rows {
+    Ports(Vec<PortRow>),
+    Interfaces(Vec<InterfaceRow>),
+    Rules(Vec<RuleRow>),
+    Routes(Vec<RouteRow>),
+    Neighbors(Vec<NeighborRow>),
+    Sessions(Vec<SessionRow>),
+    Counters(Vec<CounterRow>),
+    Drops(Vec<DropRow>),
+}
+
+/// A port.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PortRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `device`, `tap` or `memory`.
+    pub kind: String,
+    /// The netdev behind it.
+    pub device: Option<String>,
+    /// `up`, `down` (no carrier or administratively down) or `waiting` (no such device yet).
+    pub state: String,
+    /// Largest IP packet that passes, in bytes.
+    pub mtu: u32,
+    /// How foreign MACs are received on a device: `unicast-filter` or `promiscuous`.
+    pub receive_mode: Option<String>,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames the kernel dropped before we saw them (PACKET_STATISTICS tp_drops).
+    pub kernel_drops: u64,
+    /// Frames the kernel refused to send.
+    pub tx_errors: u64,
+    /// How many times the device was bound, 1 after a start.
+    pub binds: u64,
+}
+
+/// A personality or a network's gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InterfaceRow {
+    /// Its name.
+    pub name: String,
+    /// `personality` or `network`.
+    pub kind: String,
+    /// The ports it is on.
+    pub ports: Vec<String>,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its VLAN.
+    pub vlan: Option<u16>,
+    /// Its addresses with prefix lengths.
+    pub addresses: Vec<String>,
+    /// Its gateway.
+    pub gateway: Option<IpAddr>,
+    /// Largest IP packet that passes, in bytes.
+    pub mtu: u32,
+}
+
+/// A routing rule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RuleRow {
+    /// The lower the earlier.
+    pub priority: u32,
+    /// Source prefix or `all`.
+    pub from: String,
+    /// Destination prefix or `all`.
+    pub to: String,
+    /// Ingress interface.
+    pub iif: Option<String>,
+    /// `lookup TABLE`, or the action.
+    pub action: String,
+    /// Ignore routes whose prefix is this long or shorter.
+    pub suppress_prefixlength: Option<u8>,
+}
+
+/// A route.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// The table it is in.
+    pub table: String,
+    /// Destination prefix.
+    pub to: String,
+    /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw` or `local`.
+    pub kind: String,
+    /// Next hop.
+    pub via: Option<IpAddr>,
+    /// Interfaces to leave by.
+    pub dev: Vec<String>,
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NeighborRow {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface it is on.
+    pub interface: String,
+    /// The port its answers came in by.
+    pub port: Option<String>,
+    /// Its MAC, when known.
+    pub mac: Option<MacAddr>,
+    /// `incomplete`, `reachable`, `stale`, `delay` or `probe` (RFC 4861 §7.3.2).
+    pub state: String,
+    /// Milliseconds since it was last confirmed.
+    pub age_ms: u64,
+    /// Packets waiting for it.
+    pub held: u32,
+}
+
+/// A session, seen from the side that opened it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// `tcp`, `udp`, `icmp` or the IP protocol's number.
+    pub protocol: String,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Source port; the identifier for ICMP.
+    pub source_port: u16,
+    /// Where it goes.
+    pub destination: IpAddr,
+    /// Destination port.
+    pub destination_port: u16,
+    /// The source as the destination sees it, when translated.
+    pub translated: Option<(IpAddr, u16)>,
+    /// The interface it came in by.
+    pub iif: String,
+    /// The interface it leaves by.
+    pub oif: String,
+    /// `new`, `established` or `closing`.
+    pub state: String,
+    /// Packets and bytes from the opener.
+    pub forward: (u64, u64),
+    /// Packets and bytes back to it.
+    pub reply: (u64, u64),
+    /// Seconds until it ends if nothing more is seen.
+    pub expires_s: u64,
+}
+
+/// A counter other than a drop.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Its name.
+    pub name: String,
+    /// Its value since the dataplane started.
+    pub value: u64,
+    /// What it counts.
+    pub explanation: String,
+}
+
+/// A drop reason.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DropRow {
+    /// The reason.
+    pub reason: DropReason,
+    /// Frames dropped for it since the dataplane started.
+    pub frames: u64,
+    /// What it means and what to check.
+    pub explanation: String,
+}

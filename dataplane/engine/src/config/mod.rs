@@ -1,0 +1,286 @@
+//! The validated configuration: a [`Config`] that exists has no contradictions in it.
+//!
+//! [`File`] is what an operator wrote; [`Config::try_from`] checks all of it and reports every
+//! fault at once, each with the place in the file ([`ConfigError::at`]) and the remedy. Both
+//! processes use this one check: control before it sends, the dataplane when it receives.
+
+mod file;
+mod validate;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::addr::MacAddr;
+pub use file::{
+    Create, File, Nat, Network, Personality, Port as FilePort, PortRange, Prefix,
+    Route as FileRoute, RouteType, Router, Routing, Rule as FileRule, RuleAction, Snat as FileSnat,
+    Timeouts,
+};
+
+/// The name of the table that holds the connected prefixes and is looked up at
+/// [`MAIN_PRIORITY`], as in Linux.
+pub const MAIN: &str = "main";
+/// The priority of the rule that looks up [`MAIN`], as in Linux.
+pub const MAIN_PRIORITY: u32 = 32_766;
+
+/// A configuration without contradictions. Travels as the [`File`] it was made from and is
+/// checked again where it arrives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "File", into = "File")]
+pub struct Config {
+    file: File,
+    ports: Vec<Port>,
+    interfaces: Vec<Interface>,
+    tables: Vec<Table>,
+    rules: Vec<Rule>,
+    snat: Vec<Snat>,
+}
+
+impl Config {
+    /// The file this configuration was made from.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+    /// Limits and identity of the router as a whole.
+    pub fn router(&self) -> &Router {
+        &self.file.router
+    }
+    /// All ports, by name.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+    /// All personalities, then all networks, each by name.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+    /// All tables, [`MAIN`] first.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+    /// All rules by ascending priority, the one for [`MAIN`] among them.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+    /// Source translations in the order of the file.
+    pub fn snat(&self) -> &[Snat] {
+        &self.snat
+    }
+}
+
+impl From<Config> for File {
+    fn from(config: Config) -> Self {
+        config.file
+    }
+}
+
+/// Where frames enter and leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The port's name in the file.
+    pub name: String,
+    /// What it is.
+    pub kind: PortKind,
+    /// Largest IP packet that passes, in bytes.
+    pub mtu: u32,
+    /// Queues to open, at least 1.
+    pub queues: u16,
+}
+
+/// What a port is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortKind {
+    /// An existing network device, opened with AF_PACKET.
+    Device {
+        /// The device's name in the dataplane's network namespace.
+        device: String,
+        /// Make it as a persistent TAP when it is not there.
+        create: Option<Create>,
+    },
+    /// A TAP whose fd side we hold.
+    Tap {
+        /// The netdev's name.
+        device: String,
+        /// The namespace the netdev is moved to: a name from /run/netns or a path.
+        netns: Option<String>,
+        /// The netdev's MAC; the kernel's choice when absent.
+        mac: Option<MacAddr>,
+    },
+    /// Two queues in memory.
+    Memory,
+}
+
+/// An L3 interface of the router: a personality on an uplink, or a network's gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name in the file; unique among personalities and networks together.
+    pub name: String,
+    /// Which of the two it is.
+    pub kind: InterfaceKind,
+    /// The MAC it wears.
+    pub mac: MacAddr,
+    /// Its own addresses with their prefix lengths, in the order of the file.
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet that passes, in bytes: the smallest of its ports'.
+    pub mtu: u32,
+}
+
+/// What makes a personality and a network's gateway differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InterfaceKind {
+    /// A personality: one uplink port, guarded on the way out.
+    Personality {
+        /// Index into [`Config::ports`].
+        port: usize,
+        /// 802.1Q VLAN identifier, 1 to 4094; untagged when absent.
+        vlan: Option<u16>,
+        /// The provider's gateway.
+        gateway: Option<IpAddr>,
+    },
+    /// A network's gateway: guests' ports, isolated from each other.
+    Network {
+        /// Indices into [`Config::ports`].
+        ports: Vec<usize>,
+    },
+}
+
+impl InterfaceKind {
+    /// Whether this is a personality.
+    pub fn is_personality(&self) -> bool {
+        matches!(self, Self::Personality { .. })
+    }
+}
+
+/// A named routing table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its routes, in the order of the file; for [`MAIN`] the connected prefixes come first.
+    pub routes: Vec<Route>,
+}
+
+/// A route: packets to `to` are treated as `action` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The destination prefix, without host bits.
+    pub to: IpNet,
+    /// What happens to packets that match.
+    pub action: RouteAction,
+}
+
+/// What happens to packets that match a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteAction {
+    /// Send them to the next hop.
+    Forward {
+        /// The interfaces to leave by: one, or every personality that has this prefix connected.
+        interfaces: Vec<usize>,
+        /// The next hop; the destination itself when absent.
+        via: Option<IpAddr>,
+    },
+    /// Drop silently.
+    Blackhole,
+    /// Drop, answer "network unreachable".
+    Unreachable,
+    /// Drop, answer "administratively prohibited".
+    Prohibit,
+    /// Go on with the next rule.
+    Throw,
+}
+
+/// A rule: packets that match are looked up in a table, or end here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The lower the earlier.
+    pub priority: u32,
+    /// Source prefix; any when absent.
+    pub from: Option<IpNet>,
+    /// Destination prefix; any when absent.
+    pub to: Option<IpNet>,
+    /// Index into [`Config::interfaces`] of the interface the packet came in by.
+    pub iif: Option<usize>,
+    /// What to do.
+    pub verdict: RuleVerdict,
+}
+
+/// What a rule does with the packets it matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleVerdict {
+    /// Look them up; no match goes on with the next rule.
+    Lookup {
+        /// Index into [`Config::tables`].
+        table: usize,
+        /// Ignore routes whose prefix is this long or shorter.
+        suppress_prefixlength: Option<u8>,
+    },
+    /// End here.
+    End(RuleAction),
+}
+
+/// A source translation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snat {
+    /// Source prefix.
+    pub from: IpNet,
+    /// The personality packets must leave by: index into [`Config::interfaces`].
+    pub interface: usize,
+    /// The address they then wear, one of the personality's own.
+    pub to: IpAddr,
+    /// The external ports to use.
+    pub ports: PortRange,
+}
+
+/// One step on the way to a place in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Segment {
+    /// The element of an array, from 0.
+    Index(usize),
+    /// The key of a table.
+    Key(String),
+}
+
+/// One fault of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigError {
+    /// Where it is: the path of keys and indices from the top of the file.
+    pub at: Vec<Segment>,
+    /// What is wrong, naming the offending value.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+    /// Another place the fault involves (the first of two duplicates).
+    pub other: Option<Vec<Segment>>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, segment) in self.at.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if n == 0 => write!(f, "{key}")?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        write!(f, ": {}; {}", self.problem, self.remedy)
+    }
+}
+
+/// Every fault of a configuration file, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! A frame on its way through the router, with what the kernel or the VM told us about it.
+
+use crate::addr::PortId;
+use crate::drops::DropReason;
+
+/// An Ethernet frame that is rewritten in place, and its metadata.
+///
+/// `bytes` starts with the destination MAC and holds no 802.1Q tag: ports strip it into `vlan`
+/// on receipt and put it back on transmission. It may be a super-frame of up to 64 KiB.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// The frame from its destination MAC to its last byte, without FCS.
+    pub bytes: &'a mut [u8],
+    /// 802.1Q tag control information (priority, DEI, VLAN identifier); `None` when untagged.
+    pub vlan: Option<u16>,
+    /// What is left to do to the frame, and what is known of it.
+    pub offload: Offload,
+}
+
+/// The metadata of a `virtio_net_hdr` (VIRTIO 1.2 §5.1.6), in terms of what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offload {
+    /// The transport checksum's state.
+    pub checksum: Checksum,
+    /// Set for a super-frame: how to cut it into wire-sized segments.
+    pub gso: Option<Gso>,
+}
+
+/// The state of a frame's transport checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// In the frame; nobody has verified it.
+    #[default]
+    Present,
+    /// In the frame and known to be right (`VIRTIO_NET_HDR_F_DATA_VALID`).
+    Verified,
+    /// The field holds only the pseudo-header's sum (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); whoever puts
+    /// the frame on a wire sums from `start` and stores at `start + offset`.
+    Partial {
+        /// First byte to be summed, from the start of [`Frame::bytes`].
+        start: u16,
+        /// Where the checksum goes, from `start`.
+        offset: u16,
+    },
+}
+
+/// How a super-frame is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gso {
+    /// What is cut.
+    pub kind: GsoKind,
+    /// Payload bytes of each segment, above the transport header.
+    pub size: u16,
+    /// TCP: the CWR flag is for the first segment only (`VIRTIO_NET_HDR_GSO_ECN`).
+    pub ecn: bool,
+}
+
+/// What a super-frame consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GsoKind {
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// UDP datagrams of equal size merged into one (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    Udp,
+}
+
+/// What became of a frame: exactly one per frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten in place: put it out on this port.
+    Emit(PortId),
+    /// A copy waits for its next hop's MAC.
+    Hold,
+    /// It was for the router itself and has been dealt with.
+    Consumed,
+    /// Other frames, now in the outbox, take its place (fragments).
+    Replaced,
+    /// Gone, and counted.
+    Drop(DropReason),
+}

@@ -1,0 +1,15 @@
+//! The tapgate router without any I/O: frames in, verdicts out.
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod config;
+pub mod drops;
+pub mod explain;
+pub mod frame;
+mod process;
+pub mod session;
+pub mod shard;
+pub mod snapshot;
+pub mod time;
+
+pub use process::process;
