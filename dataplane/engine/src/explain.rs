@@ -1,6 +1,10 @@
 //! Telling what `process` decides, and why, in its own order.
 
+mod frame;
+
 use serde::{Deserialize, Serialize};
+
+pub use frame::{Packet, frame};
 
 /// One decision about a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
