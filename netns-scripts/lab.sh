@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+# The lab: provider, router and three guests in namespaces of their own.
+#   netns-scripts/lab.sh up [DUT=kernel]           start it and leave it running
+#   netns-scripts/lab.sh exec NAMESPACE COMMAND    run a command in provider, remote, router, guest-a, guest-b
+#   netns-scripts/lab.sh vm COMMAND                run a line of shell in the VM, guest-c
+#   netns-scripts/lab.sh witness                   which MAC and address the router's frames wore
+#   netns-scripts/lab.sh down                      stop it
+#   netns-scripts/lab.sh run SCENARIO [DUT=kernel] run netns-scripts/scenarios/SCENARIO.sh in a lab of its own
+#   netns-scripts/lab.sh list                      the scenarios
+# DUT is what stands in the router's place: tapgate (default) or kernel.
+#
+# A lab changes nothing on the host. It has its own network, mount and process namespaces, with an
+# empty /run: its names meet no others, and all of it goes when its first process ends, however
+# that comes about. Files outside: LAB_DIR (default .lab) holds the VM's image and the lock.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+lab_dir=${LAB_DIR:-$(dirname "$here")/.lab}
+state=/run/lab # only in the lab's own mount namespace
+dut=${DUT:-tapgate}
+
+main() {
+  local command=${1-} argument arguments=()
+  shift || true
+  for argument; do
+    case $command,$argument in
+      up,DUT=* | hold,DUT=* | run,DUT=*) dut=${argument#DUT=} ;;
+      *) arguments+=("$argument") ;;
+    esac
+  done
+  [[ $dut == tapgate || $dut == kernel ]] || usage "DUT is tapgate or kernel, not $dut"
+  case $command in
+    run)
+      [[ -f $here/scenarios/${arguments[0]-}.sh ]] || usage "no such scenario: ${arguments[0]-}"
+      need_root
+      lab_enter scenario "${arguments[@]}"
+      ;;
+    up) need_root && load && lab_up ;;
+    hold) lab_enter hold ;;                    # internal: keeps what `up` started
+    exec | vm | witness) need_root && lab_attach "$command" "${arguments[@]}" ;;
+    down) need_root && lab_down ;;
+    list) sed -n 's/^# Scenario: //p' "$here"/scenarios/*.sh ;;
+    within) lab_within "${arguments[@]}" ;;    # internal: first process of a lab
+    attached) lab_attached "${arguments[@]}" ;; # internal: inside a running lab
+    *) usage "no such command: $command" ;;
+  esac
+}
+
+usage() {
+  echo "lab.sh: $1" >&2
+  sed -n '3,8s/^# */  /p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
+need_root() {
+  ((EUID == 0)) || {
+    echo "lab.sh: a lab needs root; try: sudo $0 ..." >&2
+    exit 1
+  }
+}
+
+# lab_enter KIND ARGUMENTS...: runs `within KIND ARGUMENTS` as the first process of a new lab.
+# The lab dies with this shell, even if this shell is killed.
+lab_enter() {
+  mkdir -p "$lab_dir"
+  exec {lock}>>"$lab_dir/lock"
+  flock --nonblock "$lock" || {
+    echo "lab.sh: another lab is running (process $(cat "$lab_dir/lock")); wait for it, or stop it with: $0 down" >&2
+    exit 1
+  }
+  echo $$ >"$lab_dir/lock"
+  local status=0
+  trap 'lab_stop; exit 130' INT
+  trap 'lab_stop; exit 143' TERM HUP
+  setpriv --pdeathsig KILL \
+    unshare --mount --net --pid --fork --kill-child --mount-proc -- \
+    env DUT="$dut" "$here/lab.sh" within "$@" </dev/null &
+  lab=$!
+  wait "$lab" || status=$?
+  : >"$lab_dir/lock"
+  return "$status"
+}
+
+# Kills the lab's first process; the kernel then ends all others of its namespace.
+lab_stop() {
+  local init
+  init=$(pgrep -P "$lab" || true)
+  kill -KILL "$lab" 2>/dev/null || true
+  wait "$lab" 2>/dev/null || true
+  until ended "${init:-$lab}"; do sleep 0.02; done
+  : >"$lab_dir/lock"
+  echo "Stopped: the lab's processes, namespaces and devices are gone." >&2
+}
+
+# Whether a process has ended, collected by its parent or not.
+ended() {
+  [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == [!Z]* ]] && return 1 || return 0
+}
+
+# The first process of a lab.
+lab_within() {
+  mount -t tmpfs -o mode=755 lab /run
+  mkdir -p /run/netns "$state"
+  echo "$dut" >"$state/dut"
+  load
+  if [[ $1 == scenario ]]; then
+    trap 'on_exit $?' EXIT
+    # shellcheck source=/dev/null
+    source "$here/scenarios/$2.sh"
+    return
+  fi
+  topology_up
+  router_start
+  vm_start
+  guest_configure guest-a
+  guest_configure guest-b
+  services_start
+  vm_wait
+  guest_configure guest-c
+  : >"$state/up"
+  while :; do sleep 3600 & wait $!; done
+}
+
+# Reads the lab's parts.
+load() {
+  local part
+  for part in topology witness vm report "$dut-router"; do
+    # shellcheck source=/dev/null
+    source "$here/$part.sh"
+  done
+}
+
+# Starts a lab that outlives this command and the terminal, and waits until it is ready.
+lab_up() {
+  "$here/vm-image.sh"
+  local log=$lab_dir/up.log starter init
+  setsid "$here/lab.sh" hold "DUT=$dut" </dev/null >"$log" 2>&1 &
+  starter=$!
+  until init=$(lab_init) && [[ -e /proc/$init/root$state/up ]]; do
+    kill -0 "$starter" 2>/dev/null || {
+      cat "$log" >&2
+      exit 1
+    }
+    sleep 0.1
+  done
+  echo "The lab is up, DUT=$dut. Try: $0 exec guest-a ping $remote"
+}
+
+lab_down() {
+  local init starter
+  init=$(lab_init) || { echo "No lab is running." && return; }
+  starter=$(cat "$lab_dir/lock")
+  kill -TERM "$starter"
+  until ended "$starter" && ended "$init"; do sleep 0.05; done
+  echo "The lab is down: its processes, namespaces and devices are gone."
+}
+
+# Prints the process id of the running lab's first process; fails if no lab runs.
+lab_init() {
+  local starter entered
+  starter=$(cat "$lab_dir/lock" 2>/dev/null) && [[ $starter ]] &&
+    entered=$(pgrep -P "$starter" -x unshare) && pgrep -P "$entered"
+}
+
+# lab_attach COMMAND ARGUMENTS...: runs `attached` inside the running lab.
+lab_attach() {
+  local init
+  init=$(lab_init) || { echo "No lab is running; start one with: $0 up" >&2 && exit 1; }
+  exec nsenter --target "$init" --mount --net --pid -- "$here/lab.sh" attached "$@"
+}
+
+lab_attached() {
+  dut=$(cat "$state/dut")
+  load
+  case $1 in
+    exec) shift && exec ip netns exec "$@" ;;
+    vm) shift && vm_attach && vm_run "$*" ;;
+    witness)
+      echo "MAC and address of each IPv4 source, frames:" && witness_seen ip-pairs
+      echo "MAC, ARP sender's MAC and address, frames:" && witness_seen arp-pairs
+      echo "MAC and EtherType of anything else, frames:" && witness_seen others
+      ;;
+  esac
+}
+
+main "$@"

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the labs and the tests use, if any is missing.
+# Changes the host: the packages stay; what was installed is said, and how to remove it.
+# Run: netns-scripts/packages.sh
+set -euo pipefail
+
+packages=(
+  iproute2 iptables nftables iputils-ping # topology, the kernel's own recipe, the witness
+  procps util-linux jq                    # pgrep; unshare, nsenter, flock; reading nft's JSON
+  iperf3 busybox-static cpio              # traffic; the guests' tools; the VM's initramfs
+  qemu-system-x86                         # the VM
+  shellcheck                              # make test
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  # shellcheck disable=SC2016 # ${...} is dpkg-query's own syntax
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+    missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+root=()
+if ((EUID != 0)); then
+  command -v sudo >/dev/null || {
+    echo "packages.sh: not root and no sudo: install ${missing[*]} as root, then try again" >&2
+    exit 1
+  }
+  root=(sudo)
+fi
+
+echo "Installing Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${root[@]}" apt-get update &&
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 30 "$log" >&2
+  echo "packages.sh: apt-get failed (above); the lab needs: ${missing[*]}" >&2
+  exit 1
+fi
+echo "Installed, and they stay. To remove them: ${root[*]} apt-get remove ${missing[*]}"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The VM guest: QEMU without KVM, Debian's cloud kernel, virtio-net on the router's TAP vm-c.
+# Sourced. Run: netns-scripts/lab.sh up, then netns-scripts/lab.sh vm 'ip address'
+
+# Boots the VM on the TAP vm-c, which must be there. Does not wait: see vm_wait.
+vm_start() {
+  local image=$lab_dir/vm
+  rm -f "$state"/vm.{in,out}
+  mkfifo "$state/vm.in" "$state/vm.out"
+  inside router qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 512 -no-reboot \
+    -nodefaults -no-user-config -display none \
+    -kernel "$image/vmlinuz" -initrd "$image/initramfs" \
+    -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" \
+    -serial "file:$state/vm-console.log" \
+    -chardev "pipe,id=commands,path=$state/vm" -serial chardev:commands \
+    -netdev tap,id=net,ifname=vm-c,script=no,downscript=no,vnet_hdr=on \
+    -device virtio-net-pci,netdev=net,mac=02:00:00:00:03:01 \
+    >"$state/qemu.log" 2>&1 &
+  echo $! >"$state/vm.pid"
+  vm_attach
+}
+
+# Opens the way to the VM's commands.
+vm_attach() {
+  vm_pid=$(cat "$state/vm.pid")
+  # Both ways open, so that neither side ever sees the other's end as closed.
+  exec {vm_in}<>"$state/vm.in" {vm_out}<>"$state/vm.out"
+}
+
+# Waits until the VM takes commands.
+vm_wait() {
+  vm_read_until ready 60 || fail "the VM did not boot in 60 s"
+}
+
+# vm_run COMMAND: runs a line of shell in the VM, prints its output, returns its status.
+vm_run() {
+  local id=$EPOCHREALTIME
+  printf '%s %s\n' "$id" "${1//$'\n'/ }" >&"$vm_in"
+  vm_read_until "$id" 120
+}
+
+# Ends the VM at once, as a host that fails would.
+vm_kill() {
+  kill -KILL "$vm_pid" 2>/dev/null || true
+  wait "$vm_pid" 2>/dev/null || true
+  exec {vm_in}>&- {vm_out}>&-
+}
+
+# vm_read_until ID SECONDS: prints the VM's output up to the end of command ID.
+vm_read_until() {
+  local line deadline=$((SECONDS + $2))
+  while ((SECONDS < deadline)); do
+    if ! IFS= read -r -t 1 line <&"$vm_out"; then
+      kill -0 "$vm_pid" 2>/dev/null || fail "the VM ended; QEMU said: $(tail -n 5 "$state/qemu.log")"
+      continue
+    fi
+    case $line in
+      "<<< $1 "*) return "${line##* }" ;;
+      *) printf '%s\n' "$line" ;;
+    esac
+  done
+  fail "the VM did not answer in $2 s; its console said: $(tail -n 5 "$state/vm-console.log")"
+}
