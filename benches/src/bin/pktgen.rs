@@ -1,0 +1,226 @@
+//! Sends 60-byte UDP frames from a device, as many as the kernel takes or at a fixed rate.
+//!
+//! A generator that costs as much as the router it loads hides the difference between two routers.
+//! So it hands the kernel datagrams merged into super-frames, which are cut on the way out because
+//! the device has been told not to take them (`ethtool -K DEV tx-udp-segmentation off`): half the
+//! cost of many single frames in one system call. Like any local sender's, their transport
+//! checksums are partial.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rustix::net::SendFlags;
+use serde::Serialize;
+
+/// Frames per super-frame, all of one flow.
+const SEGMENTS: usize = 16;
+/// Payload that makes a frame 60 bytes long, the smallest Ethernet carries (64 with FCS).
+const PAYLOAD: usize = 60 - HEADERS;
+const HEADERS: usize = 14 + 20 + 8;
+/// Length of a `virtio_net_hdr`, which precedes a frame on a socket with PACKET_VNET_HDR.
+const VNET_HEADER: usize = 10;
+
+type SuperFrame = [u8; VNET_HEADER + HEADERS + SEGMENTS * PAYLOAD];
+
+/// Sends 60-byte UDP frames from a device, and prints how many as JSON.
+#[derive(Parser)]
+struct Options {
+    /// The device to send from; its MAC is the frames' source.
+    #[arg(long)]
+    dev: String,
+    /// The gateway's MAC, which frames are addressed to.
+    #[arg(long, value_parser = parse_mac)]
+    to_mac: Mac,
+    /// Source address.
+    #[arg(long)]
+    from: Ipv4Addr,
+    /// Destination address.
+    #[arg(long)]
+    to: Ipv4Addr,
+    /// Destination port.
+    #[arg(long, default_value_t = 9)]
+    port: u16,
+    /// Flows to spread over, by source port from 10000 on.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=50_000))]
+    flows: u16,
+    /// Frames per second; 0: as many as possible.
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
+    /// When to stop.
+    #[arg(long)]
+    seconds: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Mac([u8; 6]);
+
+#[derive(Serialize)]
+struct Sent {
+    frames: u64,
+    seconds: f64,
+    /// Times the kernel had no room.
+    refused: u64,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(sent) => {
+            println!("{}", serde_json::json!(sent));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("pktgen: {}: {error}", options.dev);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<Sent> {
+    let address = std::fs::read_to_string(format!("/sys/class/net/{}/address", options.dev))?;
+    let mac = parse_mac(address.trim()).map_err(io::Error::other)?;
+    let socket = open(&options.dev)?;
+    let frames: Vec<SuperFrame> = (0..options.flows)
+        .map(|flow| super_frame(options, mac, 10_000 + flow))
+        .collect();
+
+    let start = Instant::now();
+    let end = Duration::from_secs_f64(options.seconds);
+    let (mut sent, mut refused) = (0u64, 0u64);
+    for frame in frames.iter().cycle() {
+        let elapsed = start.elapsed();
+        if elapsed >= end {
+            break;
+        }
+        if options.rate > 0 {
+            let due = Duration::from_secs_f64(sent as f64 / options.rate as f64);
+            std::thread::sleep(due.saturating_sub(elapsed));
+        }
+        match rustix::net::send(&socket, frame, SendFlags::empty()) {
+            Ok(_) => sent += SEGMENTS as u64,
+            Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => refused += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Sent {
+        frames: sent,
+        seconds: start.elapsed().as_secs_f64(),
+        refused,
+    })
+}
+
+fn parse_mac(text: &str) -> Result<Mac, String> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(Mac)
+        .ok_or_else(|| format!("\"{text}\" is not a MAC address"))
+}
+
+/// `SEGMENTS` datagrams of one flow in one super-frame, with the metadata that says so
+/// (VIRTIO 1.2 §5.1.6).
+fn super_frame(options: &Options, mac: Mac, source_port: u16) -> SuperFrame {
+    let (from, to) = (options.from.octets(), options.to.octets());
+    let udp_length = 8 + SEGMENTS * PAYLOAD;
+    let mut bytes = [0; _];
+    let (vnet, frame) = bytes.split_at_mut(VNET_HEADER);
+    vnet[0] = 1; // VIRTIO_NET_HDR_F_NEEDS_CSUM
+    vnet[1] = 5; // VIRTIO_NET_HDR_GSO_UDP_L4
+    for (at, value) in [(2, HEADERS), (4, PAYLOAD), (6, 14 + 20), (8, 6)] {
+        vnet[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes());
+    }
+
+    frame[0..6].copy_from_slice(&options.to_mac.0);
+    frame[6..12].copy_from_slice(&mac.0);
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    let ip = &mut frame[14..];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&((20 + udp_length) as u16).to_be_bytes());
+    ip[8] = 64;
+    ip[9] = 17;
+    ip[12..16].copy_from_slice(&from);
+    ip[16..20].copy_from_slice(&to);
+    let header_sum = !sum(&ip[..20]);
+    ip[10..12].copy_from_slice(&header_sum.to_be_bytes());
+
+    let udp = &mut ip[20..];
+    udp[0..2].copy_from_slice(&source_port.to_be_bytes());
+    udp[2..4].copy_from_slice(&options.port.to_be_bytes());
+    udp[4..6].copy_from_slice(&(udp_length as u16).to_be_bytes());
+    // Partial: the sum of the pseudo-header only (RFC 768).
+    let [high, low] = (udp_length as u16).to_be_bytes();
+    let pseudo_sum = sum(&[from, to, [0, 17, high, low]].concat());
+    udp[6..8].copy_from_slice(&pseudo_sum.to_be_bytes());
+    bytes
+}
+
+/// The ones' complement sum (RFC 1071) of `bytes`, an even number of them.
+fn sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// A packet socket bound to `dev` that only sends, frames with a `virtio_net_hdr` before them.
+fn open(dev: &str) -> io::Result<OwnedFd> {
+    let name = std::ffi::CString::new(dev)?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointers; the result is checked.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is a c_int that outlives the call, passed with its size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_VNET_HDR,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0, // receives nothing
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: `address` is a whole sockaddr_ll that outlives the call, passed with its size.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
