@@ -36,7 +36,10 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 
 /// The sum of a pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) over two addresses.
 pub fn pseudo_header(source: &[u8], destination: &[u8], protocol: u8, length: usize) -> u64 {
-    sum(destination, sum(source, u64::from(protocol) + length as u64))
+    sum(
+        destination,
+        sum(source, u64::from(protocol) + length as u64),
+    )
 }
 
 /// The difference that changed words make to a checksum: RFC 1624 §3's `~m + m'`, added up.
@@ -49,6 +52,12 @@ impl Delta {
     pub fn word(mut self, old: u16, new: u16) -> Self {
         self.0 += u64::from(!old) + u64::from(new);
         self
+    }
+
+    /// Both changes.
+    #[inline]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
     }
 
     /// Some word-aligned bytes change from `old` to `new`, of equal and even length.

@@ -80,3 +80,35 @@ pub enum Verdict {
     /// Gone, and counted.
     Drop(DropReason),
 }
+
+/// A frame that owns its bytes: one that waits, or one of our own making.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnedFrame {
+    /// As [`Frame::bytes`].
+    pub bytes: Vec<u8>,
+    /// As [`Frame::vlan`].
+    pub vlan: Option<u16>,
+    /// As [`Frame::offload`].
+    pub offload: Offload,
+}
+
+impl OwnedFrame {
+    /// The frame, to be rewritten.
+    pub fn as_frame(&mut self) -> Frame<'_> {
+        Frame {
+            bytes: &mut self.bytes,
+            vlan: self.vlan,
+            offload: self.offload,
+        }
+    }
+}
+
+impl From<&Frame<'_>> for OwnedFrame {
+    fn from(frame: &Frame<'_>) -> Self {
+        Self {
+            bytes: frame.bytes.to_vec(),
+            vlan: frame.vlan,
+            offload: frame.offload,
+        }
+    }
+}

@@ -2,12 +2,22 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod arp;
 pub mod checksum;
 pub mod config;
+pub mod counters;
 pub mod drops;
 pub mod explain;
+pub mod family;
+pub mod fib;
+mod forward;
 pub mod fragment;
 pub mod frame;
+mod icmp;
+mod local;
+pub mod nat;
+pub mod neighbor;
+pub mod packet;
 mod process;
 pub mod segment;
 pub mod session;

@@ -1,19 +1,174 @@
 //! The router: one frame in, one verdict out.
+//!
+//! It reads like the list of what a router does. [`Router`] holds what one frame may touch; its
+//! methods are spread over the modules by subject: ARP in `arp`, sessions and first packets in
+//! `forward`, own addresses in `local`, errors in `icmp`.
 
-use crate::addr::PortId;
+use std::net::Ipv4Addr;
+
+use crate::addr::{MacAddr, PortId};
+use crate::drops::DropReason;
+use crate::explain::{Silent, Trace};
 use crate::frame::{Frame, Verdict};
+use crate::packet::{ETHERNET, Packet};
 use crate::shard::Shard;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Routes one frame. It is rewritten in place if the verdict says [`Verdict::Emit`]; drops are
 /// already counted.
 pub fn process(
-    _frame: &mut Frame<'_>,
-    _ingress: PortId,
-    _snapshot: &Snapshot,
-    _shard: &mut Shard,
-    _now: Instant,
+    frame: &mut Frame<'_>,
+    ingress: PortId,
+    snapshot: &Snapshot,
+    shard: &mut Shard,
+    now: Instant,
 ) -> Verdict {
-    todo!()
+    Router {
+        snapshot,
+        shard,
+        now,
+        trace: &mut Silent,
+    }
+    .run(frame, ingress)
+}
+
+/// What one frame is routed with.
+pub(crate) struct Router<'a, T> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) shard: &'a mut Shard,
+    pub(crate) now: Instant,
+    pub(crate) trace: &'a mut T,
+}
+
+impl<T: Trace> Router<'_, T> {
+    pub(crate) fn run(&mut self, frame: &mut Frame<'_>, ingress: PortId) -> Verdict {
+        self.receive(frame, ingress).unwrap_or_else(|reason| {
+            self.shard.drops.add(reason, 1);
+            Verdict::Drop(reason)
+        })
+    }
+
+    fn receive(&mut self, frame: &mut Frame<'_>, ingress: PortId) -> Result<Verdict, DropReason> {
+        let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
+            return Err(DropReason::FrameTooShort);
+        };
+        let destination = MacAddr::from_slice(&header[0..6]);
+        let source = MacAddr::from_slice(&header[6..12]);
+        if source.is_group() {
+            return Err(DropReason::GroupSource);
+        }
+        let vlan = vlan_id(frame.vlan);
+        match u16::from_be_bytes([header[12], header[13]]) {
+            ETHERTYPE_IPV4 => {
+                let snapshot = self.snapshot;
+                let Some(interface) = snapshot.wearer(ingress, vlan, destination) else {
+                    return Err(self.not_ours(ingress, vlan, source, destination));
+                };
+                self.trace.step("interface", || {
+                    format!(
+                        "{destination} on port {} is {}",
+                        snapshot.port_name(ingress),
+                        interface.name
+                    )
+                });
+                self.ipv4(frame, interface, ingress)
+            }
+            ETHERTYPE_ARP => self.arp(frame, ingress, vlan, source, destination),
+            ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
+            _ => Err(DropReason::UnknownEthertype),
+        }
+    }
+
+    fn ipv4(
+        &mut self,
+        frame: &mut Frame<'_>,
+        interface: &Interface,
+        ingress: PortId,
+    ) -> Result<Verdict, DropReason> {
+        let packet = Packet::parse(frame)?;
+        if packet.has_flow()
+            && let Some((number, direction)) = self.shard.sessions.find(&packet.flow)
+            && let Some(verdict) =
+                self.established(frame, &packet, interface, ingress, number, direction)?
+        {
+            return Ok(verdict);
+        }
+        self.first(frame, &packet, interface, ingress)
+    }
+
+    /// The single way out: the frame gets its MACs and VLAN, and must be the interface's to send.
+    ///
+    /// On a personality every frame's (source MAC, VLAN, source address) is checked here, on the
+    /// bytes that leave, whatever produced them (X01).
+    #[inline]
+    pub(crate) fn emit(
+        &mut self,
+        frame: &mut Frame<'_>,
+        interface: &Interface,
+        (mac, port): (MacAddr, PortId),
+    ) -> Result<Verdict, DropReason> {
+        let Some(source) = source_address(frame.bytes) else {
+            return Err(DropReason::EgressGuard);
+        };
+        if !interface.may_send(source.into()) {
+            self.trace.step("egress", || {
+                format!(
+                    "{source} is not an address of {}: the egress guard drops it",
+                    interface.name
+                )
+            });
+            return Err(DropReason::EgressGuard);
+        }
+        frame.bytes[0..6].copy_from_slice(&mac.0);
+        frame.bytes[6..12].copy_from_slice(&interface.mac.0);
+        frame.vlan = interface.vlan;
+        self.trace.step("egress", || {
+            let port = self.snapshot.port_name(port);
+            format!(
+                "out on {port} as {} from {} to {mac}",
+                interface.name, interface.mac
+            )
+        });
+        Ok(Verdict::Emit(port))
+    }
+
+    fn not_ours(
+        &self,
+        ingress: PortId,
+        vlan: Option<u16>,
+        source: MacAddr,
+        destination: MacAddr,
+    ) -> DropReason {
+        if self.snapshot.wearer(ingress, vlan, source).is_some() {
+            DropReason::OwnFrame
+        } else if destination.is_group() {
+            DropReason::Broadcast
+        } else {
+            DropReason::UnknownMac
+        }
+    }
+}
+
+/// The VLAN identifier of a tag; a priority tag (VLAN 0) is as good as none (A09).
+pub(crate) fn vlan_id(tag: Option<u16>) -> Option<u16> {
+    tag.map(|tag| tag & 0xfff).filter(|id| *id != 0)
+}
+
+/// The IP source or ARP sender address of a frame.
+#[inline]
+fn source_address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    let at = match u16::from_be_bytes([*bytes.get(12)?, *bytes.get(13)?]) {
+        ETHERTYPE_IPV4 => 26,
+        ETHERTYPE_ARP => 28,
+        _ => return None,
+    };
+    bytes
+        .get(at..at + 4)?
+        .first_chunk::<4>()
+        .map(|octets| Ipv4Addr::from(*octets))
 }

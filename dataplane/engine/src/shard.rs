@@ -1,99 +1,571 @@
 //! One worker's mutable state: sessions, neighbours, budgets, counters, frames to send.
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
-use crate::drops::DropCounters;
-use crate::explain::Steps;
-use crate::frame::{Frame, Verdict};
-use crate::session::SessionMemory;
-use crate::snapshot::Snapshot;
+use crate::arp;
+use crate::counters::Counters;
+use crate::drops::{DropCounters, DropReason};
+use crate::explain::{Silent, Steps, Trace};
+use crate::frame::{Frame, OwnedFrame, Verdict};
+use crate::icmp::{Budget, IcmpError};
+use crate::nat::Nat;
+use crate::neighbor::{Event, Held, Neighbors};
+use crate::packet::Packet;
+use crate::process::{Router, vlan_id};
+use crate::session::{Direction, SessionMemory, SessionTable, Ticks};
+use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
+
+/// Announcements of an address after a start or a change, and the time between them (RFC 5227 §3:
+/// ANNOUNCE_NUM 2, ANNOUNCE_INTERVAL 2 s; one more, and closer, for peers that lose the first).
+const ANNOUNCEMENTS: u8 = 3;
+const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
+/// A full look for expired sessions takes this many steps, one each [`SWEEP_INTERVAL`].
+const SWEEP_STEPS: usize = 40;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Records looked at when the table is full and a new session wants in.
+const SWEEP_WHEN_FULL: usize = 256;
 
 /// One worker's state. Nobody else touches it.
 #[derive(Debug)]
-pub struct Shard {}
+pub struct Shard {
+    pub(crate) sessions: SessionTable<Ipv4Addr>,
+    pub(crate) nat: Nat<Ipv4Addr>,
+    pub(crate) neighbors: Neighbors,
+    pub(crate) budget: Budget,
+    pub(crate) drops: DropCounters,
+    pub(crate) counters: Counters,
+    pub(crate) outbox: Vec<Output>,
+    released: VecDeque<Held>,
+    announcements: Vec<Announcement>,
+    next_sweep: Instant,
+    /// The interfaces of the last snapshot adopted.
+    interfaces: Vec<Interface>,
+    seed: u64,
+}
+
+/// A frame of our own making on its way out.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) port: PortId,
+    pub(crate) frame: OwnedFrame,
+}
+
+#[derive(Debug)]
+struct Announcement {
+    due: Instant,
+    interface: InterfaceId,
+    left: u8,
+}
 
 impl Shard {
     /// State for one worker. Sessions found in `memory` (left by an earlier dataplane of the same
     /// boot) live on. `seed` feeds hashing and random choices.
-    pub fn new(_snapshot: &Snapshot, _memory: SessionMemory, _seed: u64, _now: Instant) -> Self {
-        todo!()
+    pub fn new(snapshot: &Snapshot, memory: SessionMemory, seed: u64, now: Instant) -> Self {
+        let router = snapshot.config().router();
+        let mut shard = Self {
+            sessions: SessionTable::new(memory, seed, &router.timeouts),
+            nat: Nat::new(seed.rotate_left(11)),
+            neighbors: Neighbors::new(router.neighbors as usize, seed.rotate_left(23)),
+            budget: Budget::new(router.icmp_errors_per_second, now),
+            drops: DropCounters::default(),
+            counters: Counters::default(),
+            outbox: Vec::new(),
+            released: VecDeque::new(),
+            announcements: Vec::new(),
+            next_sweep: now,
+            interfaces: Vec::new(),
+            seed,
+        };
+        shard.recover_mappings();
+        shard.adopt(snapshot, now);
+        shard
     }
 
     /// Call once for each newly published snapshot, before the first frame under it: announces
-    /// our addresses, drops neighbours of interfaces that are gone.
-    pub fn adopt(&mut self, _snapshot: &Snapshot, _now: Instant) {
-        todo!()
+    /// addresses that are new, drops neighbours and sessions of interfaces that are gone.
+    pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
+        let router = snapshot.config().router();
+        self.sessions.set_timeouts(&router.timeouts);
+        self.budget.set_rate(router.icmp_errors_per_second);
+        let old = std::mem::take(&mut self.interfaces);
+        let same = |interface: &Interface| {
+            snapshot.interface(interface.id).is_some_and(|new| {
+                (&new.name, new.mac, new.vlan, &new.ports)
+                    == (
+                        &interface.name,
+                        interface.mac,
+                        interface.vlan,
+                        &interface.ports,
+                    )
+            })
+        };
+        let changed: Vec<InterfaceId> = old
+            .iter()
+            .filter(|interface| !same(interface))
+            .map(|interface| interface.id)
+            .collect();
+        if !changed.is_empty() {
+            let waited = self
+                .neighbors
+                .forget(|neighbor| changed.contains(&neighbor.interface));
+            self.drops
+                .add(DropReason::NeighborUnresolved, waited as u64);
+        }
+        let renamed = |interface: &Interface| {
+            snapshot
+                .interface(interface.id)
+                .is_none_or(|new| new.name != interface.name)
+        };
+        let gone: Vec<InterfaceId> = old
+            .iter()
+            .filter(|interface| renamed(interface))
+            .map(|interface| interface.id)
+            .collect();
+        if !gone.is_empty() {
+            self.end_sessions_of(&gone);
+        }
+        for interface in snapshot.interfaces() {
+            if !old.contains(interface) {
+                self.announce(interface.id, now);
+            }
+        }
+        self.interfaces = snapshot.interfaces().cloned().collect();
     }
 
     /// Call when a port's device came (back): addresses on it are announced anew.
-    pub fn port_attached(&mut self, _port: PortId, _snapshot: &Snapshot, _now: Instant) {
-        todo!()
+    pub fn port_attached(&mut self, port: PortId, snapshot: &Snapshot, now: Instant) {
+        for interface in snapshot
+            .interfaces()
+            .filter(|interface| interface.ports.contains(&port))
+        {
+            self.announce(interface.id, now);
+        }
     }
 
     /// Brings the session memory of the flows in `frames` into the cache, so that the misses of a
     /// batch overlap. Optional; call before `process` for a batch of more than one frame.
-    pub fn warm<'a>(&self, _frames: impl Iterator<Item = &'a [u8]>) {
-        todo!()
+    pub fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+        let mut hashes = [0; 64];
+        let mut count = 0;
+        for (hash, bytes) in hashes.iter_mut().zip(frames) {
+            *hash = crate::packet::flow_hint(bytes).map_or(0, |flow| self.sessions.hash(&flow));
+            count += 1;
+        }
+        let mut numbers = [None; 64];
+        for (number, hash) in numbers.iter_mut().zip(&hashes[..count]) {
+            *number = self.sessions.candidate(*hash);
+        }
+        let touched = numbers[..count]
+            .iter()
+            .flatten()
+            .fold(0, |sum: u32, number| {
+                sum.wrapping_add(self.sessions.touch(*number))
+            });
+        std::hint::black_box(touched);
     }
 
     /// Does what has become due: retransmissions, announcements, expiry. Frames go to the outbox.
-    pub fn poll(&mut self, _snapshot: &Snapshot, _now: Instant) {
-        todo!()
+    pub fn poll(&mut self, snapshot: &Snapshot, now: Instant) {
+        while let Some(event) = self.neighbors.poll(now) {
+            match event {
+                Event::Solicit {
+                    interface,
+                    target,
+                    to,
+                } => self.solicit(snapshot, interface, target, to),
+                Event::Failed { held, .. } => self.give_up(snapshot, held, now),
+            }
+        }
+        self.send_announcements(snapshot, now);
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            self.sweep(self.sessions.used().div_ceil(SWEEP_STEPS), now);
+        }
     }
 
     /// When [`Shard::poll`] must be called next at the latest; `None`: nothing is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        todo!()
+        let sweep = (!self.sessions.is_empty()).then_some(self.next_sweep);
+        let announcement = self
+            .announcements
+            .iter()
+            .map(|announcement| announcement.due)
+            .min();
+        [self.neighbors.next_deadline(), announcement, sweep]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Hands every frame of the outbox to `send` and empties it, packets released by a resolved
     /// neighbour among them. Call after each batch and each [`Shard::poll`].
     pub fn drain(
         &mut self,
-        _snapshot: &Snapshot,
-        _now: Instant,
-        _send: impl FnMut(PortId, &mut Frame<'_>),
+        snapshot: &Snapshot,
+        now: Instant,
+        mut send: impl FnMut(PortId, &mut Frame<'_>),
     ) {
-        todo!()
+        if self.neighbors.next_deadline() == Some(Instant::default()) {
+            self.poll(snapshot, now);
+        }
+        while let Some(Held { mut frame, origin }) = self.released.pop_front() {
+            let Some(origin) = origin else { continue };
+            let mut view = frame.as_frame();
+            let verdict = crate::process(&mut view, origin, snapshot, self, now);
+            if let Verdict::Emit(port) = verdict {
+                self.counters.packets_released += 1;
+                send(port, &mut view);
+            }
+        }
+        for Output { port, frame } in &mut self.outbox {
+            send(*port, &mut frame.as_frame());
+        }
+        self.outbox.clear();
     }
 
     /// Frames dropped by reason. The dataplane adds its own (`PortDown`, `TransmitFailed`,
     /// `FrameTruncated`).
     pub fn drops(&mut self) -> &mut DropCounters {
-        todo!()
+        &mut self.drops
     }
 
-    /// Counters other than drops: name, value, what it counts.
+    /// Counters other than drops, and levels: name, value, what it counts.
     pub fn counters(&self) -> Vec<(&'static str, u64, &'static str)> {
-        todo!()
+        let mut list = self.counters.list();
+        list.extend([
+            ("sessions", self.sessions.len() as u64, "Sessions now."),
+            (
+                "sessions_capacity",
+                self.sessions.capacity() as u64,
+                "Sessions that fit.",
+            ),
+            (
+                "nat_ports_held",
+                self.nat.held() as u64,
+                "External ports in use now.",
+            ),
+            (
+                "neighbors",
+                self.neighbors.iter().count() as u64,
+                "Neighbours known or asked for now.",
+            ),
+            (
+                "session_memory_bytes",
+                self.memory() as u64,
+                "Memory of sessions, their index and NAT's port tables.",
+            ),
+        ]);
+        list
+    }
+
+    /// Memory of sessions, their index and NAT's port tables, in bytes.
+    pub fn memory(&self) -> usize {
+        self.sessions.memory() + self.nat.memory()
     }
 
     /// At most `most` sessions from `cursor` on, and the cursor to go on with.
     pub fn sessions(
         &self,
-        _cursor: u64,
-        _most: usize,
-        _now: Instant,
+        cursor: u64,
+        most: usize,
+        now: Instant,
     ) -> (Vec<SessionView>, Option<u64>) {
-        todo!()
+        let mut views = Vec::new();
+        for (number, record) in self.sessions.iter_from(cursor as u32) {
+            if views.len() == most {
+                return (views, Some(u64::from(number)));
+            }
+            if self.sessions.is_expired(record, Ticks::from(now)) {
+                continue;
+            }
+            let (inside, outside) = (record.inside(), record.outside());
+            let interface = |direction| {
+                record
+                    .path(direction)
+                    .map_or(InterfaceId(u16::MAX), |path| path.interface)
+            };
+            views.push(SessionView {
+                protocol: inside.protocol,
+                source: (inside.source.into(), inside.source_port),
+                destination: (inside.destination.into(), inside.destination_port),
+                translated: record
+                    .is_translated()
+                    .then_some((outside.source.into(), outside.source_port)),
+                iif: interface(Direction::Reply),
+                oif: interface(Direction::Forward),
+                state: record.state().name(),
+                forward: record.traffic(Direction::Forward),
+                reply: record.traffic(Direction::Reply),
+                expires: self.sessions.expires(record),
+            });
+        }
+        (views, None)
     }
 
     /// All neighbours.
     pub fn neighbors(&self, _now: Instant) -> Vec<NeighborView> {
-        todo!()
+        let view = |neighbor: &crate::neighbor::Neighbor| {
+            let known = neighbor.mac != MacAddr::ZERO;
+            NeighborView {
+                address: neighbor.address,
+                interface: neighbor.interface,
+                port: known.then_some(neighbor.port),
+                mac: known.then_some(neighbor.mac),
+                state: neighbor.state.name(),
+                confirmed: neighbor.confirmed,
+                held: neighbor.held.len(),
+            }
+        };
+        self.neighbors.iter().map(view).collect()
     }
 
     /// What would become of `frame`: runs the real `process` on a copy of the state concerned.
     pub fn explain(
         &self,
-        _frame: &mut Frame<'_>,
-        _ingress: PortId,
-        _snapshot: &Snapshot,
-        _now: Instant,
+        frame: &mut Frame<'_>,
+        ingress: PortId,
+        snapshot: &Snapshot,
+        now: Instant,
     ) -> (Steps, Verdict) {
-        todo!()
+        let mut copy = self.excerpt(frame, snapshot, now);
+        let mut steps = Steps::default();
+        let verdict = Router {
+            snapshot,
+            shard: &mut copy,
+            now,
+            trace: &mut steps,
+        }
+        .run(frame, ingress);
+        if let Verdict::Drop(reason) = verdict {
+            steps.step("drop", || {
+                format!("{}: {}", reason.name(), reason.explanation())
+            });
+        }
+        (steps, verdict)
+    }
+
+    /// What waited for a neighbour that is now known goes on its way.
+    pub(crate) fn release(
+        &mut self,
+        held: VecDeque<Held>,
+        interface: &Interface,
+        to: (MacAddr, PortId),
+    ) {
+        for Held { mut frame, origin } in held {
+            if origin.is_some() {
+                self.released.push_back(Held { frame, origin });
+                continue;
+            }
+            let (mac, port) = to;
+            frame.bytes[0..6].copy_from_slice(&mac.0);
+            frame.bytes[6..12].copy_from_slice(&interface.mac.0);
+            frame.vlan = interface.vlan;
+            self.outbox.push(Output { port, frame });
+        }
+    }
+
+    /// Ends a session and gives its external port back.
+    pub(crate) fn end(&mut self, number: u32) {
+        let record = self.sessions.remove(number);
+        if record.is_translated() {
+            let outside = record.outside();
+            self.nat
+                .release(outside.source, outside.protocol, outside.source_port);
+        }
+    }
+
+    /// Makes room in a full session table if something in it has expired.
+    pub(crate) fn make_room(&mut self, now: Instant) {
+        if self.sessions.len() == self.sessions.capacity() {
+            self.sweep(SWEEP_WHEN_FULL, now);
+        }
+    }
+
+    fn sweep(&mut self, most: usize, now: Instant) {
+        let (nat, counters) = (&mut self.nat, &mut self.counters);
+        self.sessions.sweep(most, Ticks::from(now), |record| {
+            counters.sessions_expired += 1;
+            if record.is_translated() {
+                let outside = record.outside();
+                nat.release(outside.source, outside.protocol, outside.source_port);
+            }
+        });
+    }
+
+    fn announce(&mut self, interface: InterfaceId, now: Instant) {
+        self.announcements
+            .retain(|announcement| announcement.interface != interface);
+        self.announcements.push(Announcement {
+            due: now,
+            interface,
+            left: ANNOUNCEMENTS,
+        });
+    }
+
+    fn send_announcements(&mut self, snapshot: &Snapshot, now: Instant) {
+        for announcement in &mut self.announcements {
+            if announcement.due > now {
+                continue;
+            }
+            announcement.left -= 1;
+            announcement.due = now + ANNOUNCEMENT_INTERVAL;
+            let Some(interface) = snapshot.interface(announcement.interface) else {
+                announcement.left = 0;
+                continue;
+            };
+            for prefix in &interface.addresses {
+                let IpAddr::V4(address) = prefix.addr() else {
+                    continue;
+                };
+                for frame in arp::announcements(interface, address) {
+                    arp::send_to_all(&mut self.outbox, &frame, &interface.ports);
+                    self.counters.arp_announcements_sent += 1;
+                }
+            }
+        }
+        self.announcements
+            .retain(|announcement| announcement.left > 0);
+    }
+
+    fn solicit(
+        &mut self,
+        snapshot: &Snapshot,
+        interface: InterfaceId,
+        target: IpAddr,
+        to: Option<(MacAddr, PortId)>,
+    ) {
+        let Some(interface) = snapshot.interface(interface) else {
+            return;
+        };
+        let IpAddr::V4(target) = target else { return };
+        let Some(frame) = arp::request(interface, target, to.map(|(mac, _)| mac)) else {
+            return;
+        };
+        self.counters.arp_requests_sent += 1;
+        match to {
+            Some((_, port)) => arp::send_to_all(&mut self.outbox, &frame, &[port]),
+            None => arp::send_to_all(&mut self.outbox, &frame, &interface.ports),
+        }
+    }
+
+    /// A next hop does not answer: the senders of what waited are told "host unreachable" (F05).
+    fn give_up(&mut self, snapshot: &Snapshot, held: VecDeque<Held>, now: Instant) {
+        for Held { mut frame, origin } in held {
+            self.drops.add(DropReason::NeighborUnresolved, 1);
+            let Some(origin) = origin else { continue };
+            let vlan = vlan_id(frame.vlan);
+            let destination = MacAddr::from_slice(&frame.bytes);
+            let Some(interface) = snapshot.wearer(origin, vlan, destination) else {
+                continue;
+            };
+            let view = frame.as_frame();
+            if let Ok(packet) = Packet::parse(&view) {
+                let mut router = Router {
+                    snapshot,
+                    shard: self,
+                    now,
+                    trace: &mut Silent,
+                };
+                router.refuse(
+                    &view,
+                    &packet,
+                    interface,
+                    IcmpError::HostUnreachable,
+                    DropReason::NeighborUnresolved,
+                );
+            }
+        }
+    }
+
+    fn end_sessions_of(&mut self, gone: &[InterfaceId]) {
+        let uses = |record: &crate::session::Record| {
+            [Direction::Forward, Direction::Reply]
+                .into_iter()
+                .filter_map(|direction| record.path(direction))
+                .any(|path| gone.contains(&path.interface))
+        };
+        let numbers: Vec<u32> = self
+            .sessions
+            .iter_from(0)
+            .filter(|(_, record)| uses(record))
+            .map(|(number, _)| number)
+            .collect();
+        self.counters.sessions_revoked += numbers.len() as u64;
+        for number in numbers {
+            self.end(number);
+        }
+    }
+
+    /// Sessions taken over hold their external ports again; one whose port is not to be had ends.
+    fn recover_mappings(&mut self) {
+        let numbers: Vec<u32> = self
+            .sessions
+            .iter_from(0)
+            .map(|(number, _)| number)
+            .collect();
+        for number in numbers {
+            let record = self.sessions.get(number);
+            let (inside, outside) = (record.inside(), record.outside());
+            let holds = !record.is_translated()
+                || self.nat.restore(
+                    outside.source,
+                    outside.protocol,
+                    (inside.source, inside.source_port),
+                    outside.source_port,
+                );
+            if holds {
+                self.counters.sessions_recovered += 1;
+            } else {
+                self.sessions.remove(number);
+            }
+        }
+    }
+
+    /// A copy of what one frame can touch: its session if there is one, the NAT pools it could
+    /// draw from, all neighbours.
+    fn excerpt(&self, frame: &Frame<'_>, snapshot: &Snapshot, now: Instant) -> Self {
+        let mut memory = SessionMemory::owned(4);
+        let found = Packet::parse(frame)
+            .ok()
+            .and_then(|packet| self.sessions.find(&packet.flow));
+        if let Some((number, _)) = found {
+            memory[0] = *self.sessions.get(number);
+        }
+        let externals: Vec<Ipv4Addr> = snapshot
+            .snat
+            .iter()
+            .filter_map(|snat| match snat.to {
+                IpAddr::V4(to) => Packet::parse(frame)
+                    .is_ok_and(|packet| snat.from.contains(&IpAddr::V4(packet.flow.source)))
+                    .then_some(to),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        let mut copy = Self {
+            sessions: SessionTable::new(memory, self.seed, &snapshot.config().router().timeouts),
+            nat: self.nat.excerpt(&externals),
+            neighbors: self.neighbors.clone(),
+            budget: self.budget.clone(),
+            drops: DropCounters::default(),
+            counters: Counters::default(),
+            outbox: Vec::new(),
+            released: VecDeque::new(),
+            announcements: Vec::new(),
+            next_sweep: now,
+            interfaces: Vec::new(),
+            seed: self.seed,
+        };
+        if let Some((number, _)) = found
+            && copy.sessions.len() == 1
+        {
+            // Recovering forgot what only a restart makes doubtful.
+            *copy.sessions.get_mut(0) = *self.sessions.get(number);
+        }
+        copy
     }
 }
 

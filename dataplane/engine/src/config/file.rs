@@ -201,8 +201,7 @@ pub enum RouteType {
     Unicast,
     /// Drop silently.
     Blackhole,
-    /// Drop, answer "network unreachable" (ICMP 3/0 for routes, as the kernel's ENETUNREACH; the
-    /// kernel itself sends 3/1 for this type).
+    /// Drop, answer "host unreachable" (ICMP 3/1), as Linux does for routes of this type.
     Unreachable,
     /// Drop, answer "administratively prohibited" (ICMP 3/13).
     Prohibit,

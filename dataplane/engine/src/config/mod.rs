@@ -4,6 +4,7 @@
 //! fault at once, each with the place in the file ([`ConfigError::at`]) and the remedy. Both
 //! processes use this one check: control before it sends, the dataplane when it receives.
 
+mod closest;
 mod file;
 mod validate;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::MacAddr;
+pub use closest::closest;
 pub use file::{
     Create, File, Nat, Network, Personality, Port as FilePort, PortRange, Prefix,
     Route as FileRoute, RouteType, Router, Routing, Rule as FileRule, RuleAction, Snat as FileSnat,

@@ -147,7 +147,7 @@ impl Check {
         }
         for (key, value, most) in [
             ("sessions", router.sessions, 1 << 24),
-            ("neighbors", router.neighbors, 1 << 20),
+            ("neighbors", router.neighbors, 60_000),
         ] {
             if value == 0 || value > most {
                 self.fault(

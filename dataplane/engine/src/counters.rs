@@ -1,0 +1,37 @@
+//! What is counted beside drops.
+
+macro_rules! counters {
+    ($($name:ident : $doc:literal),* $(,)?) => {
+        /// Counters of one shard other than drops; each counts from the dataplane's start.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Counters {
+            $(#[doc = $doc] pub $name: u64),*
+        }
+
+        impl Counters {
+            /// Name, value and meaning of each.
+            pub fn list(&self) -> Vec<(&'static str, u64, &'static str)> {
+                vec![$((stringify!($name), self.$name, $doc)),*]
+            }
+        }
+    };
+}
+
+counters! {
+    forwarded_by_session: "Packets forwarded by a session that was there.",
+    forwarded_first: "Packets forwarded after rules, tables and NAT were asked.",
+    sessions_created: "Sessions begun.",
+    sessions_expired: "Sessions ended because they were idle.",
+    sessions_revoked: "Sessions ended because a new configuration no longer allows them.",
+    sessions_recovered: "Sessions taken over from an earlier dataplane.",
+    fragments_sent: "Fragments made because a packet was larger than the egress MTU.",
+    packets_held: "Packets that waited for a next hop's MAC.",
+    packets_released: "Packets that waited and then left.",
+    echo_replies: "Echo requests to own addresses answered.",
+    icmp_errors_sent: "ICMP errors sent.",
+    icmp_errors_limited: "ICMP errors not sent because of the rate limit.",
+    icmp_errors_translated: "ICMP errors about sessions forwarded.",
+    arp_requests_answered: "ARP requests for own addresses answered.",
+    arp_requests_sent: "ARP requests sent to find or probe a neighbour.",
+    arp_announcements_sent: "ARP announcements of own addresses sent.",
+}

@@ -1,0 +1,346 @@
+//! Source translation: which external port stands for which inside address and port.
+//!
+//! Mappings are endpoint-independent (RFC 4787 REQ-1, T01): one inside (address, port) keeps one
+//! external port for as long as any session uses it, whatever its destination. A port is never
+//! given to two insiders at once (T03): translation is a bijection.
+
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use crate::config::PortRange;
+use crate::family::Address;
+use crate::session::Index;
+
+/// Ports of one pool.
+const PORTS: usize = 1 << 16;
+
+/// The external ports of one address and protocol, and who holds them.
+#[derive(Debug, Clone)]
+struct Pool<A> {
+    /// One bit per port: held.
+    held: Box<[u64]>,
+    holders: Box<[Holder<A>]>,
+    index: Index,
+}
+
+/// Who holds a port.
+#[derive(Debug, Clone, Copy)]
+struct Holder<A> {
+    address: A,
+    port: u16,
+    /// Sessions that use the mapping; 0 when the port is free.
+    uses: u32,
+}
+
+/// All mappings of one shard and address family.
+#[derive(Debug)]
+pub struct Nat<A> {
+    pools: HashMap<(A, u8), Pool<A>, FixedState>,
+    seed: FixedState,
+    random: Random,
+}
+
+impl<A: Address> Nat<A> {
+    /// No mappings yet. `seed` is random per start.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            seed: FixedState::with_seed(seed.rotate_left(17)),
+            random: Random::new(seed),
+        }
+    }
+
+    /// One more session uses the mapping of `inside` on `external`: the port it has, else a new
+    /// one from `range`. The inside port itself when it is free, else one of the same class and
+    /// parity at random (RFC 4787 REQ-3, REQ-4), else any. `None`: no port is left.
+    pub fn acquire(
+        &mut self,
+        external: A,
+        protocol: u8,
+        inside: (A, u16),
+        range: PortRange,
+    ) -> Option<u16> {
+        let hash = hash(&self.seed, inside);
+        let pool = self
+            .pools
+            .entry((external, protocol))
+            .or_insert_with(Pool::new);
+        if let Some(port) = pool.find(hash, inside) {
+            pool.holders[port as usize].uses += 1;
+            return Some(port);
+        }
+        let port = pool.choose(inside.1, range, self.random.next())?;
+        pool.take(port, hash, inside);
+        Some(port)
+    }
+
+    /// One more session uses the mapping of `inside` to exactly `port`; for sessions that outlived
+    /// a restart. False when somebody else holds it.
+    pub fn restore(&mut self, external: A, protocol: u8, inside: (A, u16), port: u16) -> bool {
+        let hash = hash(&self.seed, inside);
+        let pool = self
+            .pools
+            .entry((external, protocol))
+            .or_insert_with(Pool::new);
+        match pool.find(hash, inside) {
+            Some(found) if found == port => pool.holders[port as usize].uses += 1,
+            Some(_) => return false,
+            None if pool.is_held(port) => return false,
+            None => pool.take(port, hash, inside),
+        }
+        true
+    }
+
+    /// One session less uses `port`; the last one frees it.
+    pub fn release(&mut self, external: A, protocol: u8, port: u16) {
+        let Some(pool) = self.pools.get_mut(&(external, protocol)) else {
+            return;
+        };
+        let holder = &mut pool.holders[port as usize];
+        holder.uses = holder.uses.saturating_sub(1);
+        if holder.uses == 0 && pool.held[port as usize / 64] >> (port % 64) & 1 == 1 {
+            let hash = hash(&self.seed, (holder.address, holder.port));
+            pool.held[port as usize / 64] &= !(1 << (port % 64));
+            pool.index.remove(hash, u32::from(port));
+        }
+    }
+
+    /// How many ports are held.
+    pub fn held(&self) -> usize {
+        self.pools
+            .values()
+            .flat_map(|pool| pool.held.iter())
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// Memory used, in bytes.
+    pub fn memory(&self) -> usize {
+        let pool = |pool: &Pool<A>| {
+            size_of_val(&*pool.held) + size_of_val(&*pool.holders) + pool.index.memory()
+        };
+        self.pools.values().map(pool).sum()
+    }
+
+    /// A copy of the pools of these external addresses, for trying things out.
+    pub fn excerpt(&self, externals: &[A]) -> Self {
+        let mut copy = Self {
+            pools: HashMap::with_hasher(self.pools.hasher().clone()),
+            seed: self.seed.clone(),
+            random: self.random.clone(),
+        };
+        let wanted = self
+            .pools
+            .iter()
+            .filter(|((external, _), _)| externals.contains(external));
+        copy.pools
+            .extend(wanted.map(|(key, pool)| (*key, pool.clone())));
+        copy
+    }
+}
+
+impl<A: Address> Pool<A> {
+    fn new() -> Self {
+        Self {
+            held: vec![0; PORTS / 64].into(),
+            holders: vec![
+                Holder {
+                    address: A::UNSPECIFIED,
+                    port: 0,
+                    uses: 0
+                };
+                PORTS
+            ]
+            .into(),
+            index: Index::new(PORTS),
+        }
+    }
+
+    fn find(&self, hash: u64, inside: (A, u16)) -> Option<u16> {
+        let found = self.index.find(hash, |port| {
+            let holder = &self.holders[port as usize];
+            (holder.address, holder.port) == inside
+        });
+        found.map(|port| port as u16)
+    }
+
+    fn is_held(&self, port: u16) -> bool {
+        self.held[port as usize / 64] >> (port % 64) & 1 == 1
+    }
+
+    fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16)) {
+        self.held[port as usize / 64] |= 1 << (port % 64);
+        self.holders[port as usize] = Holder {
+            address,
+            port: inside,
+            uses: 1,
+        };
+        self.index.insert(hash, u32::from(port));
+    }
+
+    fn choose(&self, wanted: u16, range: PortRange, random: u64) -> Option<u16> {
+        if range.contains(wanted) && !self.is_held(wanted) {
+            return Some(wanted);
+        }
+        // Well-known ports stay well-known ones and others others, as far as the range has both.
+        let class = if wanted < 1024 {
+            (0, 1023)
+        } else {
+            (1024, u16::MAX)
+        };
+        let narrowed = PortRange {
+            first: range.first.max(class.0),
+            last: range.last.min(class.1),
+        };
+        let parity = 0x5555_5555_5555_5555 << (wanted & 1);
+        let in_class = (narrowed.first <= narrowed.last)
+            .then(|| {
+                self.free_in(narrowed, parity, random)
+                    .or_else(|| self.free_in(narrowed, !0, random))
+            })
+            .flatten();
+        in_class.or_else(|| self.free_in(range, !0, random))
+    }
+
+    /// A free port of `range` among those whose bit (modulo 64) is in `mask`, searched from a
+    /// random place on: one pass over at most 1,024 words.
+    fn free_in(&self, range: PortRange, mask: u64, random: u64) -> Option<u16> {
+        let start = u32::from(range.first) + (random % u64::from(range.size())) as u32;
+        let (first, last) = (u32::from(range.first), u32::from(range.last));
+        self.free_between(start, last, mask)
+            .or_else(|| self.free_between(first, start, mask))
+    }
+
+    fn free_between(&self, from: u32, to: u32, mask: u64) -> Option<u16> {
+        for word in from / 64..=to / 64 {
+            let mut free = !self.held[word as usize] & mask;
+            if word == from / 64 {
+                free &= !0 << (from % 64);
+            }
+            if word == to / 64 {
+                free &= !0 >> (63 - to % 64);
+            }
+            if free != 0 {
+                return Some((word * 64 + free.trailing_zeros()) as u16);
+            }
+        }
+        None
+    }
+}
+
+fn hash<A: Address>(seed: &FixedState, (address, port): (A, u16)) -> u64 {
+    let mut hasher = seed.build_hasher();
+    address.write_pair(A::UNSPECIFIED, &mut hasher);
+    hasher.write_u64(u64::from(port));
+    hasher.finish()
+}
+
+/// A small generator of random numbers (xorshift64*), seeded from outside. Not for secrets.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator; equal seeds give equal numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The next number.
+    #[allow(clippy::should_implement_trait)] // it never ends, so it is no iterator
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const X: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+    fn inside(host: u8, port: u16) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::new(10, 0, 0, host), port)
+    }
+
+    #[test]
+    fn t01_one_insider_keeps_one_port_until_its_last_session_ends() {
+        let mut nat = Nat::new(7);
+        let range = PortRange::default();
+        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
+        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
+        nat.release(X, 17, 5000);
+        assert_ne!(
+            nat.acquire(X, 17, inside(2, 5000), range),
+            Some(5000),
+            "still held"
+        );
+        nat.release(X, 17, 5000);
+        assert_eq!(
+            nat.acquire(X, 17, inside(3, 5000), range),
+            Some(5000),
+            "free again"
+        );
+        assert_eq!(
+            nat.acquire(X, 6, inside(2, 5000), range),
+            Some(5000),
+            "another protocol"
+        );
+    }
+
+    #[test]
+    fn t03_class_and_parity_are_kept_and_no_port_is_given_twice() {
+        let mut nat = Nat::new(9);
+        let range = PortRange {
+            first: 512,
+            last: 2047,
+        };
+        let mut seen = std::collections::HashSet::new();
+        for host in 0..200 {
+            let port = nat.acquire(X, 17, inside(host, 53), range).unwrap();
+            assert!(port < 1024 && port % 2 == 1, "{port}");
+            assert!(seen.insert(port));
+        }
+        for host in 0..200 {
+            let port = nat.acquire(X, 17, inside(host, 4000), range).unwrap();
+            assert!(port >= 1024 && port % 2 == 0, "{port}");
+            assert!(seen.insert(port));
+        }
+    }
+
+    #[test]
+    fn t16_a_full_range_gives_nothing_and_uses_every_port_before() {
+        let mut nat = Nat::new(11);
+        let range = PortRange {
+            first: 1000,
+            last: 1129,
+        };
+        for n in 0..130 {
+            let port = nat
+                .acquire(X, 17, inside(1, 2000 + n), range)
+                .expect("a port is left");
+            assert!(range.contains(port));
+        }
+        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), None);
+        nat.release(X, 17, 1077);
+        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), Some(1077));
+        assert_eq!(nat.held(), 130);
+    }
+
+    #[test]
+    fn a_restored_mapping_is_the_same_one() {
+        let mut nat = Nat::new(13);
+        assert!(nat.restore(X, 6, inside(1, 80), 4000));
+        assert!(nat.restore(X, 6, inside(1, 80), 4000));
+        assert!(!nat.restore(X, 6, inside(2, 80), 4000));
+        assert!(!nat.restore(X, 6, inside(1, 80), 4001));
+        assert_eq!(
+            nat.acquire(X, 6, inside(1, 80), PortRange::default()),
+            Some(4000)
+        );
+    }
+}

@@ -1,0 +1,589 @@
+//! Neighbours: the MAC of each next hop, and how sure we are of it.
+//!
+//! One state machine for ARP and NDP (RFC 4861 §7.3.2; times of §10, which ARP borrows as Linux
+//! does):
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | (none) | a packet needs the MAC | incomplete: solicit to all, 1 s apart, 3 times |
+//! | incomplete | an answer | reachable; held packets leave |
+//! | incomplete | 3 solicitations unanswered | (none); held packets get "host unreachable" |
+//! | reachable | 15–45 s without confirmation, then a packet | delay |
+//! | stale | a packet | delay |
+//! | delay | 5 s | probe: solicit the known MAC, 1 s apart, 3 times |
+//! | delay, probe | an answer | reachable |
+//! | probe | 3 solicitations unanswered | (none) |
+//! | any but incomplete | another MAC is heard of | stale, with that MAC |
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use crate::addr::{InterfaceId, MacAddr, PortId};
+use crate::frame::OwnedFrame;
+use crate::nat::Random;
+use crate::time::Instant;
+
+/// Time between solicitations (RFC 4861 §10 RETRANS_TIMER; RFC 1122 §2.3.2.1: at most one ARP
+/// per second and destination).
+const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Solicitations before giving up (RFC 4861 §10 MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
+const SOLICITATIONS: u8 = 3;
+/// Time in delay before probing (RFC 4861 §10 DELAY_FIRST_PROBE_TIME).
+const DELAY: Duration = Duration::from_secs(5);
+/// Base of the time an answer is trusted for (RFC 4861 §10 REACHABLE_TIME), in ms; half to one
+/// and a half of it is used (MIN_RANDOM_FACTOR, MAX_RANDOM_FACTOR).
+const REACHABLE_MS: u64 = 30_000;
+/// Packets that wait for one neighbour at most; the oldest is replaced (RFC 1122 §2.3.2.2 wants
+/// at least the latest kept).
+const HELD_EACH: usize = 32;
+/// Bytes that wait in all at most.
+const HELD_BYTES: usize = 8 << 20;
+
+/// A neighbour, as sessions remember it: its place in the table, and how often that place had
+/// been given out. A place given to somebody else no longer answers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighborId {
+    pub(crate) slot: u16,
+    pub(crate) use_count: u32,
+}
+
+impl NeighborId {
+    /// Answers to nobody.
+    pub const NONE: Self = Self {
+        slot: u16::MAX,
+        use_count: u32::MAX,
+    };
+}
+
+/// A frame that waits for a neighbour.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The frame: as received, or of our own making and ready but for its destination MAC.
+    pub frame: OwnedFrame,
+    /// The port it was received on; `None` if it is ours.
+    pub origin: Option<PortId>,
+}
+
+/// What became of a wish to know a neighbour's MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It is known.
+    Known(NeighborId, MacAddr, PortId),
+    /// It is being asked for.
+    Pending(NeighborId),
+    /// No room to ask for another.
+    Full,
+}
+
+/// What the table wants done.
+#[derive(Debug)]
+pub enum Event {
+    /// Ask for `target` on `interface`: everybody, or only the one last heard of.
+    Solicit {
+        /// On this interface.
+        interface: InterfaceId,
+        /// Whose MAC.
+        target: IpAddr,
+        /// Everybody when `None`.
+        to: Option<(MacAddr, PortId)>,
+    },
+    /// `target` did not answer; these frames waited for it.
+    Failed {
+        /// Who did not answer.
+        target: IpAddr,
+        /// What waited.
+        held: VecDeque<Held>,
+    },
+}
+
+/// How sure we are of a neighbour's MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeighborState {
+    /// Asked for, not answered yet.
+    Incomplete,
+    /// Confirmed lately.
+    Reachable,
+    /// Known, but not confirmed lately.
+    Stale,
+    /// Used while stale; somebody else may confirm it.
+    Delay,
+    /// Being asked whether it is still there.
+    Probe,
+}
+
+impl NeighborState {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::Reachable => "reachable",
+            Self::Stale => "stale",
+            Self::Delay => "delay",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// One neighbour.
+#[derive(Debug, Clone)]
+pub struct Neighbor {
+    /// The interface it is on.
+    pub interface: InterfaceId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC; zero while incomplete.
+    pub mac: MacAddr,
+    /// The port it was heard on.
+    pub port: PortId,
+    /// How sure we are.
+    pub state: NeighborState,
+    /// When it was last confirmed.
+    pub confirmed: Instant,
+    /// Frames waiting for it.
+    pub held: VecDeque<Held>,
+    use_count: u32,
+    live: bool,
+    solicited: u8,
+    reachable_until: Instant,
+    due: Option<Instant>,
+    used: Instant,
+}
+
+/// All neighbours of one shard; at most as many as it was made for.
+#[derive(Debug, Clone)]
+pub struct Neighbors {
+    entries: Vec<Neighbor>,
+    places: HashMap<(InterfaceId, IpAddr), u16, FixedState>,
+    free: Vec<u16>,
+    due: BTreeSet<(Instant, u16)>,
+    /// First solicitations that are still to be sent.
+    asked: VecDeque<(InterfaceId, IpAddr)>,
+    limit: usize,
+    incomplete: usize,
+    held_bytes: usize,
+    random: Random,
+}
+
+impl Neighbors {
+    /// An empty table for at most `limit` neighbours, of which a half may be unresolved.
+    pub fn new(limit: usize, seed: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            places: HashMap::with_hasher(FixedState::with_seed(seed)),
+            free: Vec::new(),
+            due: BTreeSet::new(),
+            asked: VecDeque::new(),
+            limit: limit.min(usize::from(u16::MAX)),
+            incomplete: 0,
+            held_bytes: 0,
+            random: Random::new(seed),
+        }
+    }
+
+    /// The MAC and port behind `id`, if it is still that neighbour's; it is about to be used.
+    #[inline]
+    pub fn follow(&mut self, id: NeighborId, now: Instant) -> Option<(MacAddr, PortId)> {
+        let neighbor = self.entries.get_mut(usize::from(id.slot))?;
+        if neighbor.use_count != id.use_count || !neighbor.live {
+            return None;
+        }
+        neighbor.used = now;
+        match neighbor.state {
+            NeighborState::Reachable if now < neighbor.reachable_until => {}
+            NeighborState::Incomplete => return None,
+            NeighborState::Reachable | NeighborState::Stale => self.delay(id.slot, now),
+            NeighborState::Delay | NeighborState::Probe => {}
+        }
+        let neighbor = &self.entries[usize::from(id.slot)];
+        Some((neighbor.mac, neighbor.port))
+    }
+
+    /// The MAC of `address` on `interface`, or a start at finding it.
+    pub fn resolve(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> Resolution {
+        if let Some(&slot) = self.places.get(&(interface, address)) {
+            let id = NeighborId {
+                slot,
+                use_count: self.entries[usize::from(slot)].use_count,
+            };
+            return match self.follow(id, now) {
+                Some((mac, port)) => Resolution::Known(id, mac, port),
+                None => Resolution::Pending(id),
+            };
+        }
+        if self.incomplete >= self.limit.div_ceil(2) {
+            return Resolution::Full;
+        }
+        let Some(slot) = self.place(interface, address, now) else {
+            return Resolution::Full;
+        };
+        let neighbor = &mut self.entries[usize::from(slot)];
+        neighbor.state = NeighborState::Incomplete;
+        neighbor.solicited = 1;
+        let id = NeighborId {
+            slot,
+            use_count: neighbor.use_count,
+        };
+        self.incomplete += 1;
+        self.schedule(slot, Some(now + RETRANSMIT));
+        self.asked.push_back((interface, address));
+        Resolution::Pending(id)
+    }
+
+    /// Keeps a frame until `id` is resolved. Returns how many older ones had to go for it.
+    pub fn hold(&mut self, id: NeighborId, held: Held) -> usize {
+        let Some(neighbor) = self.entries.get_mut(usize::from(id.slot)) else {
+            return 1;
+        };
+        if self.held_bytes + held.frame.bytes.len() > HELD_BYTES {
+            return 1;
+        }
+        self.held_bytes += held.frame.bytes.len();
+        neighbor.held.push_back(held);
+        let mut gone = 0;
+        while neighbor.held.len() > HELD_EACH {
+            if let Some(oldest) = neighbor.held.pop_front() {
+                self.held_bytes -= oldest.frame.bytes.len();
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// The neighbour answered a solicitation of ours: it is there, with this MAC. Returns what
+    /// waited for it. Ignored if it was never asked for.
+    pub fn confirm(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        (mac, port): (MacAddr, PortId),
+        now: Instant,
+    ) -> VecDeque<Held> {
+        let Some(&slot) = self.places.get(&(interface, address)) else {
+            return VecDeque::new();
+        };
+        let trusted = REACHABLE_MS / 2 + self.random.next() % REACHABLE_MS;
+        let neighbor = &mut self.entries[usize::from(slot)];
+        if neighbor.state == NeighborState::Incomplete {
+            self.incomplete -= 1;
+        }
+        neighbor.state = NeighborState::Reachable;
+        (neighbor.mac, neighbor.port) = (mac, port);
+        neighbor.confirmed = now;
+        neighbor.reachable_until = now + Duration::from_millis(trusted);
+        self.schedule(slot, None);
+        self.take_held(slot)
+    }
+
+    /// The neighbour said its MAC unasked (RFC 826's merge): a known one's is updated. Returns
+    /// what waited for it, and whether it is known at all.
+    pub fn hear(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        (mac, port): (MacAddr, PortId),
+    ) -> (VecDeque<Held>, bool) {
+        let Some(&slot) = self.places.get(&(interface, address)) else {
+            return (VecDeque::new(), false);
+        };
+        let neighbor = &mut self.entries[usize::from(slot)];
+        let incomplete = neighbor.state == NeighborState::Incomplete;
+        if !incomplete && (neighbor.mac, neighbor.port) == (mac, port) {
+            return (VecDeque::new(), true);
+        }
+        if incomplete {
+            self.incomplete -= 1;
+        }
+        neighbor.state = NeighborState::Stale;
+        (neighbor.mac, neighbor.port) = (mac, port);
+        self.schedule(slot, None);
+        (self.take_held(slot), true)
+    }
+
+    /// The neighbour asked for an address of ours, so that an answer to it is likely to follow:
+    /// remembered as stale. Returns what waited for it.
+    pub fn learn(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        (mac, port): (MacAddr, PortId),
+        now: Instant,
+    ) -> VecDeque<Held> {
+        let (held, known) = self.hear(interface, address, (mac, port));
+        if !known && let Some(slot) = self.place(interface, address, now) {
+            let neighbor = &mut self.entries[usize::from(slot)];
+            neighbor.state = NeighborState::Stale;
+            (neighbor.mac, neighbor.port) = (mac, port);
+        }
+        held
+    }
+
+    /// Forgets all neighbours for which `gone` holds, with what waited for them.
+    pub fn forget(&mut self, gone: impl Fn(&Neighbor) -> bool) -> usize {
+        let mut held = 0;
+        for slot in 0..self.entries.len() {
+            let neighbor = &self.entries[slot];
+            if neighbor.live && gone(neighbor) {
+                held += self.remove(slot as u16).len();
+            }
+        }
+        held
+    }
+
+    /// The next thing to do by now.
+    pub fn poll(&mut self, now: Instant) -> Option<Event> {
+        loop {
+            if let Some((interface, target)) = self.asked.pop_front() {
+                return Some(Event::Solicit {
+                    interface,
+                    target,
+                    to: None,
+                });
+            }
+            let &(due, slot) = self.due.first()?;
+            if due > now {
+                return None;
+            }
+            let neighbor = &mut self.entries[usize::from(slot)];
+            let (interface, target) = (neighbor.interface, neighbor.address);
+            let to = match neighbor.state {
+                NeighborState::Incomplete => None,
+                NeighborState::Delay => {
+                    neighbor.state = NeighborState::Probe;
+                    neighbor.solicited = 0;
+                    Some((neighbor.mac, neighbor.port))
+                }
+                NeighborState::Probe => Some((neighbor.mac, neighbor.port)),
+                NeighborState::Reachable | NeighborState::Stale => {
+                    self.schedule(slot, None);
+                    continue;
+                }
+            };
+            if neighbor.solicited >= SOLICITATIONS {
+                let held = self.remove(slot);
+                return Some(Event::Failed { target, held });
+            }
+            neighbor.solicited += 1;
+            self.schedule(slot, Some(now + RETRANSMIT));
+            return Some(Event::Solicit {
+                interface,
+                target,
+                to,
+            });
+        }
+    }
+
+    /// When [`Self::poll`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.asked.is_empty() {
+            self.due.first().map(|(due, _)| *due)
+        } else {
+            Some(Instant::default())
+        }
+    }
+
+    /// All neighbours.
+    pub fn iter(&self) -> impl Iterator<Item = &Neighbor> {
+        self.entries.iter().filter(|neighbor| neighbor.live)
+    }
+
+    fn delay(&mut self, slot: u16, now: Instant) {
+        self.entries[usize::from(slot)].state = NeighborState::Delay;
+        self.schedule(slot, Some(now + DELAY));
+    }
+
+    fn schedule(&mut self, slot: u16, due: Option<Instant>) {
+        let neighbor = &mut self.entries[usize::from(slot)];
+        if let Some(old) = std::mem::replace(&mut neighbor.due, due) {
+            self.due.remove(&(old, slot));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, slot));
+        }
+    }
+
+    fn take_held(&mut self, slot: u16) -> VecDeque<Held> {
+        let held = std::mem::take(&mut self.entries[usize::from(slot)].held);
+        self.held_bytes -= held
+            .iter()
+            .map(|held| held.frame.bytes.len())
+            .sum::<usize>();
+        held
+    }
+
+    /// A place for a new neighbour; when all are taken, that of the one unused for longest, unless
+    /// it is in use or unresolved.
+    fn place(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> Option<u16> {
+        if self.places.len() >= self.limit {
+            let (oldest, _) = self
+                .entries
+                .iter()
+                .enumerate()
+                .filter(|(_, neighbor)| neighbor.live && neighbor.state == NeighborState::Stale)
+                .min_by_key(|(_, neighbor)| neighbor.used)?;
+            self.remove(oldest as u16);
+        }
+        let slot = self.free.pop().unwrap_or(self.entries.len() as u16);
+        let use_count = self
+            .entries
+            .get(usize::from(slot))
+            .map_or(0, |old| old.use_count.wrapping_add(1));
+        let neighbor = Neighbor {
+            interface,
+            address,
+            mac: MacAddr::ZERO,
+            port: PortId(0),
+            state: NeighborState::Stale,
+            confirmed: now,
+            held: VecDeque::new(),
+            use_count,
+            live: true,
+            solicited: 0,
+            reachable_until: Instant::default(),
+            due: None,
+            used: now,
+        };
+        match self.entries.get_mut(usize::from(slot)) {
+            Some(entry) => *entry = neighbor,
+            None => self.entries.push(neighbor),
+        }
+        self.places.insert((interface, address), slot);
+        Some(slot)
+    }
+
+    fn remove(&mut self, slot: u16) -> VecDeque<Held> {
+        self.schedule(slot, None);
+        let held = self.take_held(slot);
+        let neighbor = &mut self.entries[usize::from(slot)];
+        neighbor.live = false;
+        if neighbor.state == NeighborState::Incomplete {
+            self.incomplete -= 1;
+        }
+        self.places.remove(&(neighbor.interface, neighbor.address));
+        self.free.push(slot);
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: InterfaceId = InterfaceId(1);
+    const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const MAC: (MacAddr, PortId) = (MacAddr([2, 0, 0, 0, 0, 1]), PortId(3));
+    const OTHER: (MacAddr, PortId) = (MacAddr([2, 0, 0, 0, 0, 2]), PortId(4));
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn solicits(table: &mut Neighbors, now: u64) -> Vec<Option<(MacAddr, PortId)>> {
+        let mut seen = Vec::new();
+        while let Some(event) = table.poll(at(now)) {
+            match event {
+                Event::Solicit { to, .. } => seen.push(to),
+                Event::Failed { .. } => panic!("failed at {now}"),
+            }
+        }
+        seen
+    }
+
+    fn frame() -> Held {
+        Held {
+            frame: OwnedFrame::default(),
+            origin: None,
+        }
+    }
+
+    #[test]
+    fn a07_one_solicitation_a_second_three_times_then_failure_with_what_waited() {
+        let mut table = Neighbors::new(8, 1);
+        for _ in 0..257 {
+            let Resolution::Pending(id) = table.resolve(ON, HOST, at(0)) else {
+                panic!()
+            };
+            table.hold(id, frame());
+        }
+        assert_eq!(solicits(&mut table, 0), [None]);
+        assert_eq!(solicits(&mut table, 999), []);
+        assert_eq!(solicits(&mut table, 1000), [None]);
+        assert_eq!(solicits(&mut table, 2000), [None]);
+        let Some(Event::Failed { held, .. }) = table.poll(at(3000)) else {
+            panic!()
+        };
+        assert_eq!(held.len(), HELD_EACH);
+        assert_eq!(table.next_deadline(), None);
+        assert_eq!(table.incomplete, 0);
+    }
+
+    #[test]
+    fn an_answer_releases_what_waited_and_ages_through_delay_and_probe() {
+        let mut table = Neighbors::new(8, 1);
+        let Resolution::Pending(id) = table.resolve(ON, HOST, at(0)) else {
+            panic!()
+        };
+        table.hold(id, frame());
+        assert_eq!(solicits(&mut table, 0), [None]);
+        assert_eq!(table.confirm(ON, HOST, MAC, at(10)).len(), 1);
+        assert_eq!(table.follow(id, at(14_000)), Some(MAC));
+        assert_eq!(solicits(&mut table, 14_000), []);
+        assert_eq!(table.follow(id, at(60_000)), Some(MAC), "used while stale");
+        assert_eq!(solicits(&mut table, 64_999), []);
+        for second in [65_000, 66_000, 67_000] {
+            assert_eq!(
+                solicits(&mut table, second),
+                [Some(MAC)],
+                "probes the known MAC"
+            );
+        }
+        assert!(matches!(table.poll(at(68_000)), Some(Event::Failed { .. })));
+        assert_eq!(table.follow(id, at(68_000)), None);
+    }
+
+    #[test]
+    fn a02_a_known_neighbour_is_updated_and_an_unknown_one_is_not_made() {
+        let mut table = Neighbors::new(8, 1);
+        assert!(!table.hear(ON, HOST, MAC).1);
+        assert_eq!(table.iter().count(), 0);
+        table.learn(ON, HOST, MAC, at(0));
+        assert!(table.hear(ON, HOST, OTHER).1);
+        let Resolution::Known(_, mac, port) = table.resolve(ON, HOST, at(0)) else {
+            panic!()
+        };
+        assert_eq!((mac, port), OTHER);
+    }
+
+    #[test]
+    fn a_place_given_to_another_no_longer_answers() {
+        let mut table = Neighbors::new(1, 1);
+        table.learn(ON, HOST, MAC, at(0));
+        let slot = NeighborId {
+            slot: 0,
+            use_count: 0,
+        };
+        assert_eq!(table.clone().follow(slot, at(1)), Some(MAC));
+        table.learn(ON, IpAddr::from([10, 0, 0, 2]), OTHER, at(1));
+        assert_eq!(table.follow(slot, at(1)), None);
+    }
+
+    #[test]
+    fn n24_a_scan_neither_evicts_the_resolved_nor_grows() {
+        let mut table = Neighbors::new(16, 1);
+        table.learn(ON, HOST, MAC, at(0));
+        table.confirm(ON, HOST, MAC, at(0));
+        let mut full = 0;
+        for n in 0..100_000_u32 {
+            let target = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
+            full += usize::from(table.resolve(ON, target, at(1)) == Resolution::Full);
+        }
+        assert_eq!(full, 100_000 - 8);
+        assert_eq!(table.entries.len(), 9);
+        assert!(matches!(
+            table.resolve(ON, HOST, at(2)),
+            Resolution::Known(..)
+        ));
+    }
+}

@@ -1,0 +1,187 @@
+//! A hash index of fixed size: from a hash to 32-bit values, one cache line per bucket.
+//!
+//! Ten values share a 64-byte bucket with a 16-bit tag each; what does not fit goes to the next
+//! bucket, and every bucket passed on the way counts it, so that a lookup knows when to stop and
+//! removal leaves no tombstone. It never grows: the caller bounds how much it puts in.
+
+/// Values a bucket holds.
+const SLOTS: usize = 10;
+/// Share of slots in use when the index holds what it was made for: 3/4.
+const LOAD: (usize, usize) = (3, 4);
+
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Bucket {
+    tags: [u16; SLOTS],
+    /// Value + 1; 0 is empty.
+    values: [u32; SLOTS],
+    /// Values that passed this bucket because it was full.
+    passed: u32,
+}
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct Index {
+    buckets: Box<[Bucket]>,
+}
+
+impl Index {
+    /// An index for at most `capacity` values, each below `u32::MAX`.
+    pub fn new(capacity: usize) -> Self {
+        let slots = capacity * LOAD.1 / LOAD.0 + SLOTS;
+        Self {
+            buckets: vec![Bucket::default(); slots.div_ceil(SLOTS)].into(),
+        }
+    }
+
+    /// Memory used, in bytes.
+    pub fn memory(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// The first value put in under `hash` for which `matches` holds.
+    #[inline]
+    pub fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = hash as u16;
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &self.buckets[at];
+            let mut hits = bucket.hits(tag);
+            while hits != 0 {
+                let value = bucket.values[hits.trailing_zeros() as usize % SLOTS];
+                if value != 0 && matches(value - 1) {
+                    return Some(value - 1);
+                }
+                hits &= hits - 1;
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+    }
+
+    /// Every value that could be meant by `hash`; for bringing what they point at into the cache.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<u32> {
+        let bucket = &self.buckets[self.home(hash)];
+        let hits = bucket.hits(hash as u16);
+        let value = bucket.values[hits.trailing_zeros() as usize % SLOTS];
+        (hits != 0 && value != 0).then(|| value - 1)
+    }
+
+    /// Puts `value` in under `hash`. The caller keeps within the capacity.
+    pub fn insert(&mut self, hash: u64, value: u32) {
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &mut self.buckets[at];
+            if let Some(slot) = bucket.values.iter().position(|&value| value == 0) {
+                bucket.tags[slot] = hash as u16;
+                bucket.values[slot] = value + 1;
+                return;
+            }
+            bucket.passed += 1;
+            at = self.next(at);
+        }
+    }
+
+    /// Takes `value` out again; it was put in under `hash`.
+    pub fn remove(&mut self, hash: u64, value: u32) {
+        let home = self.home(hash);
+        let mut at = home;
+        let slot = loop {
+            let bucket = &self.buckets[at];
+            if let Some(slot) = bucket.values.iter().position(|&found| found == value + 1) {
+                break slot;
+            }
+            if bucket.passed == 0 {
+                return;
+            }
+            at = self.next(at);
+        };
+        self.buckets[at].values[slot] = 0;
+        while at != home {
+            at = if at == 0 {
+                self.buckets.len() - 1
+            } else {
+                at - 1
+            };
+            self.buckets[at].passed -= 1;
+        }
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    fn next(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() {
+            0
+        } else {
+            at + 1
+        }
+    }
+}
+
+impl Bucket {
+    /// One bit for each slot whose tag is `tag`.
+    #[inline]
+    fn hits(&self, tag: u16) -> u32 {
+        let mut hits = 0;
+        for (slot, found) in self.tags.iter().enumerate() {
+            hits |= u32::from(*found == tag) << slot;
+        }
+        hits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u32) -> u64 {
+        (u64::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[test]
+    fn holds_its_capacity_and_forgets_what_is_removed() {
+        let mut index = Index::new(10_000);
+        for n in 0..10_000 {
+            index.insert(hash(n), n);
+        }
+        for n in 0..10_000 {
+            assert_eq!(index.find(hash(n), |value| value == n), Some(n));
+        }
+        for n in (0..10_000).step_by(2) {
+            index.remove(hash(n), n);
+        }
+        for n in 0..10_000 {
+            assert_eq!(
+                index.find(hash(n), |value| value == n),
+                (n % 2 == 1).then_some(n)
+            );
+        }
+        for n in (1..10_000).step_by(2) {
+            index.remove(hash(n), n);
+        }
+        assert!(
+            index
+                .buckets
+                .iter()
+                .all(|bucket| bucket.passed == 0 && bucket.values == [0; SLOTS])
+        );
+    }
+
+    #[test]
+    fn survives_every_value_in_one_bucket() {
+        let mut index = Index::new(100);
+        for n in 0..100 {
+            index.insert(7 << 16, n);
+        }
+        assert_eq!(index.find(7 << 16, |value| value == 99), Some(99));
+        for n in 0..100 {
+            index.remove(7 << 16, n);
+        }
+        assert_eq!(index.find(7 << 16, |_| true), None);
+    }
+}
