@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tapgate_protocol::{DEFAULT_RUNTIME_DIR, Show};
+
+const ABOUT: &str = "A packet-level userspace router for hypervisors: many MACs on one NIC, \
+source-based tables, SNAT, from one file";
+
+const EXAMPLE: &str = "\
+First steps:
+  tapgate check examples/multi-mac.toml       is the file right?
+  sudo tapgate run examples/multi-mac.toml    route until Ctrl-C or SIGTERM
+  sudo tapgate show ports                     what is there, what passes
+  sudo tapgate explain --in guest-a --from 10.0.1.1 --to 192.0.2.80
+                                              every decision about such a packet
+  sudo tapgate apply examples/multi-mac.toml  change it; flows still allowed go on
+
+Exit codes:
+  0  ok
+  1  failed; for `explain`: the packet is dropped
+  2  wrong usage, or the configuration is refused (nothing was changed)
+  3  tapgate is not running there
+  4  permission denied";
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(name = "tapgate", version, about = ABOUT, after_help = EXAMPLE, max_term_width = 100)]
+pub struct Cli {
+    /// Where the sockets of the running tapgate are
+    #[arg(long, global = true, env = "TAPGATE_RUNTIME_DIR", value_name = "DIR", default_value = DEFAULT_RUNTIME_DIR)]
+    pub runtime_dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Route as FILE says, until SIGTERM or Ctrl-C
+    ///
+    /// Starts the dataplane, or takes over the one that an earlier `run` left behind, and restarts
+    /// it should it die. SIGHUP reads FILE again. Needs CAP_NET_ADMIN and CAP_NET_RAW, and gives
+    /// up every other capability.
+    Run {
+        /// The configuration file
+        file: PathBuf,
+        /// The dataplane's program [default: tapgate-dataplane beside this one]
+        #[arg(long, value_name = "PATH")]
+        dataplane: Option<PathBuf>,
+    },
+    /// Say whether FILE is right, and if not where and what to write instead
+    Check {
+        /// The configuration file
+        file: PathBuf,
+        /// Print a JSON array of {file, line, column, length, problem, remedy}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make FILE the configuration of the running tapgate: all of it or nothing
+    Apply {
+        /// The configuration file
+        file: PathBuf,
+        /// Print {generation, warnings}, or what `check --json` prints
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the dataplane knows and counts
+    Show {
+        /// What to show
+        #[arg(value_enum)]
+        what: What,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        /// With `drops`: also the reasons that never occurred
+        #[arg(long)]
+        all: bool,
+    },
+    /// Follow a packet through every decision, without sending it
+    Explain(Explain),
+    /// Say what runs
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End it in good order, and leave nothing behind
+    Stop,
+}
+
+/// `tapgate explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The port it comes in by
+    #[arg(long = "in", value_name = "PORT")]
+    pub port: String,
+    /// Its source address
+    #[arg(long, value_name = "IP")]
+    pub from: IpAddr,
+    /// Its destination address
+    #[arg(long, value_name = "IP")]
+    pub to: IpAddr,
+    /// Its protocol: tcp, udp, icmp (an echo request) or a number
+    #[arg(long, default_value = "icmp", value_parser = protocol)]
+    pub proto: u8,
+    /// Its source port, or the identifier of an echo request
+    #[arg(long, value_name = "N", default_value_t = 40_000)]
+    pub sport: u16,
+    /// Its destination port
+    #[arg(long, value_name = "N", default_value_t = 443)]
+    pub dport: u16,
+    /// Explain by this file, without a running tapgate
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `tapgate show` can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Where frames enter and leave: devices, what passed, what the kernel dropped
+    Ports,
+    /// Personalities and networks: MACs, VLANs, addresses, gateways
+    Interfaces,
+    /// Routing rules by priority
+    Rules,
+    /// Routes of all tables
+    Routes,
+    /// Next hops and their MACs
+    Neighbors,
+    /// Tracked flows and their translation
+    Sessions,
+    /// Everything that is counted and not a drop
+    Counters,
+    /// Dropped frames by reason
+    Drops,
+}
+
+impl From<What> for Show {
+    fn from(what: What) -> Self {
+        match what {
+            What::Ports => Self::Ports,
+            What::Interfaces => Self::Interfaces,
+            What::Rules => Self::Rules,
+            What::Routes => Self::Routes,
+            What::Neighbors => Self::Neighbors,
+            What::Sessions => Self::Sessions,
+            What::Counters => Self::Counters,
+            What::Drops => Self::Drops,
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<u8, String> {
+    match text {
+        "icmp" => Ok(1),
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        number => number
+            .parse()
+            .map_err(|_| "write tcp, udp, icmp or a protocol number from 0 to 255".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn protocols_by_name_and_number() {
+        assert_eq!(protocol("udp"), Ok(17));
+        assert_eq!(protocol("47"), Ok(47));
+        assert!(protocol("256").is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! Connecting to a tapgate process without waiting for one that does not answer.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with,
+};
+use rustix::process::Pid;
+use tapgate_protocol::{Channel, ChannelError, Request, Response, VERSION};
+
+use crate::failure::{Code, Failure};
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The connection, greeted.
+    pub channel: Channel,
+    /// The other process, as the kernel tells.
+    pub pid: Pid,
+    /// The generation it runs; 0 before the first.
+    pub generation: u64,
+}
+
+/// Connects to the socket at `path` and greets. Waits at most `patience` for each answer, now and
+/// later.
+///
+/// # Errors
+/// Nobody listens there, does not answer in time, or does not speak our version.
+pub fn connect(path: &Path, patience: Duration) -> Result<Peer, ChannelError> {
+    let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
+    // Not blocking: a process that hangs with a full backlog would make a blocking connect wait.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(io::Error::from)?;
+    connect_socket(&socket, &address).map_err(io::Error::from)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
+    let mut channel = Channel::new(stream);
+    match channel.ask(&Request::Hello { version: VERSION })? {
+        Response::Hello { version, .. } if version != VERSION => {
+            Err(ChannelError::Version { theirs: version })
+        }
+        Response::Hello { generation, .. } => Ok(Peer {
+            channel,
+            pid: credentials.pid,
+            generation,
+        }),
+        other => Err(ChannelError::Unexpected(format!("{other:?}"))),
+    }
+}
+
+/// Nobody is at that socket: it is not there, or left over.
+pub fn is_absent(error: &ChannelError) -> bool {
+    matches!(error, ChannelError::Io(error) if matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    ))
+}
+
+/// The failure that `error` means for a command that talks to `who` at `path`.
+pub fn failure(error: &ChannelError, who: &str, path: &Path) -> Failure {
+    let at = path.display();
+    match error {
+        error if is_absent(error) => Failure::with(
+            Code::NotRunning,
+            format!(
+                "{who} is not running: nobody answers at {at}\n\
+                 start it with `tapgate run FILE`, or say with --runtime-dir where it runs"
+            ),
+        ),
+        ChannelError::Io(io) if io.kind() == io::ErrorKind::PermissionDenied => Failure::with(
+            Code::Permission,
+            format!("{at} is for the user that runs tapgate only: use sudo"),
+        ),
+        ChannelError::Io(io)
+            if matches!(
+                io.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
+            Failure::new(format!(
+                "{who} does not answer at {at}: it hangs or is stopped; look at its process"
+            ))
+        }
+        error => Failure::new(format!("talking to {who} at {at}: {error}")),
+    }
+}

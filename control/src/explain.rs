@@ -1,0 +1,128 @@
+//! `tapgate explain`: every decision about a packet, in order.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tapgate_engine::config::Config;
+use tapgate_engine::explain::{Packet, frame};
+use tapgate_engine::frame::{Frame, Offload, Verdict};
+use tapgate_engine::session::SessionMemory;
+use tapgate_engine::shard::Shard;
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::time::Instant;
+use tapgate_protocol::{DATAPLANE_SOCKET, ExplainQuery, Explanation, Request, Response};
+
+use crate::cli::Explain;
+use crate::connect::{connect, failure};
+use crate::failure::{Code, Failure};
+use crate::{print, refuse, source};
+
+/// How long the dataplane may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the running dataplane, or the engine itself when a file is given.
+///
+/// # Errors
+/// The packet is dropped, or the question cannot be answered.
+pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(), Failure> {
+    let query = ExplainQuery {
+        port: question.port.clone(),
+        from: question.from,
+        to: question.to,
+        protocol: question.proto,
+        source_port: question.sport,
+        destination_port: question.dport,
+    };
+    let explanation = match &question.config {
+        Some(file) => {
+            let (config, _) =
+                source::load(file).map_err(|refusal| refuse(&refusal, question.json, colour))?;
+            offline(&config, &query).map_err(Failure::new)?
+        }
+        None => running(directory, query)?,
+    };
+    if question.json {
+        let json = serde_json::to_string_pretty(&explanation).unwrap_or_default();
+        print(&format!("{json}\n"))?;
+    } else {
+        print(&steps(&explanation))?;
+    }
+    if explanation.delivered {
+        Ok(())
+    } else {
+        Err(Failure::silent(Code::Failed))
+    }
+}
+
+fn running(directory: &Path, query: ExplainQuery) -> Result<Explanation, Failure> {
+    let socket = directory.join(DATAPLANE_SOCKET);
+    let mut peer = connect(&socket, PATIENCE).map_err(|error| {
+        let failure = failure(&error, "tapgate", &socket);
+        match failure.code() {
+            Code::NotRunning => Failure::with(
+                Code::NotRunning,
+                format!("{failure}, or give --config FILE to explain by that file"),
+            ),
+            _ => failure,
+        }
+    })?;
+    match peer.channel.ask(&Request::Explain(query)) {
+        Ok(Response::Explained(explanation)) => Ok(explanation),
+        Ok(Response::Failed { message }) => Err(Failure::new(message)),
+        Ok(other) => Err(Failure::new(format!("the dataplane answered {other:?}"))),
+        Err(error) => Err(failure(&error, "the dataplane", &socket)),
+    }
+}
+
+/// What a router that has just started with `config` would do.
+fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String> {
+    let packet = Packet {
+        port: &query.port,
+        from: query.from,
+        to: query.to,
+        protocol: query.protocol,
+        source_port: query.source_port,
+        destination_port: query.destination_port,
+    };
+    let (mut bytes, vlan) = frame(config, &packet)?;
+    let snapshot = Snapshot::build(config, None);
+    let ingress = snapshot
+        .port_id(&query.port)
+        .ok_or_else(|| format!("there is no port \"{}\"", query.port))?;
+    let now = Instant::from_millis(0);
+    let shard = Shard::new(&snapshot, SessionMemory::owned(64), 0, now);
+    let mut frame = Frame {
+        bytes: &mut bytes,
+        vlan,
+        offload: Offload::default(),
+    };
+    let (steps, verdict) = shard.explain(&mut frame, ingress, &snapshot, now);
+    let (verdict, delivered) = match verdict {
+        Verdict::Emit(port) => (format!("emit on {}", snapshot.port_name(port)), true),
+        Verdict::Hold => ("hold until the next hop's MAC is known".to_owned(), true),
+        Verdict::Consumed => (
+            "for the router itself, which deals with it".to_owned(),
+            true,
+        ),
+        Verdict::Replaced => ("leaves in fragments".to_owned(), true),
+        Verdict::Drop(reason) => (
+            format!("drop: {} ({})", reason.name(), reason.explanation()),
+            false,
+        ),
+    };
+    Ok(Explanation {
+        steps: steps.0,
+        verdict,
+        delivered,
+    })
+}
+
+fn steps(explanation: &Explanation) -> String {
+    let width = explanation.steps.iter().map(|step| step.stage.len()).max();
+    let width = width.unwrap_or_default();
+    let mut text = String::new();
+    for (n, step) in explanation.steps.iter().enumerate() {
+        text += &format!("{:>2}. {:<width$}  {}\n", n + 1, step.stage, step.detail);
+    }
+    text + &format!("=> {}\n", explanation.verdict)
+}

@@ -1,0 +1,121 @@
+//! `tapgate run`: how the control process starts.
+//!
+//! After that the [`Supervisor`] decides everything, in one thread and in the order of
+//! [`Event`]s. control uses no capability and holds no packet; the dataplane goes on without it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::failure::{Code, Failure};
+use crate::runtime_dir::{RuntimeDir, remove_leftovers};
+use crate::server::{Call, Server};
+use crate::supervisor::{Setup, Supervisor};
+use crate::{privileges, source};
+
+/// Something the supervisor acts on.
+#[derive(Debug)]
+pub enum Event {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// An order from the control socket.
+    Call(Call),
+    /// The connection to a dataplane ended.
+    Lost {
+        /// Which connection.
+        serial: u64,
+    },
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// It could not start; nothing is left of it.
+pub fn run(
+    file: &Path,
+    directory: &Path,
+    program: Option<PathBuf>,
+    colour: bool,
+) -> Result<(), Failure> {
+    let (config, source) = source::load(file).map_err(|refusal| {
+        eprint!("{}", refusal.for_people(colour));
+        Failure::silent(Code::Refused)
+    })?;
+    let program = program.map_or_else(beside_us, Ok)?;
+    privileges::require()?;
+    let directory = RuntimeDir::take(directory)?;
+    let (events, inbox) = channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    let server = match settle(&directory, &events, &stop) {
+        Ok(server) => server,
+        Err(failure) => {
+            let _ = remove_leftovers(directory.path());
+            return Err(failure);
+        }
+    };
+    let setup = Setup {
+        file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
+        colour,
+        program,
+        directory,
+        server,
+        events,
+        stop,
+    };
+    Supervisor::new(setup, config).run(&inbox, source)
+}
+
+/// Listens, gives up what control does not need, and starts its threads, in this order.
+fn settle(
+    directory: &RuntimeDir,
+    events: &Sender<Event>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Arc<Server>, Failure> {
+    let listener = directory.listen()?;
+    privileges::reduce()
+        .map_err(|error| Failure::new(format!("cannot give up capabilities: {error}")))?;
+    signals(events.clone(), Arc::clone(stop))
+        .and_then(|()| Server::start(listener, events.clone()))
+        .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
+}
+
+/// `tapgate-dataplane` in the directory of this program.
+fn beside_us() -> Result<PathBuf, Failure> {
+    let failure = |why: String| {
+        Failure::new(format!(
+            "cannot find the dataplane's program: {why}; say where it is with --dataplane PATH"
+        ))
+    };
+    let here = std::env::current_exe().map_err(|error| failure(error.to_string()))?;
+    let program = here.with_file_name("tapgate-dataplane");
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(failure(format!("there is no {}", program.display())))
+    }
+}
+
+fn signals(events: Sender<Event>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let event = if signal == SIGHUP {
+                    Event::Reload
+                } else {
+                    stop.store(true, Ordering::Relaxed);
+                    Event::Terminate
+                };
+                let _ = events.send(event);
+            }
+        })?;
+    Ok(())
+}

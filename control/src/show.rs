@@ -1,0 +1,240 @@
+//! `tapgate show`: the dataplane's state, for people and programs.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use tapgate_protocol::{
+    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Request, Response, Rows, Show,
+};
+
+use crate::connect::{connect, failure};
+use crate::failure::Failure;
+use crate::print;
+
+/// How long the dataplane may take over one page.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the dataplane itself, so that it works while control is down.
+///
+/// # Errors
+/// No dataplane answers.
+pub fn show(directory: &Path, what: Show, json: bool, all: bool) -> Result<(), Failure> {
+    let socket = directory.join(DATAPLANE_SOCKET);
+    let peer = connect(&socket, PATIENCE).map_err(|error| failure(&error, "tapgate", &socket))?;
+    if json {
+        print("[")?;
+        let mut between = "\n";
+        pages(peer.channel, what, |rows| {
+            for row in records(&shown(rows, all))? {
+                print(&format!("{between}{row}"))?;
+                between = ",\n";
+            }
+            Ok(())
+        })?;
+        return print("\n]\n");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    pages(peer.channel, what, |rows| {
+        add(&mut table, shown(rows, all));
+        Ok(())
+    })?;
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.to_string();
+    let lines = text.lines().map(str::trim_end);
+    print(&lines.flat_map(|line| [line, "\n"]).collect::<String>())
+}
+
+/// Hands every page of `what` to `each`.
+///
+/// # Errors
+/// The dataplane does not answer as it should, or `each` fails.
+pub fn pages(
+    mut channel: Channel,
+    what: Show,
+    mut each: impl FnMut(Rows) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut cursor = 0;
+    loop {
+        let answer = channel
+            .ask(&Request::Show { what, cursor })
+            .map_err(|error: ChannelError| Failure::new(format!("the dataplane: {error}")))?;
+        match answer {
+            Response::Page { rows, next } => {
+                each(rows)?;
+                match next {
+                    // A cursor that stands still would make this endless.
+                    Some(next) if next != cursor => cursor = next,
+                    _ => return Ok(()),
+                }
+            }
+            Response::Failed { message } => return Err(Failure::new(message)),
+            other => return Err(Failure::new(format!("the dataplane answered {other:?}"))),
+        }
+    }
+}
+
+/// Drop reasons that never occurred are left out unless `all` are wanted.
+fn shown(rows: Rows, all: bool) -> Rows {
+    match rows {
+        Rows::Drops(rows) if !all => Rows::Drops(
+            rows.into_iter()
+                .filter(|row: &DropRow| row.frames > 0)
+                .collect(),
+        ),
+        rows => rows,
+    }
+}
+
+fn records(rows: &Rows) -> Result<Vec<String>, Failure> {
+    let failed = |error| Failure::new(format!("a row cannot be written as JSON: {error}"));
+    match serde_json::to_value(rows).map_err(failed)?.get("rows") {
+        Some(serde_json::Value::Array(rows)) => Ok(rows.iter().map(ToString::to_string).collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn add(table: &mut Table, rows: Rows) {
+    match rows {
+        Rows::Ports(rows) => {
+            head(
+                table,
+                "PORT KIND DEVICE STATE MTU> RECEIVES RX> RX-BYTES> TX> TX-BYTES> KERNEL-DROPS> TX-ERRORS> BINDS>",
+            );
+            for row in rows {
+                table.add_row([
+                    row.name,
+                    row.kind,
+                    or_dash(row.device),
+                    row.state,
+                    row.mtu.to_string(),
+                    or_dash(row.receive_mode),
+                    row.rx_frames.to_string(),
+                    row.rx_bytes.to_string(),
+                    row.tx_frames.to_string(),
+                    row.tx_bytes.to_string(),
+                    row.kernel_drops.to_string(),
+                    row.tx_errors.to_string(),
+                    row.binds.to_string(),
+                ]);
+            }
+        }
+        Rows::Interfaces(rows) => {
+            head(
+                table,
+                "INTERFACE KIND PORTS MAC VLAN ADDRESSES GATEWAY MTU>",
+            );
+            for row in rows {
+                table.add_row([
+                    row.name,
+                    row.kind,
+                    row.ports.join(" "),
+                    row.mac.to_string(),
+                    or_dash(row.vlan),
+                    row.addresses.join(" "),
+                    or_dash(row.gateway),
+                    row.mtu.to_string(),
+                ]);
+            }
+        }
+        Rows::Rules(rows) => {
+            head(table, "PRIORITY> FROM TO IIF ACTION SUPPRESS-PREFIXLENGTH");
+            for row in rows {
+                table.add_row([
+                    row.priority.to_string(),
+                    row.from,
+                    row.to,
+                    or_dash(row.iif),
+                    row.action,
+                    or_dash(row.suppress_prefixlength),
+                ]);
+            }
+        }
+        Rows::Routes(rows) => {
+            head(table, "TABLE TO TYPE VIA DEV");
+            for row in rows {
+                let dev = (!row.dev.is_empty()).then(|| row.dev.join(" "));
+                table.add_row([row.table, row.to, row.kind, or_dash(row.via), or_dash(dev)]);
+            }
+        }
+        Rows::Neighbors(rows) => {
+            head(table, "ADDRESS INTERFACE PORT MAC STATE CONFIRMED> HELD>");
+            for row in rows {
+                table.add_row([
+                    row.address.to_string(),
+                    row.interface,
+                    or_dash(row.port),
+                    or_dash(row.mac),
+                    row.state,
+                    format!(
+                        "{:.1} s ago",
+                        Duration::from_millis(row.age_ms).as_secs_f64()
+                    ),
+                    row.held.to_string(),
+                ]);
+            }
+        }
+        Rows::Sessions(rows) => {
+            head(
+                table,
+                "PROTOCOL FROM TO AS IIF OIF STATE PACKETS> BYTES> BACK> BACK-BYTES> ENDS-IN>",
+            );
+            for row in rows {
+                let at = |(address, port)| std::net::SocketAddr::new(address, port).to_string();
+                table.add_row([
+                    row.protocol,
+                    at((row.source, row.source_port)),
+                    at((row.destination, row.destination_port)),
+                    or_dash(row.translated.map(at)),
+                    row.iif,
+                    row.oif,
+                    row.state,
+                    row.forward.0.to_string(),
+                    row.forward.1.to_string(),
+                    row.reply.0.to_string(),
+                    row.reply.1.to_string(),
+                    format!("{} s", row.expires_s),
+                ]);
+            }
+        }
+        Rows::Counters(rows) => {
+            head(table, "COUNTER VALUE> MEANING");
+            for row in rows {
+                table.add_row([row.name, row.value.to_string(), row.explanation]);
+            }
+        }
+        Rows::Drops(rows) => {
+            head(table, "REASON FRAMES> MEANING");
+            for row in rows {
+                table.add_row([
+                    row.reason.name().to_owned(),
+                    row.frames.to_string(),
+                    row.explanation,
+                ]);
+            }
+        }
+    }
+}
+
+/// Sets the header on the first page. `>` marks a column of numbers.
+fn head(table: &mut Table, columns: &str) {
+    if table.header().is_some() {
+        return;
+    }
+    table.set_header(columns.split(' ').map(|name| name.trim_end_matches('>')));
+    for (index, name) in columns.split(' ').enumerate() {
+        if let Some(column) = table.column_mut(index)
+            && name.ends_with('>')
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn or_dash<T: Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}

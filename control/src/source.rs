@@ -1,0 +1,188 @@
+//! Reading a configuration file: from bytes to a [`Config`], or to everything that is wrong.
+
+use std::fs::File as OpenFile;
+use std::io::{self, Read};
+use std::path::Path;
+
+use tapgate_engine::config::{Config, ConfigError, ConfigErrors};
+
+use crate::diagnostics::{Diagnostic, for_people, for_programs};
+use crate::document::Document;
+use crate::reader;
+
+/// Largest file that is read, in bytes: 10^5 addresses fit many times over.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// A configuration file that was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    name: String,
+    text: String,
+}
+
+/// Why a configuration file is refused.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    source: Source,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<(Config, Source), Box<Refusal>> {
+    let source = Source::read(path)?;
+    match source.check() {
+        Ok(config) => Ok((config, source)),
+        Err(diagnostics) => Err(Box::new(Refusal {
+            source,
+            diagnostics,
+        })),
+    }
+}
+
+impl Source {
+    /// The file's name, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The refusal that `errors`, found by the dataplane, mean for this file.
+    pub fn refusal(self, errors: &[ConfigError]) -> Refusal {
+        let diagnostics = match Document::parse(&self.text) {
+            Ok(document) => errors
+                .iter()
+                .map(|error| Diagnostic::of_error(error, &document))
+                .collect(),
+            Err(_) => errors
+                .iter()
+                .map(|error| Diagnostic::whole(error.to_string(), "correct the file"))
+                .collect(),
+        };
+        Refusal {
+            source: self,
+            diagnostics,
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, Box<Refusal>> {
+        let name = path.display().to_string();
+        let refuse = |text: String, diagnostic: Diagnostic| {
+            let name = name.clone();
+            Box::new(Refusal {
+                source: Source { name, text },
+                diagnostics: vec![diagnostic],
+            })
+        };
+        let bytes = contents(path).map_err(|error| {
+            let (problem, remedy) = unreadable(&error);
+            refuse(String::new(), Diagnostic::whole(problem, remedy))
+        })?;
+        if bytes.len() as u64 > MAX_SIZE {
+            return Err(refuse(
+                String::new(),
+                Diagnostic::whole(
+                    format!("the file is larger than {} MiB", MAX_SIZE >> 20),
+                    "name a tapgate configuration file",
+                ),
+            ));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self { name, text }),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Err(refuse(
+                    text,
+                    Diagnostic {
+                        span: Some(at..at + '\u{fffd}'.len_utf8()),
+                        problem: format!(
+                            "the byte 0x{:02x} here is not UTF-8",
+                            error.as_bytes().get(at).copied().unwrap_or_default()
+                        ),
+                        remedy: "save the file as UTF-8; a configuration needs no other letters than ASCII's"
+                            .to_owned(),
+                        other: None,
+                    },
+                ))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<Config, Vec<Diagnostic>> {
+        let document = Document::parse(&self.text)
+            .map_err(|errors| crate::syntax::diagnostics(&self.text, errors))?;
+        if document.root().is_empty() {
+            return Err(vec![Diagnostic::whole(
+                "there is nothing in the file",
+                "write at least [ports]; the files in examples/ are a start",
+            )]);
+        }
+        let file = reader::read(&document).map_err(|faults| {
+            faults
+                .iter()
+                .map(|fault| Diagnostic::of_fault(fault, &document, &self.text))
+                .collect::<Vec<_>>()
+        })?;
+        Config::try_from(file).map_err(|ConfigErrors(errors)| {
+            let mut found: Vec<_> = errors
+                .iter()
+                .map(|error| Diagnostic::of_error(error, &document))
+                .collect();
+            found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+            found
+        })
+    }
+}
+
+impl Refusal {
+    /// For people, with a last line that counts the faults.
+    pub fn for_people(&self, colour: bool) -> String {
+        let Source { name, text } = &self.source;
+        let faults = match self.diagnostics.len() {
+            1 => "1 fault".to_owned(),
+            many => format!("{many} faults"),
+        };
+        format!(
+            "{}{name}: refused, {faults}; nothing was changed\n",
+            for_people(name, text, &self.diagnostics, colour)
+        )
+    }
+
+    /// For programs: a JSON array of objects with file, line, column, length, problem, remedy.
+    pub fn for_programs(&self) -> String {
+        for_programs(&self.source.name, &self.source.text, &self.diagnostics)
+    }
+}
+
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenFile::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
+        io::ErrorKind::NotFound => (
+            "there is no such file".to_owned(),
+            "name an existing configuration file; the files in examples/ are a start",
+        ),
+        io::ErrorKind::IsADirectory => (
+            "this is a directory".to_owned(),
+            "name the configuration file in it",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            "the file may not be read".to_owned(),
+            "make it readable for the user tapgate runs as (as root, tapgate has given up the right to read other users' private files), or use `tapgate apply` as a user who may read it",
+        ),
+        _ => (
+            format!("the file cannot be read: {error}"),
+            "check the file and the file system it is on",
+        ),
+    }
+}

@@ -1,0 +1,402 @@
+//! The control process at work: one configuration, one dataplane that must have it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tapgate_engine::config::{Config, PortKind};
+use tapgate_protocol::{Kept, Request, Response};
+
+use crate::dataplane::{Dataplane, DataplaneError};
+use crate::failure::{Code, Failure};
+use crate::run::Event;
+use crate::runtime_dir::RuntimeDir;
+use crate::server::{Call, Order, Server};
+use crate::{source, summary};
+
+/// How long the dataplane may take over a new configuration.
+const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the dataplane may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// A dataplane that lived this long died of something new: it is started again at once.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// Longest pause between two starts of a dataplane that dies again and again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Most descriptors in one message (the protocol's limit).
+const MOST_DESCRIPTORS: usize = 250;
+
+/// What does not change while control runs.
+pub struct Setup {
+    /// The configuration file, which SIGHUP reads again.
+    pub file: PathBuf,
+    /// Whether diagnostics are coloured.
+    pub colour: bool,
+    /// The dataplane's program.
+    pub program: PathBuf,
+    /// The runtime directory, ours alone.
+    pub directory: RuntimeDir,
+    /// Answers at control's socket.
+    pub server: Arc<Server>,
+    /// Where events go.
+    pub events: Sender<Event>,
+    /// Set by SIGTERM and SIGINT at once, whatever the supervisor is waiting for.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Everything control knows.
+pub struct Supervisor {
+    setup: Setup,
+    config: Config,
+    /// Descriptors that outlive the dataplane.
+    kept: Vec<(Kept, OwnedFd)>,
+    dataplane: Option<Dataplane>,
+    /// Counts connections, so that news of an old one is not taken for the present one's.
+    serial: u64,
+    /// How often in a row the dataplane died young.
+    failures: u32,
+    /// When to start the dataplane, if it does not run.
+    next_start: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Has `config` to bring about; nothing runs yet.
+    pub fn new(setup: Setup, config: Config) -> Self {
+        Self {
+            setup,
+            config,
+            kept: Vec::new(),
+            dataplane: None,
+            serial: 0,
+            failures: 0,
+            next_start: None,
+        }
+    }
+
+    /// Runs until told to stop. `source` is the text of the configuration.
+    ///
+    /// # Errors
+    /// It could not start.
+    pub fn run(mut self, inbox: &Receiver<Event>, source: source::Source) -> Result<(), Failure> {
+        if let Err(failure) = self.begin(source) {
+            let interrupted = self.setup.stop.load(Ordering::Relaxed);
+            if !interrupted && self.dataplane.as_ref().is_some_and(Dataplane::is_adopted) {
+                // It goes on with the configuration it has.
+                self.dataplane = None;
+            }
+            self.end();
+            return if interrupted { Ok(()) } else { Err(failure) };
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let asked = loop {
+            let event = match self.next_start {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match event {
+                Err(RecvTimeoutError::Timeout) => self.restart(),
+                Err(RecvTimeoutError::Disconnected) | Ok(Event::Terminate) => break None,
+                Ok(Event::Call(Call {
+                    order: Order::Stop,
+                    reply,
+                })) => break Some(reply),
+                Ok(Event::Call(Call {
+                    order: Order::Apply(config),
+                    reply,
+                })) => {
+                    let answer = self.apply(*config);
+                    let _ = reply.send(answer);
+                }
+                Ok(Event::Reload) => self.reload(),
+                Ok(Event::Lost { serial }) if serial == self.serial => {
+                    self.lost("the connection ended")
+                }
+                Ok(Event::Lost { .. }) => {}
+            }
+        };
+        let server = Arc::clone(&self.setup.server);
+        self.end();
+        if let Some(reply) = asked {
+            let _ = reply.send(Response::Ok);
+            server.finish(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    /// Takes over the running dataplane or starts one, and configures it.
+    fn begin(&mut self, source: source::Source) -> Result<(), Failure> {
+        let socket = self.setup.directory.dataplane_socket();
+        let failure = |error: DataplaneError| Failure::new(format!("the dataplane: {error}"));
+        match Dataplane::adopt(&socket) {
+            Ok(Some(dataplane)) => {
+                say(&format!(
+                    "taking over the running dataplane (pid {})",
+                    dataplane.pid()
+                ));
+                self.attach(dataplane).map_err(failure)?;
+            }
+            Ok(None) => self.start().map_err(failure)?,
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "a dataplane is there already, but cannot be taken over: {error}\n\
+                     end its process, and run this again"
+                )));
+            }
+        }
+        let config = self.config.clone();
+        match self.configure(config).map_err(failure)? {
+            Response::Configured { .. } => Ok(()),
+            Response::Refused { errors } => {
+                eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
+                Err(Failure::silent(Code::Refused))
+            }
+            Response::Failed { message } => Err(Failure::new(message)),
+            other => Err(Failure::new(format!("the dataplane answered {other:?}"))),
+        }
+    }
+
+    /// Starts a dataplane and gives it what outlived the last one.
+    fn start(&mut self) -> Result<(), DataplaneError> {
+        let socket = self.setup.directory.dataplane_socket();
+        let dataplane = Dataplane::start(
+            &self.setup.program,
+            self.setup.directory.path(),
+            &socket,
+            &self.setup.stop,
+        )?;
+        self.attach(dataplane)?;
+        let (dataplane, kept) = (&mut self.dataplane, &self.kept);
+        for part in kept.chunks(MOST_DESCRIPTORS) {
+            if let Some(dataplane) = dataplane {
+                let request = Request::Adopt {
+                    kept: part.iter().map(|(what, _)| what.clone()).collect(),
+                };
+                let descriptors: Vec<_> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
+                dataplane.ask(
+                    &request,
+                    &descriptors,
+                    CONFIGURE_PATIENCE,
+                    Some(&self.setup.stop),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, dataplane: Dataplane) -> Result<(), DataplaneError> {
+        self.serial += 1;
+        dataplane
+            .watch(self.serial, self.setup.events.clone())
+            .map_err(|error| DataplaneError::Channel(error.into()))?;
+        self.dataplane = Some(dataplane);
+        self.next_start = None;
+        Ok(())
+    }
+
+    /// Makes `config` the dataplane's, and ours if it takes it.
+    fn configure(&mut self, config: Config) -> Result<Response, DataplaneError> {
+        let Some(dataplane) = &mut self.dataplane else {
+            return Ok(Response::Failed {
+                message: "the dataplane does not run at the moment; it is being restarted. \
+                          Nothing was changed, try again"
+                    .to_owned(),
+            });
+        };
+        let request = Request::Configure {
+            config: Box::new(config.clone()),
+        };
+        let (response, descriptors) =
+            dataplane.ask(&request, &[], CONFIGURE_PATIENCE, Some(&self.setup.stop))?;
+        let Response::Configured {
+            generation,
+            warnings,
+            kept,
+        } = response
+        else {
+            return Ok(response);
+        };
+        self.config = config;
+        self.keep(kept, descriptors);
+        self.setup.server.set_generation(generation);
+        for warning in &warnings {
+            say(&format!("warning: {warning}"));
+        }
+        let ready = format!("ready: {}; generation {generation}", summary(&self.config));
+        let _ = sd_notify::notify(&[NotifyState::Status(&ready)]);
+        say(&ready);
+        Ok(Response::Configured {
+            generation,
+            warnings,
+            kept: Vec::new(),
+        })
+    }
+
+    /// Keeps `descriptors` in place of older ones of the same name, and lets go of those that the
+    /// configuration has no port for: a TAP lives as long as somebody holds it.
+    fn keep(&mut self, names: Vec<Kept>, descriptors: Vec<OwnedFd>) {
+        for (name, fd) in names.into_iter().zip(descriptors) {
+            self.kept.retain(|(known, _)| *known != name);
+            self.kept.push((name, fd));
+        }
+        let ports = self.config.ports();
+        self.kept.retain(|(name, _)| match name {
+            Kept::Sessions { .. } => true,
+            Kept::Tap { port, queue } => ports.iter().any(|known| {
+                known.name == *port
+                    && matches!(known.kind, PortKind::Tap { .. })
+                    && *queue < known.queues
+            }),
+        });
+    }
+
+    fn apply(&mut self, config: Config) -> Response {
+        match self.configure(config) {
+            Ok(response) => response,
+            Err(error) => {
+                self.lost(&error.to_string());
+                Response::Failed {
+                    message: format!(
+                        "the dataplane failed over the new configuration ({error}); \
+                         it is restarted with the one before"
+                    ),
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let mut state = vec![NotifyState::Reloading];
+        state.extend(NotifyState::monotonic_usec_now());
+        let _ = sd_notify::notify(&state);
+        match source::load(&self.setup.file) {
+            Err(refusal) => eprint!("{}", refusal.for_people(self.setup.colour)),
+            Ok((config, source)) => match self.apply(config) {
+                Response::Refused { errors } => {
+                    eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
+                }
+                Response::Failed { message } => say(&format!("not reloaded: {message}")),
+                _ => {}
+            },
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    }
+
+    /// The dataplane is gone, or of no use: restarts it, at once unless it keeps dying.
+    fn lost(&mut self, why: &str) {
+        let Some(dataplane) = self.dataplane.take() else {
+            return;
+        };
+        self.serial += 1;
+        if dataplane.age() > HEALTHY {
+            self.failures = 0;
+        }
+        let pid = dataplane.pid();
+        let end = dataplane.bury();
+        say(&format!("lost the dataplane (pid {pid}): {why}: {end}"));
+        self.next_start = Some(Instant::now() + pause(self.failures));
+        if self.failures == 0 {
+            self.failures = 1;
+            self.restart();
+        } else {
+            self.failures += 1;
+            self.say_pause();
+        }
+    }
+
+    /// Brings a dataplane back to the present configuration. If that fails, it is tried again
+    /// after a pause.
+    fn restart(&mut self) {
+        self.next_start = None;
+        let begun = Instant::now();
+        let config = self.config.clone();
+        let failed = match self.start().and_then(|()| self.configure(config)) {
+            Ok(Response::Configured { .. }) => {
+                let ms = begun.elapsed().as_millis();
+                let pid = self.dataplane.as_ref().map_or(0, Dataplane::pid);
+                say(&format!(
+                    "the dataplane runs again after {ms} ms (pid {pid})"
+                ));
+                return;
+            }
+            Err(DataplaneError::Interrupted) => return,
+            Ok(other) => format!("it does not take the configuration: {other:?}"),
+            Err(error) => error.to_string(),
+        };
+        say(&format!("the dataplane cannot be restarted: {failed}"));
+        if let Some(dataplane) = self.dataplane.take() {
+            self.serial += 1;
+            dataplane.bury();
+        }
+        self.next_start = Some(Instant::now() + pause(self.failures));
+        self.failures += 1;
+        self.say_pause();
+    }
+
+    fn say_pause(&self) {
+        let pause = self.next_start.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        let line = format!(
+            "the dataplane died {} times in a row; the next start is in {:.1} s",
+            self.failures,
+            pause.as_secs_f32()
+        );
+        let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
+        say(&line);
+    }
+
+    /// Ends the dataplane and removes what is ours.
+    fn end(mut self) {
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        self.serial += 1;
+        // First, so that the TAPs go when the dataplane lets go of them.
+        self.kept.clear();
+        if let Some(dataplane) = self.dataplane.take()
+            && let Err(what) = dataplane.stop(STOP_PATIENCE)
+        {
+            say(&what);
+            for port in self.config.ports() {
+                if let PortKind::Device {
+                    device,
+                    create: Some(_),
+                } = &port.kind
+                {
+                    say(&format!(
+                        "TAP {device} may be left: `ip link delete {device}` removes it"
+                    ));
+                }
+            }
+        }
+        if let Err(left) = self.setup.directory.leave() {
+            say(&left);
+        }
+        say("stopped");
+    }
+}
+
+/// The pause before the next start after `failures` deaths in a row.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        n => LONGEST_PAUSE.min(Duration::from_millis(100) * 2_u32.saturating_pow(n - 1)),
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("tapgate: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_five_seconds() {
+        let pauses: Vec<_> = (0..9).map(|n| pause(n).as_millis()).collect();
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+}
