@@ -10,14 +10,14 @@ router_start() {
   ip -n router tuntap add dev vm-c mode tap vnet_hdr
   ip -n router link set vm-c up
 
-  inside router sysctl -qw net.ipv4.ip_forward=1
+  # Or every device, eth0 too, answers ARP for every address and asks in the name of any.
+  inside router sysctl -qw net.ipv4.ip_forward=1 \
+    net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
   local guest table=100 port
   for guest in "${guests[@]}"; do
     local name=${letter[$guest]}
     table=$((table + 1)) # ipA is 101, ipB 102, ipC 103
     ip -n router link add link eth0 name "$name" address "${mac[$guest]}" type macvlan mode bridge
-    # Or every device answers ARP for, and speaks ARP with, every address.
-    inside router sysctl -qw "net.ipv4.conf.$name.arp_ignore=1" "net.ipv4.conf.$name.arp_announce=2"
     ip -n router address add "${public[$guest]}/32" dev "$name"
     ip -n router link set "$name" up
     ip -n router route add default via "$provider" dev "$name" onlink table $table

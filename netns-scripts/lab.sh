@@ -11,7 +11,8 @@
 #
 # A lab changes nothing on the host. It has its own network, mount and process namespaces, with an
 # empty /run: its names meet no others, and all of it goes when its first process ends, however
-# that comes about. Files outside: LAB_DIR (default .lab) holds the VM's image and the lock.
+# that comes about. Files outside: LAB_DIR (default .lab) holds the VM's image and the
+# lock; LAB_WAIT is how many seconds to wait for another lab's end (default 0).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_dir=${LAB_DIR:-$(dirname "$here")/.lab}
@@ -63,7 +64,7 @@ need_root() {
 lab_enter() {
   mkdir -p "$lab_dir"
   exec {lock}>>"$lab_dir/lock"
-  flock --nonblock "$lock" || {
+  flock --timeout "${LAB_WAIT:-0}" "$lock" || {
     echo "lab.sh: another lab is running (process $(cat "$lab_dir/lock")); wait for it, or stop it with: $0 down" >&2
     exit 1
   }
@@ -123,7 +124,7 @@ lab_within() {
 # Reads the lab's parts.
 load() {
   local part
-  for part in topology witness vm report "$dut-router"; do
+  for part in topology witness vm flows report "$dut-router"; do
     # shellcheck source=/dev/null
     source "$here/$part.sh"
   done

@@ -2,26 +2,36 @@
 # DUT=tapgate: one process and one file in the router's place. Sourced.
 # Run: netns-scripts/lab.sh up
 
-tapgate=${TAPGATE:-${CARGO_TARGET_DIR:-$here/../target}/release/tapgate}
+built=${TAPGATE:-${CARGO_TARGET_DIR:-$here/../target}/release/tapgate}
+tapgate=$state/bin/tapgate
 configuration=$here/../examples/multi-mac.toml
 
 router_start() {
-  [[ -x $tapgate ]] || fail "there is no $tapgate; make it with: cargo build --release"
   veth_attach guest-b veth-b
   tapgate_start
 }
 
 # Starts tapgate with $configuration and waits until the ports that it makes are there.
 tapgate_start() {
+  # From a copy: control gives up root's right to read a home that only its user can read.
+  [[ -x $tapgate ]] || tapgate_copy
   inside router "$tapgate" run "$configuration" --runtime-dir "$state/tapgate" \
     >>"$state/tapgate.log" 2>&1 &
   control_pid=$!
   local deadline=$((SECONDS + 10))
-  until ip -n guest-a link show tap-a >/dev/null 2>&1 && ip -n router link show vm-c >/dev/null 2>&1; do
+  until tapgate_ask status >/dev/null 2>&1 &&
+    ip -n guest-a link show tap-a >/dev/null 2>&1 && ip -n router link show vm-c >/dev/null 2>&1; do
     kill -0 "$control_pid" 2>/dev/null || fail "tapgate run ended"
-    ((SECONDS < deadline)) || fail "tapgate made no tap-a and vm-c in 10 s"
+    ((SECONDS < deadline)) || fail "tapgate did not answer, with tap-a and vm-c made, in 10 s"
     sleep 0.02
   done
+}
+
+tapgate_copy() {
+  [[ -x $built && -x $built-dataplane ]] ||
+    fail "there is no $built and $built-dataplane; make them with: cargo build --release"
+  mkdir -p "$state/bin"
+  cp "$built" "$built-dataplane" "$state/bin/"
 }
 
 # tapgate_ask ARGUMENTS...: the command line, at the running tapgate.
@@ -29,12 +39,18 @@ tapgate_ask() {
   inside router "$tapgate" "$@" --runtime-dir "$state/tapgate"
 }
 
+# The process id of the running dataplane; nothing if there is none. Only the lab's processes are
+# visible in the lab.
+dataplane_pid() {
+  pgrep -x tapgate-datapla # the kernel keeps 15 characters of a name
+}
+
 router_state() {
   local what
   for what in ports interfaces rules routes neighbors counters drops sessions; do
     echo "--- tapgate show $what"
-    timeout 5 ip netns exec router "$tapgate" show $what --runtime-dir "$state/tapgate" | head -n 60
+    timeout 5 ip netns exec router "$tapgate" show $what --runtime-dir "$state/tapgate" 2>&1 | head -n 60
   done
   echo "--- tapgate's log"
-  tail -n 50 "$state/tapgate.log"
+  tail -n 50 "$state/tapgate.log" 2>/dev/null
 }

@@ -69,7 +69,8 @@ check_guest() {
   in=$(iperf "$guest" -R) || faults+=("iperf3 in failed")
   say "$guest" "iperf3 in: ${in:-0} Mbit/s"
 
-  # From outside: the provider resolves the address to its MAC, and the router answers for it.
+  # From outside: the provider asks everyone for the address's MAC, and the router answers for it.
+  ip -n provider neighbour flush dev uplink
   inside remote ping -q -c 3 -i 0.1 -W 2 "${public[$guest]}" >/dev/null ||
     faults+=("${public[$guest]} does not answer the remote host's ping")
   worn=$(ip -n provider neighbour show "${public[$guest]}" dev uplink | sed -n 's/.*lladdr \([^ ]*\).*/\1/p')

@@ -1,0 +1,65 @@
+# What can be done here; `make help` lists it. Nothing but the labs and the installation of Debian
+# packages needs root: without it, they ask sudo.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+DUT ?= tapgate
+SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
+LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
+
+.PHONY: help
+help: ## This list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "  DUT=kernel puts the kernel's own macvlan, ip rule and iptables in the router's place (demo, lab-up)"
+
+.PHONY: demo
+demo: ## Build, and run examples/multi-mac.toml between a provider and three guests, one a VM
+	@netns-scripts/demo.sh DUT=$(DUT)
+
+.PHONY: test
+test: check build lab-ready ## Everything: formatting, lints, licences, all tests, the labs; about 10 minutes
+	@if command -v cargo-nextest >/dev/null; then \
+	  cargo nextest run --workspace --run-ignored all --no-fail-fast; \
+	else \
+	  cargo test --workspace --no-fail-fast -- --include-ignored; \
+	fi
+
+.PHONY: check
+check: packages
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cd netns-scripts && shellcheck -x *.sh scenarios/*.sh ../.ci/*
+	.ci/deny
+
+.PHONY: build
+build: ## The release build
+	cargo build --release --quiet -p tapgate -p tapgate-dataplane
+
+.PHONY: bench
+bench: packages build ## Side by side with the kernel, in one run: throughput, latency, CPU
+	@netns-scripts/bench.sh
+
+.PHONY: lab-up
+lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
+	@if [[ $(DUT) == tapgate ]]; then $(MAKE) --no-print-directory build; fi
+	@netns-scripts/vm-image.sh
+	@$(LAB) up DUT=$(DUT)
+
+.PHONY: lab-down
+lab-down: ## Stop it
+	@$(LAB) down
+
+.PHONY: clean
+clean: ## Remove all that was built or downloaded: target and .lab
+	cargo clean
+	rm -rf .lab
+
+.PHONY: packages
+packages:
+	@netns-scripts/packages.sh
+
+# What the labs need beforehand: a VM, and root without a question in the middle of the tests.
+.PHONY: lab-ready
+lab-ready: packages
+	@netns-scripts/vm-image.sh
+	@if [[ -n "$(SUDO)" ]]; then sudo -v || { echo "make test: the labs need root, or sudo" >&2; exit 1; }; fi

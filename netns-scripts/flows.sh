@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Flows that run while a scenario does something to the router, and what became of them. Sourced.
+# Run: netns-scripts/lab.sh run restart-dataplane
+
+tools=${LAB_TOOLS:-${CARGO_TARGET_DIR:-$here/../target}/debug} # tests/src/bin
+
+# need_tool NAME: fails unless it is built.
+need_tool() {
+  [[ -x $tools/$1 ]] || fail "there is no $tools/$1; make it with: cargo build -p tapgate-tests"
+}
+
+# Starts the remote host's side of all flows.
+flows_serve() {
+  need_tool flow
+  inside remote "$tools/flow" serve "$remote:7000" &
+  until inside remote ss -Hltn "sport = 7000" | grep -q .; do sleep 0.02; done
+  declare -gA flow_pids=()
+}
+
+# flow_start GUEST echo|upload|download SECONDS RATE: a flow from a namespace guest, in the
+# background: datagrams per second for echo, else Mbit/s.
+flow_start() {
+  inside "$1" "$tools/flow" "$2" "$remote:7000" --seconds "$3" --rate "$4" \
+    >"$state/flow.$1.$2" 2>"$state/flow.$1.$2.error" &
+  flow_pids[$1.$2]=$!
+}
+
+# flow_end GUEST KIND: waits for the flow, sets $received, $lost and $gap_ms.
+flow_end() {
+  wait "${flow_pids[$1.$2]}" || fail "$1's $2 failed: $(cat "$state/flow.$1.$2.error")"
+  local report
+  report=$(cat "$state/flow.$1.$2")
+  [[ $report =~ ^received=([0-9]+)\ lost=([0-9]+)\ gap_ms=([0-9]+)$ ]] || fail "$1's $2 reported: $report"
+  received=${BASH_REMATCH[1]} lost=${BASH_REMATCH[2]} gap_ms=${BASH_REMATCH[3]}
+  ((received > 0)) || fail "nothing of $1's $2 arrived"
+}
+
+# retransmits NAMESPACE: TCP segments its kernel has sent again since it was made.
+retransmits() {
+  # shellcheck disable=SC2016 # awk's own
+  inside "$1" awk '/^Tcp:/ { if (column) { print $column; exit }
+    for (i = 1; i <= NF; i++) if ($i == "RetransSegs") column = i }' /proc/net/snmp
+}
+
+# pings GUEST: whether the guest reaches the remote host, tried for at most $2 s (1).
+pings() {
+  local deadline=$((SECONDS + ${2:-1}))
+  until guest_run "$1" "ping -q -c 1 -W 1 $remote" >/dev/null; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.1
+  done
+}

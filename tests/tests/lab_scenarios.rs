@@ -1,0 +1,107 @@
+//! Every scenario of `netns-scripts`, each in a lab of its own: namespaces, a real VM, the real
+//! program. They need root (or sudo) and the release build, so `make test` runs them and a plain
+//! `cargo test` does not. One at a time: they measure.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario with `dut` in the router's place, and shows what it said if it fails.
+fn run(scenario: &str, dut: &str) {
+    let _alone = ONE_AT_A_TIME.lock();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tools = Path::new(env!("CARGO_BIN_EXE_flow")).with_file_name("");
+    let tapgate = tools.with_file_name("release").join("tapgate");
+    let mut command = if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        Command::new("env")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--non-interactive", "env"]);
+        sudo
+    };
+    let output = command
+        .arg(format!("LAB_TOOLS={}", tools.display()))
+        .arg(format!("TAPGATE={}", tapgate.display()))
+        .args(["LAB_WAIT=300", "IPERF_SECONDS=1"])
+        .arg(root.join("netns-scripts/lab.sh"))
+        .args(["run", scenario, &format!("DUT={dut}")])
+        .output()
+        .expect("the lab cannot be started (without root, sudo is needed)");
+    assert!(
+        output.status.success(),
+        "netns-scripts/lab.sh run {scenario} DUT={dut}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn recipe() {
+    run("recipe", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn recipe_by_the_kernel() {
+    run("recipe", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn control_killed() {
+    run("restart-control", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn dataplane_killed() {
+    run("restart-dataplane", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn apply_under_load() {
+    run("apply", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn devices_vanish_and_return() {
+    run("devices", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn stopped_leaves_nothing() {
+    run("stop", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn egress_guard() {
+    run("guard", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn egress_guard_is_missing_in_the_kernel() {
+    run("guard", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn hostile_frames() {
+    run("hostile", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn hostile_frames_at_the_kernel() {
+    run("hostile", "kernel");
+}
