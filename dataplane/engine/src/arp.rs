@@ -7,10 +7,10 @@ use etherparse::{ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType};
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::explain::Trace;
-use crate::frame::{Frame, OwnedFrame, Verdict};
+use crate::frame::{ETHERTYPE_ARP, Frame, OwnedFrame, Verdict};
 use crate::packet::ETHERNET;
 use crate::process::Router;
-use crate::shard::Output;
+use crate::shard::Shard;
 use crate::snapshot::Interface;
 
 /// Bytes of an Ethernet/IPv4 ARP frame.
@@ -66,6 +66,7 @@ impl<T: Trace> Router<'_, T> {
                 self.trace.step("arp", || {
                     format!("{} asks for {}, which is ours", arp.sender, arp.target)
                 });
+                frame.truncate(FRAME);
                 answer(frame.bytes, &arp, interface);
                 self.shard.counters.arp_requests_answered += 1;
                 self.emit(frame, interface, (source, ingress))
@@ -111,45 +112,53 @@ impl<T: Trace> Router<'_, T> {
     }
 }
 
-/// A request for `target` as a frame: to `to`, or to everybody (RFC 826; a unicast probe is RFC
-/// 1122 §2.3.2.1 (2)).
-pub(crate) fn request(
-    interface: &Interface,
-    target: Ipv4Addr,
-    to: Option<MacAddr>,
-) -> Option<OwnedFrame> {
-    let sender = interface.source_for(target)?;
-    let arp = Arp {
-        reply: false,
-        sender_mac: interface.mac,
-        sender,
-        target_mac: MacAddr::ZERO,
-        target,
-    };
-    Some(build(interface, to.unwrap_or(MacAddr::BROADCAST), &arp))
-}
-
-/// Announcements of `address` as frames: the request form and the reply form, since some peers
-/// update from only one of them (RFC 5227 §3).
-pub(crate) fn announcements(interface: &Interface, address: Ipv4Addr) -> [OwnedFrame; 2] {
-    [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)].map(|(reply, target_mac)| {
-        let arp = Arp {
-            reply,
-            sender_mac: interface.mac,
-            sender: address,
-            target_mac,
-            target: address,
+impl Shard {
+    /// Asks for `target`'s MAC: one station, or everybody on the interface's ports (RFC 826; the
+    /// unicast form is RFC 1122 §2.3.2.1 (2)).
+    pub(crate) fn request(
+        &mut self,
+        interface: &Interface,
+        target: Ipv4Addr,
+        to: Option<(MacAddr, PortId)>,
+    ) {
+        let Some(sender) = interface.source_for(target) else {
+            return;
         };
-        build(interface, MacAddr::BROADCAST, &arp)
-    })
-}
+        let frame = build(&Arp {
+            reply: false,
+            sender_mac: interface.mac,
+            sender,
+            target_mac: MacAddr::ZERO,
+            target,
+        });
+        self.counters.arp_requests_sent += 1;
+        match to {
+            Some(to) => self.send(frame, interface, to),
+            None => self.broadcast(&frame, interface),
+        }
+    }
 
-/// Puts `frame` into the outbox for each of `ports`.
-pub(crate) fn send_to_all(outbox: &mut Vec<Output>, frame: &OwnedFrame, ports: &[PortId]) {
-    outbox.extend(ports.iter().map(|&port| Output {
-        port,
-        frame: frame.clone(),
-    }));
+    /// Announces `address`: in the request form and in the reply form, since some peers update
+    /// from only one of them (RFC 5227 §3).
+    pub(crate) fn announce(&mut self, interface: &Interface, address: Ipv4Addr) {
+        for (reply, target_mac) in [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)] {
+            let frame = build(&Arp {
+                reply,
+                sender_mac: interface.mac,
+                sender: address,
+                target_mac,
+                target: address,
+            });
+            self.counters.arp_announcements_sent += 1;
+            self.broadcast(&frame, interface);
+        }
+    }
+
+    fn broadcast(&mut self, frame: &OwnedFrame, interface: &Interface) {
+        for &port in &interface.ports {
+            self.send(frame.clone(), interface, (MacAddr::BROADCAST, port));
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Arp, DropReason> {
@@ -184,7 +193,7 @@ fn parse(bytes: &[u8]) -> Result<Arp, DropReason> {
     }
 }
 
-/// Turns a request into its reply, in place (A01). What follows the 28 bytes is padding and stays.
+/// Turns a request into its reply, in place (A01).
 fn answer(bytes: &mut [u8], request: &Arp, interface: &Interface) {
     let reply = Arp {
         reply: true,
@@ -196,15 +205,13 @@ fn answer(bytes: &mut [u8], request: &Arp, interface: &Interface) {
     write(&mut bytes[ETHERNET..FRAME], &reply);
 }
 
-fn build(interface: &Interface, to: MacAddr, arp: &Arp) -> OwnedFrame {
+/// An ARP packet as a frame whose MACs are still to be set.
+fn build(arp: &Arp) -> OwnedFrame {
     let mut bytes = vec![0; FRAME];
-    bytes[0..6].copy_from_slice(&to.0);
-    bytes[6..12].copy_from_slice(&interface.mac.0);
-    bytes[12..14].copy_from_slice(&[0x08, 0x06]);
+    bytes[12..14].copy_from_slice(&ETHERTYPE_ARP.to_be_bytes());
     write(&mut bytes[ETHERNET..], arp);
     OwnedFrame {
         bytes,
-        vlan: interface.vlan,
         ..OwnedFrame::default()
     }
 }

@@ -17,6 +17,23 @@ pub struct Frame<'a> {
     pub offload: Offload,
 }
 
+impl Frame<'_> {
+    /// Takes off what follows the first `length` bytes: link padding.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        if length < self.bytes.len() {
+            self.bytes = &mut std::mem::take(&mut self.bytes)[..length];
+        }
+    }
+}
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
 /// The metadata of a `virtio_net_hdr` (VIRTIO 1.2 §5.1.6), in terms of what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offload {

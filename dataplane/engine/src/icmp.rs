@@ -8,11 +8,10 @@ use crate::drops::DropReason;
 use crate::explain::Trace;
 use crate::fib;
 use crate::forward::Hop;
-use crate::frame::{Frame, OwnedFrame, Verdict};
+use crate::frame::{Frame, OwnedFrame};
 use crate::neighbor::Held;
 use crate::packet::{ETHERNET, ICMP, Packet, Transport, fill_header_checksum};
 use crate::process::Router;
-use crate::shard::Output;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 
@@ -175,28 +174,13 @@ impl<T: Trace> Router<'_, T> {
         Some(())
     }
 
-    /// Sends a frame of our own making, ready but for its MACs; it waits if it must.
-    pub(crate) fn originate(
-        &mut self,
-        mut frame: OwnedFrame,
-        interface: &Interface,
-        next_hop: Ipv4Addr,
-    ) {
+    /// Sends a packet of our own making; it waits if it must.
+    fn originate(&mut self, frame: OwnedFrame, interface: &Interface, next_hop: Ipv4Addr) {
         match self.resolve(&fib::Way {
             interface,
             next_hop,
         }) {
-            Some(Hop::Known(_, mac, port)) => {
-                let mut view = frame.as_frame();
-                match self.emit(&mut view, interface, (mac, port)) {
-                    Ok(Verdict::Emit(port)) => {
-                        frame.vlan = view.vlan;
-                        self.shard.outbox.push(Output { port, frame });
-                    }
-                    Ok(_) => {}
-                    Err(reason) => self.shard.drops.add(reason, 1),
-                }
-            }
+            Some(Hop::Known(_, mac, port)) => self.shard.send(frame, interface, (mac, port)),
             Some(Hop::Pending(id)) => {
                 let gone = self.shard.neighbors.hold(
                     id,

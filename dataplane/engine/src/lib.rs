@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod config;
 pub mod counters;
 pub mod drops;
+mod egress;
 pub mod explain;
 pub mod family;
 pub mod fib;

@@ -4,20 +4,15 @@
 //! methods are spread over the modules by subject: ARP in `arp`, sessions and first packets in
 //! `forward`, own addresses in `local`, errors in `icmp`.
 
-use std::net::Ipv4Addr;
-
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
+use crate::egress;
 use crate::explain::{Silent, Trace};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Verdict};
 use crate::packet::{ETHERNET, Packet};
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Routes one frame. It is rewritten in place if the verdict says [`Verdict::Emit`]; drops are
 /// already counted.
@@ -91,6 +86,7 @@ impl<T: Trace> Router<'_, T> {
         ingress: PortId,
     ) -> Result<Verdict, DropReason> {
         let packet = Packet::parse(frame)?;
+        frame.truncate(packet.end); // link padding is not forwarded (F02)
         if packet.has_flow()
             && let Some((number, direction)) = self.shard.sessions.find(&packet.flow)
             && let Some(verdict) =
@@ -101,10 +97,7 @@ impl<T: Trace> Router<'_, T> {
         self.first(frame, &packet, interface, ingress)
     }
 
-    /// The single way out: the frame gets its MACs and VLAN, and must be the interface's to send.
-    ///
-    /// On a personality every frame's (source MAC, VLAN, source address) is checked here, on the
-    /// bytes that leave, whatever produced them (X01).
+    /// Sends a received frame on, in place: [`egress::dress`], the single way out.
     #[inline]
     pub(crate) fn emit(
         &mut self,
@@ -112,29 +105,21 @@ impl<T: Trace> Router<'_, T> {
         interface: &Interface,
         (mac, port): (MacAddr, PortId),
     ) -> Result<Verdict, DropReason> {
-        let Some(source) = source_address(frame.bytes) else {
-            return Err(DropReason::EgressGuard);
-        };
-        if !interface.may_send(source.into()) {
-            self.trace.step("egress", || {
+        let dressed = egress::dress(frame, interface, mac);
+        self.trace.step("egress", || match dressed {
+            Ok(()) => {
+                let port = self.snapshot.port_name(port);
                 format!(
-                    "{source} is not an address of {}: the egress guard drops it",
-                    interface.name
+                    "out on {port} as {} from {} to {mac}",
+                    interface.name, interface.mac
                 )
-            });
-            return Err(DropReason::EgressGuard);
-        }
-        frame.bytes[0..6].copy_from_slice(&mac.0);
-        frame.bytes[6..12].copy_from_slice(&interface.mac.0);
-        frame.vlan = interface.vlan;
-        self.trace.step("egress", || {
-            let port = self.snapshot.port_name(port);
-            format!(
-                "out on {port} as {} from {} to {mac}",
-                interface.name, interface.mac
-            )
+            }
+            Err(_) => format!(
+                "the source address is not one of {}'s: the egress guard drops it",
+                interface.name
+            ),
         });
-        Ok(Verdict::Emit(port))
+        dressed.map(|()| Verdict::Emit(port))
     }
 
     fn not_ours(
@@ -157,18 +142,4 @@ impl<T: Trace> Router<'_, T> {
 /// The VLAN identifier of a tag; a priority tag (VLAN 0) is as good as none (A09).
 pub(crate) fn vlan_id(tag: Option<u16>) -> Option<u16> {
     tag.map(|tag| tag & 0xfff).filter(|id| *id != 0)
-}
-
-/// The IP source or ARP sender address of a frame.
-#[inline]
-fn source_address(bytes: &[u8]) -> Option<Ipv4Addr> {
-    let at = match u16::from_be_bytes([*bytes.get(12)?, *bytes.get(13)?]) {
-        ETHERTYPE_IPV4 => 26,
-        ETHERTYPE_ARP => 28,
-        _ => return None,
-    };
-    bytes
-        .get(at..at + 4)?
-        .first_chunk::<4>()
-        .map(|octets| Ipv4Addr::from(*octets))
 }

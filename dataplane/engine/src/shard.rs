@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
-use crate::arp;
 use crate::counters::Counters;
 use crate::drops::{DropCounters, DropReason};
 use crate::explain::{Silent, Steps, Trace};
@@ -130,7 +129,7 @@ impl Shard {
         }
         for interface in snapshot.interfaces() {
             if !old.contains(interface) {
-                self.announce(interface.id, now);
+                self.schedule_announcements(interface.id, now);
             }
         }
         self.interfaces = snapshot.interfaces().cloned().collect();
@@ -142,7 +141,7 @@ impl Shard {
             .interfaces()
             .filter(|interface| interface.ports.contains(&port))
         {
-            self.announce(interface.id, now);
+            self.schedule_announcements(interface.id, now);
         }
     }
 
@@ -355,16 +354,12 @@ impl Shard {
         interface: &Interface,
         to: (MacAddr, PortId),
     ) {
-        for Held { mut frame, origin } in held {
-            if origin.is_some() {
-                self.released.push_back(Held { frame, origin });
-                continue;
+        for held in held {
+            if held.origin.is_some() {
+                self.released.push_back(held);
+            } else {
+                self.send(held.frame, interface, to);
             }
-            let (mac, port) = to;
-            frame.bytes[0..6].copy_from_slice(&mac.0);
-            frame.bytes[6..12].copy_from_slice(&interface.mac.0);
-            frame.vlan = interface.vlan;
-            self.outbox.push(Output { port, frame });
         }
     }
 
@@ -396,7 +391,7 @@ impl Shard {
         });
     }
 
-    fn announce(&mut self, interface: InterfaceId, now: Instant) {
+    fn schedule_announcements(&mut self, interface: InterfaceId, now: Instant) {
         self.announcements
             .retain(|announcement| announcement.interface != interface);
         self.announcements.push(Announcement {
@@ -407,28 +402,25 @@ impl Shard {
     }
 
     fn send_announcements(&mut self, snapshot: &Snapshot, now: Instant) {
-        for announcement in &mut self.announcements {
-            if announcement.due > now {
-                continue;
-            }
-            announcement.left -= 1;
-            announcement.due = now + ANNOUNCEMENT_INTERVAL;
+        let mut announcements = std::mem::take(&mut self.announcements);
+        for announcement in announcements
+            .iter_mut()
+            .filter(|announcement| announcement.due <= now)
+        {
             let Some(interface) = snapshot.interface(announcement.interface) else {
                 announcement.left = 0;
                 continue;
             };
+            announcement.left -= 1;
+            announcement.due = now + ANNOUNCEMENT_INTERVAL;
             for prefix in &interface.addresses {
-                let IpAddr::V4(address) = prefix.addr() else {
-                    continue;
-                };
-                for frame in arp::announcements(interface, address) {
-                    arp::send_to_all(&mut self.outbox, &frame, &interface.ports);
-                    self.counters.arp_announcements_sent += 1;
+                if let IpAddr::V4(address) = prefix.addr() {
+                    self.announce(interface, address);
                 }
             }
         }
-        self.announcements
-            .retain(|announcement| announcement.left > 0);
+        announcements.retain(|announcement| announcement.left > 0);
+        self.announcements = announcements;
     }
 
     fn solicit(
@@ -438,17 +430,8 @@ impl Shard {
         target: IpAddr,
         to: Option<(MacAddr, PortId)>,
     ) {
-        let Some(interface) = snapshot.interface(interface) else {
-            return;
-        };
-        let IpAddr::V4(target) = target else { return };
-        let Some(frame) = arp::request(interface, target, to.map(|(mac, _)| mac)) else {
-            return;
-        };
-        self.counters.arp_requests_sent += 1;
-        match to {
-            Some((_, port)) => arp::send_to_all(&mut self.outbox, &frame, &[port]),
-            None => arp::send_to_all(&mut self.outbox, &frame, &interface.ports),
+        if let (Some(interface), IpAddr::V4(target)) = (snapshot.interface(interface), target) {
+            self.request(interface, target, to);
         }
     }
 
