@@ -1,0 +1,12 @@
+//! What the tests of tapgate are made of.
+//!
+//! A [`router::Router`] runs the real engine over a configuration text with a clock of its own and
+//! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`decode`] makes
+//! them readable, [`golden`] compares them with what is recorded.
+
+pub mod decode;
+pub mod golden;
+pub mod packet;
+pub mod recipe;
+pub mod router;
+pub mod wire;

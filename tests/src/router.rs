@@ -1,0 +1,370 @@
+//! The engine with a clock, a network around it, and eyes on everything that comes out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tapgate_engine::addr::{MacAddr, PortId};
+use tapgate_engine::config::Config;
+use tapgate_engine::drops::{DropCounters, DropReason};
+use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
+use tapgate_engine::process;
+use tapgate_engine::segment::segment;
+use tapgate_engine::session::SessionMemory;
+use tapgate_engine::shard::Shard;
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::time::Instant;
+
+use crate::packet::{Arp, tagged, untag};
+use crate::{decode, wire};
+
+/// What feeds hashing and random choices in all tests, so that runs repeat.
+pub const SEED: u64 = 7;
+/// When the clock starts: not at zero, where "never" could hide.
+const START: Instant = Instant::from_millis(1_000_000);
+/// Frames and verdicts remembered for the report of a failed test.
+const REMEMBERED: usize = 24;
+
+/// A frame that came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// When.
+    pub at: Instant,
+    /// The frame as on the wire, with its VLAN tag.
+    pub bytes: Vec<u8>,
+}
+
+/// A station around the router that answers ARP, and does nothing else.
+#[derive(Debug, Clone)]
+struct Station {
+    port: String,
+    vlan: Option<u16>,
+    address: Ipv4Addr,
+    mac: MacAddr,
+}
+
+/// A router under test.
+///
+/// Every frame that comes out is checked by [`wire::fault`]; every frame that goes in must end in
+/// exactly one verdict, counted. When a test fails, everything there is to know is printed.
+pub struct Router {
+    /// The current configuration, compiled.
+    pub snapshot: Snapshot,
+    /// Sessions, neighbours, counters.
+    pub shard: Shard,
+    /// The clock.
+    pub now: Instant,
+    stations: Vec<Station>,
+    out: BTreeMap<String, Vec<Sent>>,
+    answers: VecDeque<(String, Vec<u8>)>,
+    remembered: VecDeque<String>,
+    last: Option<(PortId, OwnedFrame)>,
+    scratch: Vec<u8>,
+    /// A frame with a wrong transport checksum went in: one may come out.
+    tainted: bool,
+}
+
+impl Router {
+    /// A router with this configuration file, just started.
+    pub fn new(text: &str) -> Self {
+        let sessions = config(text).router().sessions.min(65_536) as usize;
+        Self::with_memory(text, SessionMemory::owned(sessions))
+    }
+
+    /// The same over session memory that something else may have used before.
+    pub fn with_memory(text: &str, memory: SessionMemory) -> Self {
+        let snapshot = Snapshot::build(&config(text), None);
+        let mut shard = Shard::new(&snapshot, memory, SEED, START);
+        shard.adopt(&snapshot, START);
+        Self {
+            snapshot,
+            shard,
+            now: START,
+            stations: Vec::new(),
+            out: BTreeMap::new(),
+            answers: VecDeque::new(),
+            remembered: VecDeque::new(),
+            last: None,
+            scratch: Vec::new(),
+            tainted: false,
+        }
+    }
+
+    /// Puts a station on a port that answers ARP for its address from now on.
+    pub fn station(&mut self, port: &str, vlan: Option<u16>, address: &str, mac: MacAddr) {
+        self.stations.push(Station {
+            port: port.to_owned(),
+            vlan,
+            address: address.parse().expect("an address"),
+            mac,
+        });
+    }
+
+    /// Adopts another configuration file.
+    pub fn reload(&mut self, text: &str) {
+        self.snapshot = Snapshot::build(&config(text), Some(&self.snapshot));
+        self.remember(format!("reload: generation {}", self.snapshot.generation()));
+        self.shard.adopt(&self.snapshot, self.now);
+        self.drain();
+        self.settle();
+    }
+
+    /// Lets time pass; what becomes due happens when it is due.
+    pub fn advance(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let mut polls = 0;
+        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
+            polls = if due > self.now { 0 } else { polls + 1 };
+            assert!(polls < 1_000, "{due:?} is due, and stays due after polling");
+            self.now = self.now.max(due);
+            self.shard.poll(&self.snapshot, self.now);
+            self.drain();
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// A frame comes in by `port`, as on the wire; a VLAN tag is taken off as ports do.
+    pub fn inject(&mut self, port: &str, bytes: &[u8]) -> Verdict {
+        let (bytes, vlan) = untag(bytes);
+        self.inject_frame(
+            port,
+            OwnedFrame {
+                bytes,
+                vlan,
+                offload: Offload::default(),
+            },
+        )
+    }
+
+    /// A frame comes in by `port` with what the kernel or a VM says about it.
+    pub fn inject_frame(&mut self, port: &str, frame: OwnedFrame) -> Verdict {
+        let verdict = self.step(port, frame);
+        self.settle();
+        verdict
+    }
+
+    /// What came out of `port` since it was last taken.
+    pub fn take(&mut self, port: &str) -> Vec<Sent> {
+        self.out.remove(port).unwrap_or_default()
+    }
+
+    /// The bytes of what came out of `port` since it was last taken, without ARP.
+    pub fn take_packets(&mut self, port: &str) -> Vec<Vec<u8>> {
+        let packets = self.take(port).into_iter().map(|sent| sent.bytes);
+        packets
+            .filter(|bytes| untag(bytes).0[12..14] == [8, 0])
+            .collect()
+    }
+
+    /// Everything that came out, by port, since it was last taken.
+    pub fn take_all(&mut self) -> BTreeMap<String, Vec<Sent>> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// How many frames were dropped for `reason`.
+    pub fn dropped(&mut self, reason: DropReason) -> u64 {
+        self.shard.drops().get(reason)
+    }
+
+    /// Everything there is to know, for the report of a failed test.
+    pub fn state(&mut self) -> String {
+        let mut text = format!(
+            "--- at {:?}, generation {}\n",
+            self.now,
+            self.snapshot.generation()
+        );
+        for line in &self.remembered {
+            let _ = writeln!(text, "{line}");
+        }
+        text.push_str("--- neighbours\n");
+        for neighbor in self.shard.neighbors(self.now) {
+            let _ = writeln!(text, "{neighbor:?}");
+        }
+        text.push_str("--- sessions\n");
+        for session in self.shard.sessions(0, 50, self.now).0 {
+            let _ = writeln!(text, "{session:?}");
+        }
+        text.push_str("--- counters\n");
+        for (name, value) in counts(&mut self.shard) {
+            let _ = writeln!(text, "{name} {value}");
+        }
+        if let Some((port, mut frame)) = self.last.clone() {
+            let _ = writeln!(text, "--- explain: {}", decode::line(&frame.bytes));
+            let explained =
+                self.shard
+                    .explain(&mut frame.as_frame(), port, &self.snapshot, self.now);
+            for step in explained.0.0 {
+                let _ = writeln!(text, "{}: {}", step.stage, step.detail);
+            }
+            let _ = writeln!(text, "{:?}", explained.1);
+        }
+        text
+    }
+
+    fn step(&mut self, port: &str, mut owned: OwnedFrame) -> Verdict {
+        let ingress = self
+            .snapshot
+            .port_id(port)
+            .unwrap_or_else(|| panic!("no port {port}"));
+        let wire = tagged(&owned.bytes, owned.vlan.filter(|_| owned.bytes.len() >= 14));
+        self.remember(format!(
+            "{} in  {port}: {}",
+            self.now.as_millis(),
+            decode::line(&wire)
+        ));
+        self.tainted |= wire::transport_checksum(&owned.bytes) == Some(false);
+        self.last = Some((ingress, owned.clone()));
+        let before = self.shard.drops().clone();
+        let mut frame = owned.as_frame();
+        let verdict = process(
+            &mut frame,
+            ingress,
+            &self.snapshot,
+            &mut self.shard,
+            self.now,
+        );
+        let mut sent = Vec::new();
+        if let Verdict::Emit(port) = verdict {
+            sent.push((port, OwnedFrame::from(&frame)));
+        }
+        self.remember(format!("    {verdict:?}"));
+        self.counted(verdict, &before);
+        for (port, frame) in sent {
+            self.deliver(port, frame);
+        }
+        self.drain();
+        verdict
+    }
+
+    /// Exactly one verdict: a drop counts its reason once and nothing else; anything else counts no
+    /// drop, unless it pushed an older packet out of a queue.
+    fn counted(&mut self, verdict: Verdict, before: &DropCounters) {
+        let after = self.shard.drops();
+        for (reason, count) in after.iter() {
+            let more = count - before.get(reason);
+            let own = u64::from(verdict == Verdict::Drop(reason));
+            let pushed = u64::from(reason == DropReason::HoldQueueFull && verdict == Verdict::Hold);
+            assert!(
+                (own..=own + pushed).contains(&more),
+                "{verdict:?} counted {} {more} times",
+                reason.name()
+            );
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut sent = Vec::new();
+        let send = |port, frame: &mut Frame<'_>| sent.push((port, OwnedFrame::from(&*frame)));
+        self.shard.drain(&self.snapshot, self.now, send);
+        for (port, frame) in sent {
+            self.deliver(port, frame);
+        }
+    }
+
+    /// A frame leaves: its offloads are finished as a memory port does, every piece is checked,
+    /// and the stations hear it.
+    fn deliver(&mut self, port: PortId, mut owned: OwnedFrame) {
+        let name = self.snapshot.port_name(port).to_owned();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut pieces = Vec::new();
+        let count = segment(&owned.as_frame(), &mut scratch, &mut |frame| {
+            pieces.push((frame.bytes.to_vec(), frame.vlan));
+        });
+        self.scratch = scratch;
+        count.unwrap_or_else(|error| panic!("{name}: {error}: {}", decode::line(&owned.bytes)));
+        for (bytes, vlan) in pieces {
+            let wire = tagged(&bytes, vlan);
+            self.remember(format!(
+                "{} out {name}: {}",
+                self.now.as_millis(),
+                decode::line(&wire)
+            ));
+            let vlan = vlan.map(|tag| tag & 0xfff);
+            let fault = wire::fault(self.snapshot.config(), &name, vlan, &bytes);
+            assert_eq!(fault, None, "{name}: {}", decode::line(&wire));
+            let checksum = wire::transport_checksum(&bytes);
+            assert!(
+                self.tainted || checksum != Some(false),
+                "{name}: {}",
+                decode::line(&wire)
+            );
+            self.answer(&name, vlan, &bytes);
+            self.out.entry(name.clone()).or_default().push(Sent {
+                at: self.now,
+                bytes: wire,
+            });
+        }
+    }
+
+    fn answer(&mut self, port: &str, vlan: Option<u16>, bytes: &[u8]) {
+        let Some(arp) = Arp::parse(bytes).filter(|arp| arp.operation == 1) else {
+            return;
+        };
+        for station in &self.stations {
+            if station.port == port && station.vlan == vlan && station.address == arp.target.1 {
+                let reply = Arp {
+                    operation: 2,
+                    sender: (station.mac, station.address),
+                    target: arp.sender,
+                    from: station.mac,
+                    to: arp.from,
+                    vlan,
+                };
+                self.answers.push_back((port.to_owned(), reply.bytes()));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some((port, bytes)) = self.answers.pop_front() {
+            let (bytes, vlan) = untag(&bytes);
+            self.step(
+                &port,
+                OwnedFrame {
+                    bytes,
+                    vlan,
+                    offload: Offload::default(),
+                },
+            );
+        }
+    }
+
+    fn remember(&mut self, line: String) {
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back(line);
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            match catch_unwind(AssertUnwindSafe(|| self.state())) {
+                Ok(state) => eprintln!("{state}"),
+                Err(_) => eprintln!("{:#?}", self.remembered),
+            }
+        }
+    }
+}
+
+/// A configuration from its text.
+pub fn config(text: &str) -> Config {
+    toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Everything counted that is not zero, by name.
+pub fn counts(shard: &mut Shard) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for (reason, count) in shard.drops().iter() {
+        counts.insert(format!("drop {}", reason.name()), count);
+    }
+    for (name, count, _) in shard.counters() {
+        counts.insert(name.to_owned(), count);
+    }
+    counts.retain(|_, count| *count > 0);
+    counts
+}

@@ -1,0 +1,142 @@
+//! What must hold for every frame that leaves the router, whatever the test is about.
+
+use std::net::IpAddr;
+
+use etherparse::{IpNumber, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::config::{Config, InterfaceKind};
+
+use crate::packet::Arp;
+
+/// What is wrong with an untagged `frame` that leaves by `port` in `vlan`. `None`: nothing.
+///
+/// X01: source MAC, VLAN and source address (or ARP sender) belong to one personality; on a
+/// guest's port the MAC is the network's gateway. Header and transport checksums are right,
+/// lengths agree, and no packet exceeds the port's MTU.
+pub fn fault(config: &Config, port: &str, vlan: Option<u16>, frame: &[u8]) -> Option<String> {
+    if frame.len() < 14 {
+        return Some(format!("a frame of {} bytes", frame.len()));
+    }
+    let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
+    let sender = match ethertype {
+        0x0806 => match Arp::parse(frame) {
+            Some(arp) if arp.sender.0 != arp.from => {
+                return Some(format!(
+                    "ARP sender {} in a frame of {}",
+                    arp.sender.0, arp.from
+                ));
+            }
+            Some(arp) => arp.sender.1,
+            None => return Some("malformed ARP".into()),
+        },
+        0x0800 => match Ipv4HeaderSlice::from_slice(&frame[14..]) {
+            Ok(header) => header.source_addr(),
+            Err(error) => return Some(format!("malformed IPv4: {error}")),
+        },
+        other => return Some(format!("ethertype {other:#06x}")),
+    };
+    let guard = wearer(
+        config,
+        port,
+        vlan,
+        MacAddr::from_slice(&frame[6..]),
+        sender.into(),
+    );
+    guard.or_else(|| {
+        (ethertype == 0x0800)
+            .then(|| packet_fault(config, port, frame))
+            .flatten()
+    })
+}
+
+/// Whether the transport checksum of a frame with an IPv4 packet is right; `None` when there is
+/// none: a fragment, another protocol, UDP without.
+pub fn transport_checksum(frame: &[u8]) -> Option<bool> {
+    let sliced = SlicedPacket::from_ethernet(frame).ok()?;
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
+        return None;
+    };
+    let (from, to) = (ip.header().source(), ip.header().destination());
+    let (sent, right) = match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.checksum(), tcp.calc_checksum_ipv4(from, to).ok()?),
+        Some(TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            let right = header
+                .calc_checksum_ipv4_raw(from, to, udp.payload())
+                .ok()?;
+            (udp.checksum(), if udp.checksum() == 0 { 0 } else { right })
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => {
+            let right = icmp.header().icmp_type.calc_checksum(icmp.payload());
+            (icmp.checksum(), right)
+        }
+        _ => return None,
+    };
+    // 0 and 0xffff are the same number in one's complement, and TCP may send either.
+    Some(sent == right || (sent ^ right) == 0xffff && (sent == 0 || right == 0))
+}
+
+fn wearer(
+    config: &Config,
+    port: &str,
+    vlan: Option<u16>,
+    mac: MacAddr,
+    sender: IpAddr,
+) -> Option<String> {
+    let index = config.ports().iter().position(|known| known.name == port)?;
+    let mut on_port = config
+        .interfaces()
+        .iter()
+        .filter(|interface| match &interface.kind {
+            InterfaceKind::Personality {
+                port, vlan: tag, ..
+            } => *port == index && *tag == vlan,
+            InterfaceKind::Network { ports } => ports.contains(&index) && vlan.is_none(),
+        });
+    let Some(interface) = on_port.find(|interface| interface.mac == mac) else {
+        return Some(format!(
+            "X01: no interface wears {mac} on {port} in VLAN {vlan:?}"
+        ));
+    };
+    let owns = interface
+        .addresses
+        .iter()
+        .any(|prefix| prefix.addr() == sender);
+    (interface.kind.is_personality() && !owns).then(|| {
+        format!(
+            "X01: {sender} is not an address of personality {}",
+            interface.name
+        )
+    })
+}
+
+fn packet_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
+    let header = Ipv4HeaderSlice::from_slice(&frame[14..]).ok()?;
+    let owned = header.to_header();
+    if owned.calc_header_checksum() != header.header_checksum() {
+        return Some(format!(
+            "IPv4 header checksum {:#06x}",
+            header.header_checksum()
+        ));
+    }
+    let total = usize::from(header.total_len());
+    if total != frame.len() - 14 {
+        return Some(format!(
+            "IPv4 total length {total} in {} bytes",
+            frame.len() - 14
+        ));
+    }
+    let mtu = config.ports().iter().find(|known| known.name == port)?.mtu;
+    if total > mtu as usize {
+        return Some(format!(
+            "a packet of {total} bytes on {port}, whose MTU is {mtu}"
+        ));
+    }
+    let error = header.protocol() == IpNumber::ICMP
+        && matches!(frame.get(14 + owned.header_len()), Some(3 | 11 | 12));
+    if error && total > 576 {
+        // A forwarded error may be longer, but none of the tests sends one.
+        return Some(format!("F09: an ICMP error of {total} bytes"));
+    }
+    None
+}
