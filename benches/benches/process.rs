@@ -1,0 +1,313 @@
+//! What one frame costs in `tapgate_engine::process`, in nanoseconds, and one session in bytes.
+//!
+//! Frames are written anew before each group of [`GROUP`], outside the time measured, because the
+//! router rewrites them in place; the clock is read twice per group. "warm" is the way the worker
+//! does it: what the sessions of a batch need is brought into the cache before the first frame.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use tapgate_benches::{
+    BATCH, GUESTS, Router, TCP_SUPER_FRAME, UDP_FRAME, turn_around, write_malformed, write_tcp,
+    write_udp, write_without_route, write_without_translation,
+};
+use tapgate_engine::frame::Verdict;
+
+/// Frames per reading of the clock.
+const GROUP: usize = 4 * BATCH;
+/// Room for sessions in all benches.
+const CAPACITY: u32 = 1 << 20;
+/// Sessions that the bench of new flows fills a fresh router with, over and over.
+const NEW_FLOWS: u32 = 500_000;
+
+fn main() {
+    let mut benches = Benches {
+        criterion: Criterion::default()
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(3))
+            .sample_size(30)
+            .configure_from_args(),
+        samples: Vec::new(),
+    };
+    drops(&mut benches);
+    established(&mut benches, 1, 60.0);
+    established(&mut benches, 1_000, 60.0);
+    established(&mut benches, 1_000_000, 150.0);
+    replies(&mut benches);
+    bulk(&mut benches);
+    new_flows(&mut benches);
+    benches.criterion.final_summary();
+    session_bytes();
+}
+
+fn established(benches: &mut Benches, sessions: u32, bar: f64) {
+    let mut router = LazyCell::new(|| {
+        let mut router = Router::new(CAPACITY);
+        router.open(sessions);
+        router
+    });
+    let mut random = 1;
+    for (name, warming) in [("cold", Warming::None), ("warm", Warming::Batch)] {
+        let name = format!("established/{sessions} {name}");
+        benches.measure(&name, Some(bar), |frames| {
+            let load = Load {
+                length: UDP_FRAME,
+                warming,
+                write: |bytes: &mut [u8]| write_udp(bytes, next(&mut random) % sessions),
+                process: Router::from_guest,
+                expected: Router::leaves,
+            };
+            load.run(&mut router, frames)
+        });
+    }
+}
+
+fn replies(benches: &mut Benches) {
+    let mut router = Router::new(CAPACITY);
+    router.open(1);
+    let mut reply = [0; UDP_FRAME];
+    write_udp(&mut reply, 0);
+    router.from_guest(&mut reply);
+    turn_around(&mut reply);
+    // The first one waits for the guest's MAC.
+    router.from_provider(&mut reply.clone());
+    router.resolve_next_hops();
+    benches.measure("established/1 reply", Some(60.0), |frames| {
+        let load = Load {
+            length: UDP_FRAME,
+            warming: Warming::Batch,
+            write: |bytes: &mut [u8]| bytes.copy_from_slice(&reply),
+            process: Router::from_provider,
+            expected: Router::enters,
+        };
+        load.run(&mut router, frames)
+    });
+}
+
+/// One flow of 64 KB super-frames: the cost is the header's, whatever the length.
+fn bulk(benches: &mut Benches) {
+    let mut router = Router::new(CAPACITY);
+    router.open(1);
+    benches.measure("bulk super-frame", Some(60.0), |frames| {
+        let load = Load {
+            length: TCP_SUPER_FRAME,
+            warming: Warming::Batch,
+            write: write_tcp,
+            process: Router::bulk_from_guest,
+            expected: Router::leaves,
+        };
+        load.run(&mut router, frames)
+    });
+}
+
+fn new_flows(benches: &mut Benches) {
+    let fresh = || {
+        let mut router = Router::new(CAPACITY);
+        router.open(GUESTS);
+        router
+    };
+    let (mut router, mut opened) = (fresh(), 0);
+    benches.measure("new flow", Some(700.0), |frames| {
+        let (mut left, mut time) = (frames, Duration::ZERO);
+        while left > 0 {
+            if opened == NEW_FLOWS {
+                (router, opened) = (fresh(), 0);
+            }
+            let now = left.min(u64::from(NEW_FLOWS - opened));
+            let load = Load {
+                length: UDP_FRAME,
+                warming: Warming::Batch,
+                write: |bytes: &mut [u8]| {
+                    // Every number below CAPACITY once, in no order.
+                    let flow = opened.wrapping_mul(0x9e37_79b1) % CAPACITY;
+                    write_udp(bytes, GUESTS + flow);
+                    opened += 1;
+                },
+                process: Router::from_guest,
+                expected: Router::leaves,
+            };
+            time += load.run(&mut router, now);
+            left -= now;
+        }
+        time
+    });
+}
+
+fn drops(benches: &mut Benches) {
+    let mut router = Router::new(CAPACITY);
+    router.open(GUESTS);
+    type Write = fn(&mut [u8]);
+    let kinds = [
+        ("miss: no route", write_without_route as Write),
+        ("drop: egress guard", write_without_translation),
+        ("drop: malformed", write_malformed),
+    ];
+    for (name, write) in kinds {
+        benches.measure(name, None, |frames| {
+            let load = Load {
+                length: UDP_FRAME,
+                warming: Warming::Batch,
+                write,
+                process: Router::from_guest,
+                expected: |_: &Router, verdict| matches!(verdict, Verdict::Drop(_)),
+            };
+            let time = load.run(&mut router, frames);
+            router.discard_outbox();
+            time
+        });
+    }
+}
+
+/// Memory of a router whose session table is full, from the allocator.
+fn session_bytes() {
+    const SESSIONS: u32 = 1_000_000;
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let mut router = Router::new(SESSIONS);
+    router.open(SESSIONS);
+    let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
+    let each = bytes as f64 / f64::from(SESSIONS);
+    println!(
+        "memory: {each:.1} bytes a session, everything the router allocated for {SESSIONS} \
+         included; bar: at most 128: {}",
+        if each <= 128.0 { "met" } else { "NOT MET" }
+    );
+}
+
+struct Benches {
+    criterion: Criterion,
+    /// Nanoseconds per frame and frames, of each sample of the bench that runs.
+    samples: Vec<(f64, u64)>,
+}
+
+impl Benches {
+    /// Times `routine`, which routes as many frames as it is told and returns the time of it, and
+    /// compares with `bar`, in nanoseconds per frame.
+    fn measure(&mut self, name: &str, bar: Option<f64>, mut routine: impl FnMut(u64) -> Duration) {
+        self.samples.clear();
+        self.criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|frames| {
+                let time = routine(frames);
+                let each = time.as_nanos() as f64 / frames as f64;
+                self.samples.push((each, frames));
+                time
+            });
+        });
+        let median = self.median();
+        match bar {
+            Some(bar) if median.is_finite() => println!(
+                "{name:<28} {median:.1} ns, bar: at most {bar}: {}",
+                if median <= bar { "met" } else { "NOT MET" }
+            ),
+            _ => {}
+        }
+    }
+
+    /// The median of the samples, each as often as it has frames.
+    fn median(&mut self) -> f64 {
+        self.samples.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let half = self.samples.iter().map(|(_, frames)| frames).sum::<u64>() / 2;
+        let mut seen = 0;
+        for &(each, frames) in &self.samples {
+            seen += frames;
+            if seen >= half {
+                return each;
+            }
+        }
+        f64::NAN
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Warming {
+    /// Frames are routed as they are.
+    None,
+    /// `Shard::warm` comes before each batch, and counts.
+    Batch,
+}
+
+/// Frames to route, and what must become of them.
+struct Load<W, P, E> {
+    length: usize,
+    warming: Warming,
+    write: W,
+    process: P,
+    expected: E,
+}
+
+impl<W, P, E> Load<W, P, E>
+where
+    W: FnMut(&mut [u8]),
+    P: Fn(&mut Router, &mut [u8]) -> Verdict,
+    E: Fn(&Router, Verdict) -> bool,
+{
+    /// Routes `frames` frames; the time it took.
+    fn run(mut self, router: &mut Router, frames: u64) -> Duration {
+        // As in a ring: every frame starts a cache line.
+        let stride = self.length.next_multiple_of(64);
+        let mut buffer = vec![0; GROUP * stride];
+        let mut time = Duration::ZERO;
+        let mut left = frames;
+        while left > 0 {
+            let group = &mut buffer[..stride * left.min(GROUP as u64) as usize];
+            for frame in group.chunks_exact_mut(stride) {
+                (self.write)(&mut frame[..self.length]);
+            }
+            let mut unexpected = 0;
+            let start = Instant::now();
+            for batch in group.chunks_mut(BATCH * stride) {
+                if let Warming::Batch = self.warming {
+                    let frames = batch.chunks_exact(stride);
+                    router.shard.warm(frames.map(|frame| &frame[..self.length]));
+                }
+                for frame in batch.chunks_exact_mut(stride) {
+                    let verdict = (self.process)(router, black_box(&mut frame[..self.length]));
+                    unexpected += u64::from(!(self.expected)(router, verdict));
+                }
+            }
+            time += start.elapsed();
+            assert_eq!(unexpected, 0, "frames met another fate than they should");
+            left -= (group.len() / stride) as u64;
+        }
+        time
+    }
+}
+
+/// The next of a row of random numbers (an LCG of period 2^64, upper half).
+fn next(state: &mut u64) -> u32 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 32) as u32
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+/// Bytes allocated and not freed.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+/// The system's allocator, with a count.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches none of its memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: as for `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: `pointer` came from the system's allocator with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}

@@ -1,0 +1,278 @@
+//! A router in memory under load, shared by the benches of `tapgate_engine::process`.
+//!
+//! The configuration is the one of `examples/multi-mac.toml` made large: one network with
+//! [`GUESTS`] guests, two behind each of [`PERSONALITIES`] public addresses, with a rule and a
+//! table each. Both guests of a pair use the same source ports, so that half of the translations
+//! find their port taken.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Map, Value, json};
+use tapgate_engine::addr::PortId;
+use tapgate_engine::config::Config;
+use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload, Verdict};
+use tapgate_engine::process;
+use tapgate_engine::session::SessionMemory;
+use tapgate_engine::shard::Shard;
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::time::Instant;
+
+/// Guests behind the router.
+pub const GUESTS: u32 = 2 * PERSONALITIES;
+/// Public addresses, each with its MAC, table and rule.
+pub const PERSONALITIES: u32 = 20;
+/// Frames the worker takes at once.
+pub const BATCH: usize = 64;
+/// Length of the UDP frames.
+pub const UDP_FRAME: usize = 60;
+/// Length of the frames of [`write_tcp`]: 45 segments of 1,448 bytes.
+pub const TCP_SUPER_FRAME: usize = 66 + 45 * 1448;
+
+const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x01, 0xfe];
+const GUEST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x02, 0x01];
+const PROVIDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x03, 0x01];
+const REMOTE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// A router whose next hops are resolved.
+pub struct Router {
+    /// Its configuration.
+    pub snapshot: Snapshot,
+    /// Its state.
+    pub shard: Shard,
+    /// The time it is there.
+    pub now: Instant,
+    guests: PortId,
+    uplink: PortId,
+}
+
+impl Router {
+    /// A router with room for `sessions`. Panics if the configuration is refused or a next hop
+    /// does not get resolved.
+    pub fn new(sessions: u32) -> Self {
+        let config: Config =
+            serde_json::from_value(configuration(sessions)).expect("the configuration is right");
+        let snapshot = Snapshot::build(&config, None);
+        let now = Instant::from_millis(1_000_000);
+        let memory = SessionMemory::owned(sessions as usize);
+        let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
+        shard.adopt(&snapshot, now);
+        let port = |name| snapshot.port_id(name).expect("the port is configured");
+        let mut router = Self {
+            guests: port("guests"),
+            uplink: port("uplink"),
+            snapshot,
+            shard,
+            now,
+        };
+        router.discard_outbox();
+        router
+    }
+
+    /// Opens flows `0..flows` (see [`write_udp`]).
+    pub fn open(&mut self, flows: u32) {
+        let mut bytes = [0; UDP_FRAME];
+        for flow in 0..flows {
+            write_udp(&mut bytes, flow);
+            let mut verdict = self.from_guest(&mut bytes);
+            if verdict == Verdict::Hold {
+                self.resolve_next_hops();
+                write_udp(&mut bytes, flow);
+                verdict = self.from_guest(&mut bytes);
+            }
+            assert_eq!(verdict, Verdict::Emit(self.uplink), "flow {flow}");
+        }
+    }
+
+    /// Routes a frame that a guest sent.
+    #[inline]
+    pub fn from_guest(&mut self, bytes: &mut [u8]) -> Verdict {
+        self.process(bytes, Offload::default(), self.guests)
+    }
+
+    /// Routes a frame that the provider sent.
+    #[inline]
+    pub fn from_provider(&mut self, bytes: &mut [u8]) -> Verdict {
+        self.process(bytes, Offload::default(), self.uplink)
+    }
+
+    /// Routes a TCP super-frame that a guest sent (see [`write_tcp`]).
+    #[inline]
+    pub fn bulk_from_guest(&mut self, bytes: &mut [u8]) -> Verdict {
+        let offload = Offload {
+            checksum: Checksum::Partial {
+                start: 34,
+                offset: 16,
+            },
+            gso: Some(Gso {
+                kind: GsoKind::Tcp4,
+                size: 1448,
+                ecn: false,
+            }),
+        };
+        self.process(bytes, offload, self.guests)
+    }
+
+    /// Whether the frame goes out to the provider.
+    pub fn leaves(&self, verdict: Verdict) -> bool {
+        verdict == Verdict::Emit(self.uplink)
+    }
+
+    /// Whether the frame goes to the guests.
+    pub fn enters(&self, verdict: Verdict) -> bool {
+        verdict == Verdict::Emit(self.guests)
+    }
+
+    /// Answers the ARP requests that wait in the outbox, and discards what else is there.
+    pub fn resolve_next_hops(&mut self) {
+        let mut requests = Vec::new();
+        self.shard.drain(&self.snapshot, self.now, |port, frame| {
+            if frame.bytes[12..14] == [0x08, 0x06] && frame.bytes[20..22] == [0, 1] {
+                requests.push((port, frame.bytes.to_vec()));
+            }
+        });
+        for (port, request) in requests {
+            let mac = if port == self.uplink {
+                PROVIDER_MAC
+            } else {
+                GUEST_MAC
+            };
+            let mut reply = arp_reply(&request, mac);
+            self.process(&mut reply, Offload::default(), port);
+        }
+        self.discard_outbox();
+    }
+
+    /// Empties the outbox.
+    pub fn discard_outbox(&mut self) {
+        self.shard.drain(&self.snapshot, self.now, |_, _| {});
+    }
+
+    #[inline]
+    fn process(&mut self, bytes: &mut [u8], offload: Offload, ingress: PortId) -> Verdict {
+        let mut frame = Frame {
+            bytes,
+            vlan: None,
+            offload,
+        };
+        process(
+            &mut frame,
+            ingress,
+            &self.snapshot,
+            &mut self.shard,
+            self.now,
+        )
+    }
+}
+
+/// Writes the frame of a guest's flow number `flow`, below 1,600,000: guest and source port go
+/// round, so that neighbouring numbers are different guests.
+pub fn write_udp(bytes: &mut [u8], flow: u32) {
+    let guest = flow % GUESTS;
+    let source = Ipv4Addr::new(10, 0, (guest / 2) as u8, 1 + (guest % 2) as u8);
+    write_datagram(bytes, source, 10_000 + (flow / GUESTS) as u16);
+}
+
+/// Writes a frame whose source no rule knows and that nothing in `main` leads out.
+pub fn write_without_route(bytes: &mut [u8]) {
+    write_datagram(bytes, Ipv4Addr::new(10, 0, 200, 1), 10_000);
+}
+
+/// Writes a frame that has a route to the uplink but no translation, so that the egress guard
+/// must stop it.
+pub fn write_without_translation(bytes: &mut [u8]) {
+    write_datagram(bytes, Ipv4Addr::new(10, 0, 201, 1), 10_000);
+}
+
+/// Writes a frame with a wrong IPv4 header checksum.
+pub fn write_malformed(bytes: &mut [u8]) {
+    write_udp(bytes, 0);
+    bytes[24] ^= 0xff;
+}
+
+/// Writes the headers of guest 0's TCP super-frame, 66 bytes, into a buffer of its whole length.
+pub fn write_tcp(bytes: &mut [u8]) {
+    let length = (bytes.len() - 14) as u16;
+    write_headers(bytes, Ipv4Addr::new(10, 0, 0, 1), 6, length);
+    bytes[34..36].copy_from_slice(&40_000u16.to_be_bytes());
+    bytes[36..38].copy_from_slice(&443u16.to_be_bytes());
+    bytes[46] = 8 << 4; // 32 bytes of header
+    bytes[47] = 0x10; // ACK
+}
+
+fn write_datagram(bytes: &mut [u8], source: Ipv4Addr, port: u16) {
+    let length = (UDP_FRAME - 14) as u16;
+    write_headers(bytes, source, 17, length);
+    bytes[34..36].copy_from_slice(&port.to_be_bytes());
+    bytes[36..38].copy_from_slice(&443u16.to_be_bytes());
+    bytes[38..40].copy_from_slice(&(length - 20).to_be_bytes());
+    // Any checksum but none will do: the router updates it and does not verify it.
+    bytes[40..42].copy_from_slice(&[0x12, 0x34]);
+}
+
+fn write_headers(bytes: &mut [u8], source: Ipv4Addr, protocol: u8, length: u16) {
+    bytes[0..6].copy_from_slice(&GATEWAY_MAC);
+    bytes[6..12].copy_from_slice(&GUEST_MAC);
+    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+    let [high, low] = length.to_be_bytes();
+    bytes[14..26].copy_from_slice(&[0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    bytes[26..30].copy_from_slice(&source.octets());
+    bytes[30..34].copy_from_slice(&REMOTE.octets());
+    let mut sum: u32 = bytes[14..34]
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    bytes[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+/// Turns a frame that left into the provider's answer to it.
+pub fn turn_around(bytes: &mut [u8]) {
+    let swap = |bytes: &mut [u8], at: usize, length: usize| {
+        let (left, right) = bytes[at..at + 2 * length].split_at_mut(length);
+        left.swap_with_slice(right);
+    };
+    swap(bytes, 0, 6);
+    swap(bytes, 26, 4);
+    swap(bytes, 34, 2);
+}
+
+/// The answer to an ARP request (RFC 826).
+fn arp_reply(request: &[u8], mac: [u8; 6]) -> Vec<u8> {
+    let mut reply = request[..42].to_vec();
+    reply[0..6].copy_from_slice(&request[6..12]);
+    reply[6..12].copy_from_slice(&mac);
+    reply[21] = 2;
+    reply[22..28].copy_from_slice(&mac);
+    reply[28..32].copy_from_slice(&request[38..42]);
+    reply[32..42].copy_from_slice(&request[22..32]);
+    reply
+}
+
+fn configuration(sessions: u32) -> Value {
+    let (mut personalities, mut tables) = (Map::new(), Map::new());
+    let (mut rules, mut snat) = (Vec::new(), Vec::new());
+    for n in 0..PERSONALITIES {
+        let (name, public) = (format!("P{n}"), format!("203.0.113.{}", 10 + n));
+        let (table, subnet) = (format!("ip{n}"), format!("10.0.{n}.0/24"));
+        personalities.insert(
+            name.clone(),
+            json!({ "port": "uplink", "mac": format!("02:00:00:00:aa:{n:02x}"),
+                "addresses": [format!("{public}/32")], "gateway": "192.0.2.1", "onlink": true }),
+        );
+        tables.insert(table.clone(), json!([{ "to": "default", "dev": name }]));
+        rules.push(json!({ "priority": 60_000 + n, "from": subnet, "lookup": table }));
+        snat.push(json!({ "from": subnet, "to": public }));
+    }
+    rules.push(json!({ "priority": 60_100, "from": "10.0.201.0/24", "lookup": "ip0" }));
+    json!({
+        "router": { "sessions": sessions },
+        "ports": { "uplink": { "memory": true }, "guests": { "memory": true } },
+        "personalities": personalities,
+        "networks": { "guests": { "ports": ["guests"], "addresses": ["10.0.255.254/16"],
+            "mac": "02:00:00:00:01:fe" } },
+        "tables": tables,
+        "routing": { "rules": rules },
+        "nat": { "snat": snat },
+    })
+}
