@@ -2,7 +2,7 @@
 # Flows that run while a scenario does something to the router, and what became of them. Sourced.
 # Run: netns-scripts/lab.sh run restart-dataplane
 
-tools=${LAB_TOOLS:-${CARGO_TARGET_DIR:-$here/../target}/debug} # tests/src/bin
+tools=${LAB_TOOLS:-${CARGO_TARGET_DIR:-$(dirname "$here")/target}/debug} # tests/src/bin
 
 # need_tool NAME: fails unless it is built.
 need_tool() {

@@ -89,6 +89,7 @@ lab_stop() {
   wait "$lab" 2>/dev/null || true
   until ended "${init:-$lab}"; do sleep 0.02; done
   : >"$lab_dir/lock"
+  [[ ! -t 2 ]] || echo >&2
   echo "Stopped: the lab's processes, namespaces and devices are gone." >&2
 }
 

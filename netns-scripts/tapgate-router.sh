@@ -2,9 +2,9 @@
 # DUT=tapgate: one process and one file in the router's place. Sourced.
 # Run: netns-scripts/lab.sh up
 
-built=${TAPGATE:-${CARGO_TARGET_DIR:-$here/../target}/release/tapgate}
+built=${TAPGATE:-${CARGO_TARGET_DIR:-$(dirname "$here")/target}/release/tapgate}
 tapgate=$state/bin/tapgate
-configuration=$here/../examples/multi-mac.toml
+configuration=$(dirname "$here")/examples/multi-mac.toml
 
 router_start() {
   veth_attach guest-b veth-b

@@ -4,7 +4,7 @@
 # Run: netns-scripts/vm-image.sh
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-image=${LAB_DIR:-$here/../.lab}/vm
+image=${LAB_DIR:-$(dirname "$here")/.lab}/vm
 
 # In the order insmod needs them.
 modules=(
