@@ -4,13 +4,15 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 DUT ?= tapgate
+PREFIX ?= /usr/local
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
 LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
 
 .PHONY: help
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "  DUT=kernel puts the kernel's own macvlan, ip rule and iptables in the router's place (demo, lab-up)"
+	@echo "DUT=kernel puts the kernel's own macvlan, ip rule and iptables in the router's place (demo, lab-up)"
 
 .PHONY: demo
 demo: ## Build, and run examples/multi-mac.toml between a provider and three guests, one a VM
@@ -34,6 +36,13 @@ check: packages
 .PHONY: build
 build: ## The release build
 	cargo build --release --quiet -p tapgate -p tapgate-dataplane
+
+.PHONY: install uninstall
+install: build ## Install tapgate and tapgate-dataplane in PREFIX/bin (/usr/local/bin)
+	$(if $(DESTDIR),,$(SUDO)) install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/tapgate $(TARGET)/release/tapgate-dataplane
+
+uninstall: ## Remove them
+	$(if $(DESTDIR),,$(SUDO)) rm -f $(DESTDIR)$(PREFIX)/bin/tapgate $(DESTDIR)$(PREFIX)/bin/tapgate-dataplane
 
 .PHONY: bench
 bench: packages build ## Side by side with the kernel, in one run: throughput, latency, CPU

@@ -34,7 +34,7 @@ stop_cleanly() {
 traces() {
   local ns
   pgrep -l tapgate || true
-  find "$state" /run /dev/shm -path "$state/bin" -prune -o -name '*tapgate*' ! -name '*.log' -print
+  find /run /dev/shm -path "$state/bin" -prune -o -name '*tapgate*' ! -name '*.log' -print
   for ns in $(ip netns list | cut -d ' ' -f 1 | sort); do
     echo "--- $ns"
     ip -n "$ns" -d -o link show | sed -E 's/ (state|qdisc) [^ ]+//g; s/<[^>]*>//' | grep -v ' gre0\| erspan0\| sit0' || true
