@@ -7,13 +7,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::Serialize;
-use tapgate_protocol::{
-    CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Request, Response, Rows, Show,
-};
+use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Request, Response};
 
 use crate::connect::{Peer, connect, failure, is_absent};
 use crate::failure::Failure;
-use crate::{print, refuse, runtime_dir, show, source};
+use crate::{print, refuse, runtime_dir, source};
 
 /// How long a process may take to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,87 +112,6 @@ pub fn stop(directory: &Path) -> Result<(), Failure> {
         let _ = runtime_dir::remove_leftovers(directory);
     }
     print(&format!("stopped {who} (pid {pid})\n"))
-}
-
-/// `tapgate status`.
-///
-/// # Errors
-/// Nothing runs.
-pub fn status(directory: &Path, json: bool) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Process {
-        pid: i32,
-        generation: u64,
-    }
-    #[derive(Serialize)]
-    struct Status {
-        control: Option<Process>,
-        dataplane: Option<Process>,
-        /// How many ports are in each state.
-        ports: std::collections::BTreeMap<String, usize>,
-    }
-    let control = connect(&directory.join(CONTROL_SOCKET), PATIENCE);
-    let dataplane = connect(&directory.join(DATAPLANE_SOCKET), PATIENCE);
-    if let (Err(control), Err(dataplane)) = (&control, &dataplane) {
-        let (error, name) = if is_absent(control) {
-            (dataplane, DATAPLANE_SOCKET)
-        } else {
-            (control, CONTROL_SOCKET)
-        };
-        let name = if is_absent(error) {
-            CONTROL_SOCKET
-        } else {
-            name
-        };
-        return Err(failure(error, "tapgate", &directory.join(name)));
-    }
-    let process = |peer: &Peer| Process {
-        pid: peer.pid.as_raw_nonzero().get(),
-        generation: peer.generation,
-    };
-    let mut status = Status {
-        control: control.as_ref().ok().map(process),
-        dataplane: dataplane.as_ref().ok().map(process),
-        ports: Default::default(),
-    };
-    if let Ok(peer) = dataplane {
-        show::pages(peer.channel, Show::Ports, |rows| {
-            if let Rows::Ports(ports) = rows {
-                for port in ports {
-                    *status.ports.entry(port.state).or_default() += 1;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    if json {
-        return print(&format!(
-            "{}\n",
-            serde_json::to_string(&status).unwrap_or_default()
-        ));
-    }
-    let line = |process: &Option<Process>, otherwise: &str| match process {
-        Some(process) => format!("pid {}, generation {}", process.pid, process.generation),
-        None => otherwise.to_owned(),
-    };
-    let ports: Vec<String> = status
-        .ports
-        .iter()
-        .map(|(state, n)| format!("{n} {state}"))
-        .collect();
-    print(&format!(
-        "control    {}\ndataplane  {}\nports      {}\n",
-        line(
-            &status.control,
-            "not running; packets flow without it, `tapgate run FILE` takes over"
-        ),
-        line(&status.dataplane, "not running; control is restarting it"),
-        if ports.is_empty() {
-            "none".to_owned()
-        } else {
-            ports.join(", ")
-        },
-    ))
 }
 
 fn order_of(peer: &mut Peer, request: &Request) -> Result<Response, ChannelError> {

@@ -63,6 +63,14 @@ pub fn is_absent(error: &ChannelError) -> bool {
     ))
 }
 
+/// Somebody is there, but has not answered in time.
+pub fn is_timeout(error: &ChannelError) -> bool {
+    matches!(error, ChannelError::Io(error) if matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    ))
+}
+
 /// The failure that `error` means for a command that talks to `who` at `path`.
 pub fn failure(error: &ChannelError, who: &str, path: &Path) -> Failure {
     let at = path.display();
@@ -78,16 +86,9 @@ pub fn failure(error: &ChannelError, who: &str, path: &Path) -> Failure {
             Code::Permission,
             format!("{at} is for the user that runs tapgate only: use sudo"),
         ),
-        ChannelError::Io(io)
-            if matches!(
-                io.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-            ) =>
-        {
-            Failure::new(format!(
-                "{who} does not answer at {at}: it hangs or is stopped; look at its process"
-            ))
-        }
+        error if is_timeout(error) => Failure::new(format!(
+            "{who} does not answer at {at}: it hangs or is stopped; look at its process"
+        )),
         error => Failure::new(format!("talking to {who} at {at}: {error}")),
     }
 }

@@ -1,10 +1,12 @@
 //! The dataplane as control sees it: a process and a connection to it.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -49,6 +51,15 @@ pub enum DataplaneError {
     Interrupted,
 }
 
+/// The dataplane's program.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    /// Opened while control still had its user's rights: a root without CAP_DAC_OVERRIDE may not
+    /// look into a home directory that is its user's alone.
+    file: File,
+}
+
 /// A running dataplane.
 #[derive(Debug)]
 pub struct Dataplane {
@@ -63,6 +74,36 @@ struct Process {
     pid: i32,
     handle: OwnedFd,
     child: Option<Child>,
+}
+
+impl Program {
+    /// The program at `path`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    fn spawn(&self, directory: &Path) -> io::Result<Child> {
+        let command = |program: &OsStr| {
+            Command::new(program)
+                .arg0(&self.path)
+                .arg("--runtime-dir")
+                .arg(directory)
+                .stdin(Stdio::null())
+                // A group of its own: Ctrl-C is for control, which ends it in good order.
+                .process_group(0)
+                .spawn()
+        };
+        match command(self.path.as_os_str()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                command(format!("/proc/self/fd/{}", self.file.as_raw_fd()).as_ref())
+            }
+            spawned => spawned,
+        }
+    }
 }
 
 impl Dataplane {
@@ -94,24 +135,17 @@ impl Dataplane {
     /// # Errors
     /// It cannot be run, ends or does not answer in time; or `stop` is set meanwhile.
     pub fn start(
-        program: &Path,
+        program: &Program,
         directory: &Path,
         socket: &Path,
         stop: &AtomicBool,
     ) -> Result<Self, DataplaneError> {
         let spawn = |error| DataplaneError::Spawn {
-            program: program.display().to_string(),
+            program: program.path.display().to_string(),
             error,
         };
         runtime_dir::remove(socket).map_err(spawn)?;
-        let child = Command::new(program)
-            .arg("--runtime-dir")
-            .arg(directory)
-            .stdin(Stdio::null())
-            // A group of its own: Ctrl-C is for control, which ends the dataplane in good order.
-            .process_group(0)
-            .spawn()
-            .map_err(spawn)?;
+        let child = program.spawn(directory).map_err(spawn)?;
         let mut process = Process::of_child(child).map_err(spawn)?;
         let deadline = Instant::now() + START_PATIENCE;
         loop {

@@ -15,6 +15,7 @@ mod runtime_dir;
 mod server;
 mod show;
 mod source;
+mod status;
 mod supervisor;
 mod syntax;
 
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Command::Apply { file, json } => client::apply(&file, &runtime_dir, json, colour),
         Command::Show { what, json, all } => show::show(&runtime_dir, what.into(), json, all),
         Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
-        Command::Status { json } => client::status(&runtime_dir, json),
+        Command::Status { json } => status::status(&runtime_dir, json),
         Command::Stop => client::stop(&runtime_dir),
     };
     match done {

@@ -3,6 +3,7 @@
 //! After that the [`Supervisor`] decides everything, in one thread and in the order of
 //! [`Event`]s. control uses no capability and holds no packet; the dataplane goes on without it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::dataplane::Program;
 use crate::failure::{Code, Failure};
 use crate::runtime_dir::{RuntimeDir, remove_leftovers};
 use crate::server::{Call, Server};
@@ -48,8 +50,8 @@ pub fn run(
         eprint!("{}", refusal.for_people(colour));
         Failure::silent(Code::Refused)
     })?;
-    let program = program.map_or_else(beside_us, Ok)?;
     privileges::require()?;
+    let program = program_at(program)?;
     let directory = RuntimeDir::take(directory)?;
     let (events, inbox) = channel();
     let stop = Arc::new(AtomicBool::new(false));
@@ -86,20 +88,22 @@ fn settle(
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
 }
 
-/// `tapgate-dataplane` in the directory of this program.
-fn beside_us() -> Result<PathBuf, Failure> {
-    let failure = |why: String| {
-        Failure::new(format!(
-            "cannot find the dataplane's program: {why}; say where it is with --dataplane PATH"
-        ))
-    };
-    let here = std::env::current_exe().map_err(|error| failure(error.to_string()))?;
-    let program = here.with_file_name("tapgate-dataplane");
-    if program.is_file() {
-        Ok(program)
-    } else {
-        Err(failure(format!("there is no {}", program.display())))
-    }
+/// The dataplane's program: at `path`, or beside this one.
+fn program_at(path: Option<PathBuf>) -> Result<Program, Failure> {
+    let beside_us = || Ok(std::env::current_exe()?.with_file_name("tapgate-dataplane"));
+    path.map_or_else(beside_us, Ok)
+        .and_then(|path| match Program::open(path.clone()) {
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            )),
+            program => program,
+        })
+        .map_err(|error| {
+            Failure::new(format!(
+                "cannot open the dataplane's program: {error}; say where it is with --dataplane PATH"
+            ))
+        })
 }
 
 fn signals(events: Sender<Event>, stop: Arc<AtomicBool>) -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
 use tapgate_protocol::{Kept, Request, Response};
 
-use crate::dataplane::{Dataplane, DataplaneError};
+use crate::dataplane::{Dataplane, DataplaneError, Program};
 use crate::failure::{Code, Failure};
 use crate::run::Event;
 use crate::runtime_dir::RuntimeDir;
@@ -36,7 +36,7 @@ pub struct Setup {
     /// Whether diagnostics are coloured.
     pub colour: bool,
     /// The dataplane's program.
-    pub program: PathBuf,
+    pub program: Program,
     /// The runtime directory, ours alone.
     pub directory: RuntimeDir,
     /// Answers at control's socket.

@@ -1,0 +1,7 @@
+//! How control starts, keeps, restarts and ends the dataplane, and who can disturb it.
+
+mod fake;
+mod hostile;
+mod lab;
+mod lifecycle;
+mod orders;
