@@ -78,8 +78,8 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// RFC 826's merge (A02): a known sender is updated whatever it says; an unknown one is
-    /// remembered only if it speaks to us. Senders that are not on the link are answered but
-    /// never learnt from (A06), and neither is 0.0.0.0, a probe's sender (A03).
+    /// remembered only if it speaks to us and is on the link. Other senders are answered but never
+    /// learnt from (A06), and neither is 0.0.0.0, a probe's sender (A03).
     fn learn(
         &mut self,
         arp: &Arp,
@@ -95,14 +95,11 @@ impl<T: Trace> Router<'_, T> {
             return;
         }
         for interface in snapshot.on_port(ingress, vlan) {
-            if !interface.is_on_link(sender) {
-                continue;
-            }
             let to_it = asked.is_some_and(|asked| asked.id == interface.id);
             let neighbors = &mut self.shard.neighbors;
             let released = if arp.reply && to_it && destination == interface.mac {
                 neighbors.confirm(interface.id, sender, from, self.now)
-            } else if to_it && !arp.reply {
+            } else if to_it && !arp.reply && interface.is_on_link(sender) {
                 neighbors.learn(interface.id, sender, from, self.now)
             } else {
                 neighbors.hear(interface.id, sender, from).0

@@ -134,9 +134,12 @@ pub fn route<'s, A: Address>(
             }
         };
         let (name, fib) = &snapshot.tables[table];
-        let found = fib
-            .lookup(to)
-            .filter(|(prefix, _)| suppress.is_none_or(|longest| prefix.prefix_len() > longest));
+        // As in Linux, only routes that lead somewhere are suppressed.
+        let suppressed = |(prefix, action): &(IpNet, &Action)| {
+            matches!(action, Action::Forward { .. })
+                && suppress.is_some_and(|longest| prefix.prefix_len() <= longest)
+        };
+        let found = fib.lookup(to).filter(|route| !suppressed(route));
         trace.step("rule", || {
             let from = rule.from.map_or("all".into(), |prefix| prefix.to_string());
             format!("{}: from {from} lookup {name}", rule.priority)
