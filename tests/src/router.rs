@@ -45,6 +45,15 @@ struct Station {
     mac: MacAddr,
 }
 
+/// What happened, for the report of a failed test.
+#[derive(Debug)]
+enum Event {
+    In(Instant, String, Vec<u8>),
+    Out(Instant, String, Vec<u8>),
+    Verdict(Verdict),
+    Reload(u32),
+}
+
 /// A router under test.
 ///
 /// Every frame that comes out is checked by [`wire::fault`]; every frame that goes in must end in
@@ -57,9 +66,10 @@ pub struct Router {
     /// The clock.
     pub now: Instant,
     stations: Vec<Station>,
+    everybody_answers: bool,
     out: BTreeMap<String, Vec<Sent>>,
     answers: VecDeque<(String, Vec<u8>)>,
-    remembered: VecDeque<String>,
+    remembered: VecDeque<Event>,
     last: Option<(PortId, OwnedFrame)>,
     scratch: Vec<u8>,
     /// A frame with a wrong transport checksum went in: one may come out.
@@ -83,6 +93,7 @@ impl Router {
             shard,
             now: START,
             stations: Vec::new(),
+            everybody_answers: false,
             out: BTreeMap::new(),
             answers: VecDeque::new(),
             remembered: VecDeque::new(),
@@ -102,10 +113,15 @@ impl Router {
         });
     }
 
+    /// Every ARP request on every port is answered from now on, by [`mac_of`] the address.
+    pub fn answer_everything(&mut self) {
+        self.everybody_answers = true;
+    }
+
     /// Adopts another configuration file.
     pub fn reload(&mut self, text: &str) {
         self.snapshot = Snapshot::build(&config(text), Some(&self.snapshot));
-        self.remember(format!("reload: generation {}", self.snapshot.generation()));
+        self.remember(Event::Reload(self.snapshot.generation()));
         self.shard.adopt(&self.snapshot, self.now);
         self.drain();
         self.settle();
@@ -176,8 +192,27 @@ impl Router {
             self.now,
             self.snapshot.generation()
         );
-        for line in &self.remembered {
-            let _ = writeln!(text, "{line}");
+        for event in &self.remembered {
+            let _ = match event {
+                Event::In(at, port, bytes) => {
+                    writeln!(
+                        text,
+                        "{} in  {port}: {}",
+                        at.as_millis(),
+                        decode::line(bytes)
+                    )
+                }
+                Event::Out(at, port, bytes) => {
+                    writeln!(
+                        text,
+                        "{} out {port}: {}",
+                        at.as_millis(),
+                        decode::line(bytes)
+                    )
+                }
+                Event::Verdict(verdict) => writeln!(text, "    {verdict:?}"),
+                Event::Reload(generation) => writeln!(text, "reload: generation {generation}"),
+            };
         }
         text.push_str("--- neighbours\n");
         for neighbor in self.shard.neighbors(self.now) {
@@ -210,11 +245,7 @@ impl Router {
             .port_id(port)
             .unwrap_or_else(|| panic!("no port {port}"));
         let wire = tagged(&owned.bytes, owned.vlan.filter(|_| owned.bytes.len() >= 14));
-        self.remember(format!(
-            "{} in  {port}: {}",
-            self.now.as_millis(),
-            decode::line(&wire)
-        ));
+        self.remember(Event::In(self.now, port.to_owned(), wire));
         self.tainted |= wire::transport_checksum(&owned.bytes) == Some(false);
         self.last = Some((ingress, owned.clone()));
         let before = self.shard.drops().clone();
@@ -230,7 +261,7 @@ impl Router {
         if let Verdict::Emit(port) = verdict {
             sent.push((port, OwnedFrame::from(&frame)));
         }
-        self.remember(format!("    {verdict:?}"));
+        self.remember(Event::Verdict(verdict));
         self.counted(verdict, &before);
         for (port, frame) in sent {
             self.deliver(port, frame);
@@ -277,11 +308,7 @@ impl Router {
         count.unwrap_or_else(|error| panic!("{name}: {error}: {}", decode::line(&owned.bytes)));
         for (bytes, vlan) in pieces {
             let wire = tagged(&bytes, vlan);
-            self.remember(format!(
-                "{} out {name}: {}",
-                self.now.as_millis(),
-                decode::line(&wire)
-            ));
+            self.remember(Event::Out(self.now, name.clone(), wire.clone()));
             let vlan = vlan.map(|tag| tag & 0xfff);
             let fault = wire::fault(self.snapshot.config(), &name, vlan, &bytes);
             assert_eq!(fault, None, "{name}: {}", decode::line(&wire));
@@ -303,19 +330,24 @@ impl Router {
         let Some(arp) = Arp::parse(bytes).filter(|arp| arp.operation == 1) else {
             return;
         };
-        for station in &self.stations {
-            if station.port == port && station.vlan == vlan && station.address == arp.target.1 {
-                let reply = Arp {
-                    operation: 2,
-                    sender: (station.mac, station.address),
-                    target: arp.sender,
-                    from: station.mac,
-                    to: arp.from,
-                    vlan,
-                };
-                self.answers.push_back((port.to_owned(), reply.bytes()));
-            }
-        }
+        let (asked, own) = (arp.target.1, arp.sender.1);
+        let station = self.stations.iter().find(|station| {
+            station.port == port && station.vlan == vlan && station.address == asked
+        });
+        let mac = match station {
+            Some(station) => station.mac,
+            None if self.everybody_answers && asked != own => mac_of(asked),
+            None => return,
+        };
+        let reply = Arp {
+            operation: 2,
+            sender: (mac, asked),
+            target: arp.sender,
+            from: mac,
+            to: arp.from,
+            vlan,
+        };
+        self.answers.push_back((port.to_owned(), reply.bytes()));
     }
 
     fn settle(&mut self) {
@@ -332,11 +364,11 @@ impl Router {
         }
     }
 
-    fn remember(&mut self, line: String) {
+    fn remember(&mut self, event: Event) {
         if self.remembered.len() == REMEMBERED {
             self.remembered.pop_front();
         }
-        self.remembered.push_back(line);
+        self.remembered.push_back(event);
     }
 }
 
@@ -349,6 +381,12 @@ impl Drop for Router {
             }
         }
     }
+}
+
+/// The MAC that [`Router::answer_everything`] gives an address.
+pub fn mac_of(address: Ipv4Addr) -> MacAddr {
+    let [a, b, c, d] = address.octets();
+    MacAddr([6, 0, a, b, c, d])
 }
 
 /// A configuration from its text.
