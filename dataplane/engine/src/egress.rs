@@ -1,0 +1,124 @@
+//! The single way out of the router.
+
+use std::net::Ipv4Addr;
+
+use crate::addr::{MacAddr, PortId};
+use crate::drops::DropReason;
+use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Frame, OwnedFrame};
+use crate::shard::{Output, Shard};
+use crate::snapshot::Interface;
+
+/// Gives a frame its MACs and VLAN, if `interface` may send it.
+///
+/// On a personality the source address (or ARP sender) must be one of its own. It is read from
+/// the bytes that leave, whatever produced them; the source MAC and the VLAN are the personality's
+/// because they are set here and nowhere else (X01).
+#[inline]
+pub(crate) fn dress(
+    frame: &mut Frame<'_>,
+    interface: &Interface,
+    to: MacAddr,
+) -> Result<(), DropReason> {
+    let source = source_address(frame.bytes).ok_or(DropReason::EgressGuard)?;
+    if !interface.may_send(source.into()) {
+        return Err(DropReason::EgressGuard);
+    }
+    frame.bytes[0..6].copy_from_slice(&to.0);
+    frame.bytes[6..12].copy_from_slice(&interface.mac.0);
+    frame.vlan = interface.vlan;
+    Ok(())
+}
+
+impl Shard {
+    /// Sends a frame of our own making: into the outbox, or dropped and counted.
+    pub(crate) fn send(
+        &mut self,
+        mut frame: OwnedFrame,
+        interface: &Interface,
+        (to, port): (MacAddr, PortId),
+    ) {
+        let mut view = frame.as_frame();
+        match dress(&mut view, interface, to) {
+            Ok(()) => {
+                frame.vlan = view.vlan;
+                self.outbox.push(Output { port, frame });
+            }
+            Err(reason) => self.drops.add(reason, 1),
+        }
+    }
+}
+
+/// The IP source or ARP sender address of a frame.
+#[inline]
+fn source_address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    let at = match u16::from_be_bytes([*bytes.get(12)?, *bytes.get(13)?]) {
+        ETHERTYPE_IPV4 => 26,
+        ETHERTYPE_ARP => 28,
+        _ => return None,
+    };
+    let octets = bytes.get(at..at + 4)?.first_chunk::<4>()?;
+    Some(Ipv4Addr::from(*octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::InterfaceId;
+
+    fn interface(personality: bool) -> Interface {
+        Interface {
+            id: InterfaceId(0),
+            name: "A".to_owned(),
+            personality,
+            mac: MacAddr([2, 0, 0, 0, 0, 0xaa]),
+            vlan: Some(7),
+            ports: vec![PortId(0)],
+            addresses: vec!["203.0.113.10/32".parse().unwrap()],
+            next_hops: Vec::new(),
+            mtu: 1500,
+        }
+    }
+
+    fn frame(ethertype: [u8; 2], at: usize, source: [u8; 4]) -> OwnedFrame {
+        let mut bytes = vec![0; 60];
+        bytes[12..14].copy_from_slice(&ethertype);
+        bytes[at..at + 4].copy_from_slice(&source);
+        OwnedFrame {
+            bytes,
+            ..OwnedFrame::default()
+        }
+    }
+
+    #[test]
+    fn x01_a_personality_sends_only_its_own_addresses_from_its_own_mac_in_its_own_vlan() {
+        for (ethertype, at) in [([0x08, 0x00], 26), ([0x08, 0x06], 28)] {
+            let mut own = frame(ethertype, at, [203, 0, 113, 10]);
+            let mut view = own.as_frame();
+            view.vlan = Some(99);
+            assert_eq!(dress(&mut view, &interface(true), MacAddr([4; 6])), Ok(()));
+            assert_eq!(view.vlan, Some(7));
+            assert_eq!(view.bytes[..12], [4, 4, 4, 4, 4, 4, 2, 0, 0, 0, 0, 0xaa]);
+
+            let mut foreign = frame(ethertype, at, [203, 0, 113, 11]);
+            let before = foreign.clone();
+            let refused = dress(&mut foreign.as_frame(), &interface(true), MacAddr([4; 6]));
+            assert_eq!(refused, Err(DropReason::EgressGuard));
+            assert_eq!(foreign, before, "a refused frame is left alone");
+            let inside = dress(&mut foreign.as_frame(), &interface(false), MacAddr([4; 6]));
+            assert_eq!(inside, Ok(()), "towards guests there is nothing to guard");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_ip_nor_arp_does_not_leave() {
+        let mut other = frame([0x86, 0xdd], 26, [203, 0, 113, 10]);
+        let refused = dress(&mut other.as_frame(), &interface(true), MacAddr([4; 6]));
+        assert_eq!(refused, Err(DropReason::EgressGuard));
+        let mut short = OwnedFrame {
+            bytes: vec![0x08; 20],
+            ..OwnedFrame::default()
+        };
+        let refused = dress(&mut short.as_frame(), &interface(false), MacAddr([4; 6]));
+        assert_eq!(refused, Err(DropReason::EgressGuard));
+    }
+}
