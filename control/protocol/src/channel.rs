@@ -18,7 +18,7 @@ use crate::{Request, Response, VERSION};
 /// Largest message, in bytes: a configuration of 10^5 addresses fits many times over.
 pub const MAX_MESSAGE: usize = 256 << 20;
 /// Most descriptors one message can carry (Linux SCM_MAX_FD is 253).
-const MAX_DESCRIPTORS: usize = 250;
+pub const MAX_DESCRIPTORS: usize = 250;
 
 /// Why talking to the other process failed.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tapgate_engine::config::{Config, ConfigError};
 
-pub use channel::{Channel, ChannelError, MAX_MESSAGE};
+pub use channel::{Channel, ChannelError, MAX_DESCRIPTORS, MAX_MESSAGE};
 pub use show::*;
 
 /// The protocol's version; both ends must have the same.
