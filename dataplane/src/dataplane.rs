@@ -1,0 +1,366 @@
+//! The dataplane as a whole: configurations in, ports and worker kept to them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tapgate_engine::addr::PortId;
+use tapgate_engine::config::Config;
+use tapgate_engine::session::SessionMemory;
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_protocol::Kept;
+
+use crate::binding::{Binding, Bound};
+use crate::link::Links;
+use crate::memory::MemoryPort;
+use crate::sys::sessions::SharedSessions;
+use crate::worker::WorkerHandle;
+
+/// How often ports that wait for more than a device are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The dataplane.
+#[derive(Debug)]
+pub struct Dataplane {
+    state: Mutex<State>,
+}
+
+/// What a configuration led to.
+#[derive(Debug)]
+pub struct Configured {
+    /// Its number.
+    pub generation: u32,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// Descriptors that should outlive the process.
+    pub kept: Vec<(Kept, OwnedFd)>,
+}
+
+/// Everything that configuring changes.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// From the first configuration on.
+    pub(crate) running: Option<Running>,
+    /// All configured ports by name.
+    pub(crate) bindings: BTreeMap<String, Binding>,
+    pub(crate) links: Links,
+    adopted: Vec<(Kept, OwnedFd)>,
+    lost: (Sender<PortId>, Receiver<PortId>),
+}
+
+/// What exists from the first configuration on.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
+    pub(crate) worker: WorkerHandle,
+    sessions: SharedSessions,
+    capacity: u32,
+}
+
+impl Dataplane {
+    /// A dataplane without a configuration: nothing is forwarded yet.
+    ///
+    /// # Errors
+    /// Network devices cannot be listed.
+    pub fn new() -> io::Result<Arc<Self>> {
+        let links = Links::open()?;
+        let changes = links.as_fd().try_clone_to_owned()?;
+        let dataplane = Arc::new(Self {
+            state: Mutex::new(State {
+                running: None,
+                bindings: BTreeMap::new(),
+                links,
+                adopted: Vec::new(),
+                lost: unbounded(),
+            }),
+        });
+        let follower = Arc::downgrade(&dataplane);
+        std::thread::Builder::new()
+            .name("links".to_owned())
+            .spawn(move || {
+                loop {
+                    wait(&changes);
+                    let Some(dataplane) = follower.upgrade() else {
+                        return;
+                    };
+                    dataplane.state().follow_links();
+                }
+            })?;
+        Ok(dataplane)
+    }
+
+    /// Takes descriptors that outlived an earlier dataplane, for the first configuration to use.
+    /// A dataplane that runs already has no use for them.
+    pub fn adopt(&self, kept: impl IntoIterator<Item = (Kept, OwnedFd)>) {
+        let mut state = self.state();
+        if state.running.is_none() {
+            state.adopted.extend(kept);
+        }
+    }
+
+    /// Makes `config` the configuration. Ports that stay are not touched.
+    ///
+    /// # Errors
+    /// The first configuration only: no memory for sessions, no thread. Nothing has changed then.
+    pub fn configure(&self, config: &Config) -> Result<Configured, String> {
+        self.state().configure(config)
+    }
+
+    /// The number of the running configuration, 0 before the first.
+    pub fn generation(&self) -> u32 {
+        let state = self.state();
+        let running = state.running.as_ref();
+        running.map_or(0, |running| running.snapshots.load().generation())
+    }
+
+    /// The far end of a memory port.
+    pub fn memory_port(&self, name: &str) -> Option<Arc<MemoryPort>> {
+        match &self.state().bindings.get(name)?.bound {
+            Bound::Memory(far) => Some(far.clone()),
+            _ => None,
+        }
+    }
+
+    /// Stops forwarding, closes all ports and removes the devices that were made for them.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        if let Some(running) = state.running.take() {
+            running.worker.stop();
+        }
+        for (_, mut binding) in std::mem::take(&mut state.bindings) {
+            binding.bound = Bound::Waiting("stopped".to_owned());
+            binding.remove_device(&state.links);
+        }
+        state.adopted.clear();
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked has ended the process (see main).
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn configure(&mut self, config: &Config) -> Result<Configured, String> {
+        let previous = self.running.as_ref().map(|r| r.snapshots.load_full());
+        let snapshot = Arc::new(Snapshot::build(config, previous.as_deref()));
+        let generation = snapshot.generation();
+        let mut warnings = Vec::new();
+
+        // Ports that go are closed before the snapshot that does not know them, those that come
+        // are opened after the one that does.
+        if self.running.is_some() {
+            self.close_ports_not_in(config);
+        }
+        match &self.running {
+            Some(running) => {
+                running.snapshots.store(snapshot.clone());
+                running.worker.ask(|worker| worker.refresh());
+            }
+            None => {
+                let running = self.start(snapshot.clone(), &mut warnings)?;
+                self.running = Some(running);
+            }
+        }
+        self.take_notice_of_ports(config, &snapshot);
+        if let Err(error) = self.links.update() {
+            warnings.push(format!("cannot list network devices: {error}"));
+        }
+        self.open_ports();
+        self.adopted.clear();
+
+        if let Some(running) = &self.running
+            && running.capacity != config.router().sessions
+        {
+            warnings.push(format!(
+                "[router] sessions: the running dataplane has room for {}; {} takes effect, and all \
+                 sessions end, when it is started anew",
+                running.capacity,
+                config.router().sessions
+            ));
+        }
+        for binding in self.bindings.values() {
+            warnings.extend(binding.warnings(&self.links));
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Configured {
+            generation,
+            warnings,
+            kept: self
+                .kept()
+                .map_err(|error| format!("cannot hand over descriptors: {error}"))?,
+        })
+    }
+
+    fn start(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Running, String> {
+        let capacity = snapshot.config().router().sessions;
+        let (sessions, memory) = self.session_memory(capacity as usize, warnings)?;
+        let snapshots = Arc::new(ArcSwap::new(snapshot));
+        let worker = WorkerHandle::start(&snapshots, memory, self.lost.0.clone())
+            .map_err(|error| format!("cannot start a worker: {error}"))?;
+        Ok(Running {
+            snapshots,
+            worker,
+            sessions,
+            capacity,
+        })
+    }
+
+    fn session_memory(
+        &mut self,
+        capacity: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<(SharedSessions, SessionMemory), String> {
+        if let Some(descriptor) = take(&mut self.adopted, &Kept::Sessions { worker: 0 }) {
+            match SharedSessions::adopt(descriptor, capacity) {
+                Ok(adopted) => {
+                    tracing::info!(capacity, "sessions taken over");
+                    return Ok(adopted);
+                }
+                Err(why) => warnings.push(format!(
+                    "sessions start empty: the memory of the last dataplane {why}"
+                )),
+            }
+        }
+        SharedSessions::create(capacity).map_err(|error| {
+            format!("no memory for {capacity} sessions: {error}; lower `[router] sessions`")
+        })
+    }
+
+    fn close_ports_not_in(&mut self, config: &Config) {
+        let stays = |name: &String, binding: &Binding| {
+            let port = config.ports().iter().find(|port| port.name == *name);
+            port.is_some_and(|port| binding.serves(port))
+        };
+        let (stay, go) = std::mem::take(&mut self.bindings)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(name, binding)| stays(name, binding));
+        self.bindings = stay;
+        for (_, mut binding) in go {
+            self.detach(binding.id);
+            binding.bound = Bound::Waiting("no longer configured".to_owned());
+            binding.remove_device(&self.links);
+        }
+    }
+
+    fn take_notice_of_ports(&mut self, config: &Config, snapshot: &Snapshot) {
+        for port in config.ports() {
+            let Some(id) = snapshot.port_id(&port.name) else {
+                continue;
+            };
+            match self.bindings.get_mut(&port.name) {
+                Some(binding) => binding.update(port, config),
+                None => {
+                    let binding = Binding::new(id, port, config);
+                    self.bindings.insert(port.name.clone(), binding);
+                    self.ask(move |worker| worker.ports().forget(id));
+                }
+            }
+        }
+    }
+
+    /// Opens what waits and can be opened.
+    fn open_ports(&mut self) {
+        let mut opened = Vec::new();
+        for binding in self.bindings.values_mut() {
+            if !matches!(binding.bound, Bound::Waiting(_)) {
+                continue;
+            }
+            let adopted = (0..binding.port.queues)
+                .filter_map(|queue| {
+                    let port = binding.port.name.clone();
+                    take(&mut self.adopted, &Kept::Tap { port, queue })
+                })
+                .collect();
+            if let Some(both) = binding.open(&mut self.links, adopted) {
+                opened.push((binding.id, both));
+            }
+        }
+        for (id, (ingress, egress)) in opened {
+            let attached = self.ask(move |worker| worker.attach(id, ingress, egress));
+            if let Some(Err(error)) = attached
+                && let Some(binding) = self.bindings.values_mut().find(|b| b.id == id)
+            {
+                binding.wait(format!("cannot wait for frames: {error}"));
+            }
+        }
+    }
+
+    /// Brings ports in line with the devices there are.
+    fn follow_links(&mut self) {
+        while let Ok(id) = self.lost.1.try_recv() {
+            if let Some(binding) = self.bindings.values_mut().find(|b| b.id == id) {
+                binding.wait("its device is gone".to_owned());
+            }
+        }
+        if let Err(error) = self.links.update() {
+            tracing::error!(%error, "cannot list network devices");
+        }
+        let stale: Vec<_> = self
+            .bindings
+            .values_mut()
+            .filter(|binding| binding.is_stale(&self.links))
+            .map(|binding| {
+                binding.wait("its device is gone".to_owned());
+                binding.id
+            })
+            .collect();
+        for id in stale {
+            self.detach(id);
+        }
+        self.open_ports();
+    }
+
+    fn detach(&self, id: PortId) {
+        self.ask(move |worker| worker.detach(id));
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
+    ) -> Option<R> {
+        self.running.as_ref()?.worker.ask(order)
+    }
+
+    fn kept(&self) -> io::Result<Vec<(Kept, OwnedFd)>> {
+        let mut kept = Vec::new();
+        if let Some(running) = &self.running {
+            let descriptor = running.sessions.as_fd().try_clone_to_owned()?;
+            kept.push((Kept::Sessions { worker: 0 }, descriptor));
+        }
+        for (name, binding) in &self.bindings {
+            if let Bound::Tap(queues) = &binding.bound {
+                for (queue, descriptor) in (0..).zip(queues) {
+                    let port = name.clone();
+                    kept.push((Kept::Tap { port, queue }, descriptor.try_clone()?));
+                }
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn take(adopted: &mut Vec<(Kept, OwnedFd)>, wanted: &Kept) -> Option<OwnedFd> {
+    let place = adopted.iter().position(|(kept, _)| kept == wanted)?;
+    Some(adopted.swap_remove(place).1)
+}
+
+/// Waits for news of network devices, or for the next retry.
+fn wait(changes: &OwnedFd) {
+    let timeout = Timespec {
+        tv_sec: RETRY.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    let _ = poll(&mut [PollFd::new(changes, PollFlags::IN)], Some(&timeout));
+}

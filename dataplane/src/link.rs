@@ -1,0 +1,243 @@
+//! Network devices, told by rtnetlink: which there are, and changes made to our own.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use tapgate_engine::addr::MacAddr;
+
+/// The multicast group that announces devices (RTNLGRP_LINK).
+const GROUP_LINK: u32 = 1;
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index: another one after the device was deleted and made again.
+    pub index: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Has a carrier (for a TAP: somebody holds its fd side).
+    pub carrier: bool,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Free text; we mark devices of our making with it.
+    pub alias: Option<String>,
+}
+
+/// All network devices of our namespace, kept up to date.
+#[derive(Debug)]
+pub struct Links {
+    socket: Socket,
+    by_name: HashMap<String, Link>,
+}
+
+/// What to change about a device.
+#[derive(Debug, Default)]
+pub struct Change<'a> {
+    /// The namespace to move it to: a name from /run/netns or a path. The rest happens there.
+    pub netns: Option<&'a str>,
+    /// Its MAC.
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet, in bytes.
+    pub mtu: Option<u32>,
+    /// Free text.
+    pub alias: Option<&'a str>,
+    /// Keep the kernel from making itself an IPv6 address on it.
+    pub no_own_ipv6: bool,
+}
+
+impl Links {
+    /// Lists the devices and listens to changes.
+    ///
+    /// # Errors
+    /// No netlink socket to be had.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.add_membership(GROUP_LINK)?;
+        socket.set_non_blocking(true)?;
+        let mut links = Self {
+            socket,
+            by_name: HashMap::new(),
+        };
+        links.list()?;
+        Ok(links)
+    }
+
+    /// The device of this name.
+    pub fn get(&self, name: &str) -> Option<&Link> {
+        self.by_name.get(name)
+    }
+
+    /// Hears the changes since the last call. Whether there were any.
+    ///
+    /// # Errors
+    /// The netlink socket failed.
+    pub fn update(&mut self) -> io::Result<bool> {
+        let before = self.by_name.clone();
+        loop {
+            match receive(&self.socket) {
+                Ok(messages) => messages.into_iter().for_each(|message| self.hear(message)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The queue overflowed: what we know is no longer true.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.list()?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.by_name != before)
+    }
+
+    fn list(&mut self) -> io::Result<()> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        request(&socket, message, NLM_F_DUMP)?;
+        self.by_name.clear();
+        loop {
+            for message in receive(&socket)? {
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => self.hear(message),
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                let index = link.header.index;
+                // Renamed: the old name is free.
+                self.by_name.retain(|_, known| known.index != index);
+                let (name, link) = read(link);
+                self.by_name.insert(name, link);
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                let index = link.header.index;
+                self.by_name.retain(|_, known| known.index != index);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl AsFd for Links {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Changes a device and sets it up.
+///
+/// # Errors
+/// No such device or namespace, a value the device refuses, no CAP_NET_ADMIN.
+pub fn change(name: &str, change: &Change<'_>) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    let attributes = &mut message.attributes;
+    attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let netns = change.netns.map(open_netns).transpose()?;
+    if let Some(netns) = &netns {
+        attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    }
+    if let Some(mac) = change.mac {
+        attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    }
+    if let Some(mtu) = change.mtu {
+        attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    if let Some(alias) = change.alias {
+        attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    }
+    if change.no_own_ipv6 {
+        let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]));
+    }
+    order(RouteNetlinkMessage::SetLink(message))
+}
+
+/// Deletes a device.
+///
+/// # Errors
+/// No such device, one that cannot be deleted, no CAP_NET_ADMIN.
+pub fn delete(index: u32) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    order(RouteNetlinkMessage::DelLink(message))
+}
+
+/// Opens a network namespace: a name from /run/netns or a path.
+fn open_netns(netns: &str) -> io::Result<std::fs::File> {
+    std::fs::File::open(Path::new("/run/netns").join(netns))
+}
+
+fn order(message: RouteNetlinkMessage) -> io::Result<()> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    request(&socket, message, NLM_F_ACK)?;
+    for answer in receive(&socket)? {
+        if let NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            return Err(error.to_io());
+        }
+    }
+    Ok(())
+}
+
+fn request(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = 1;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+    Ok(())
+}
+
+/// The messages of one datagram; those that are none of ours to understand are left out.
+fn receive(socket: &Socket) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    let (bytes, _) = socket.recv_from_full()?;
+    let mut rest = &bytes[..];
+    let mut messages = Vec::new();
+    while let Some(length) = rest.first_chunk().map(|l| u32::from_ne_bytes(*l) as usize) {
+        let Some(one) = rest.get(..length).filter(|one| !one.is_empty()) else {
+            break;
+        };
+        if let Ok(message) = NetlinkMessage::deserialize(one) {
+            messages.push(message);
+        }
+        // Messages start at multiples of four bytes (RFC 3549 §2.3.2).
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+fn read(message: LinkMessage) -> (String, Link) {
+    let flags = message.header.flags;
+    let mut name = String::new();
+    let mut link = Link {
+        index: message.header.index,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        mtu: 0,
+        alias: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = text,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            _ => {}
+        }
+    }
+    (name, link)
+}

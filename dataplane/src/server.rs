@@ -1,0 +1,169 @@
+//! The socket by which control and the command line talk to the dataplane.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tapgate_protocol::{
+    Channel, ChannelError, DATAPLANE_SOCKET, MAX_DESCRIPTORS, Request, Response, VERSION,
+};
+
+use crate::dataplane::Dataplane;
+
+/// The listening socket; its file goes with it.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Listens in the runtime directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// Another dataplane listens there, or the place cannot be written.
+    pub fn bind(directory: &Path) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let path = directory.join(DATAPLANE_SOCKET);
+        let listener = match UnixListener::bind(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(&path).is_ok() {
+                    return Err(io::Error::other(
+                        "another dataplane runs there; stop it first",
+                    ));
+                }
+                std::fs::remove_file(&path)?;
+                UnixListener::bind(&path)?
+            }
+            bound => bound?,
+        };
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers everybody who connects, each in a thread of its own, until the process ends. A
+    /// [`Request::Stop`] calls `stop`.
+    pub fn serve(&self, dataplane: &Arc<Dataplane>, stop: fn(&Dataplane, &Path)) {
+        for stream in self.listener.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    continue;
+                }
+            };
+            let (dataplane, path) = (dataplane.clone(), self.path.clone());
+            let served = std::thread::Builder::new()
+                .name("connection".to_owned())
+                .spawn(move || {
+                    let mut channel = Channel::new(stream);
+                    match converse(&mut channel, &dataplane) {
+                        Ok(End::Closed) => {}
+                        Ok(End::Stop) => stop(&dataplane, &path),
+                        Err(error) => tracing::warn!(%error, "connection lost"),
+                    }
+                });
+            if let Err(error) = served {
+                tracing::error!(%error, "cannot answer a connection");
+            }
+        }
+    }
+
+    /// The socket's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// How a conversation ended.
+enum End {
+    Closed,
+    Stop,
+}
+
+fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, ChannelError> {
+    loop {
+        let (request, descriptors) = match channel.receive::<Request>() {
+            Ok(received) => received,
+            Err(ChannelError::Closed) => return Ok(End::Closed),
+            Err(error @ ChannelError::Malformed(_)) => {
+                channel.send(&failed(&error), &[])?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let response = match request {
+            Request::Hello { .. } => Response::Hello {
+                version: VERSION,
+                pid: std::process::id(),
+                generation: dataplane.generation().into(),
+            },
+            Request::Adopt { kept } => {
+                dataplane.adopt(kept.into_iter().zip(descriptors));
+                Response::Ok
+            }
+            Request::Configure { config } => {
+                configure(channel, dataplane, &config)?;
+                continue;
+            }
+            Request::Show { what, cursor } => match dataplane.show(what, cursor) {
+                Ok((rows, next)) => Response::Page { rows, next },
+                Err(message) => Response::Failed { message },
+            },
+            Request::Explain(query) => match dataplane.explain(&query) {
+                Ok(explanation) => Response::Explained(explanation),
+                Err(message) => Response::Failed { message },
+            },
+            Request::Apply { .. } => {
+                failed(&"this is the dataplane: ask control to apply a configuration")
+            }
+            Request::Stop => {
+                // The answer comes when all is undone: whoever asked may rely on that.
+                dataplane.stop();
+                channel.send(&Response::Ok, &[])?;
+                return Ok(End::Stop);
+            }
+        };
+        channel.send(&response, &[])?;
+    }
+}
+
+fn configure(
+    channel: &mut Channel,
+    dataplane: &Dataplane,
+    config: &tapgate_engine::config::Config,
+) -> Result<(), ChannelError> {
+    let mut configured = match dataplane.configure(config) {
+        Ok(configured) => configured,
+        Err(message) => return channel.send(&Response::Failed { message }, &[]),
+    };
+    if configured.kept.len() > MAX_DESCRIPTORS {
+        configured.warnings.push(format!(
+            "{} TAP queues; only the first {MAX_DESCRIPTORS} survive a restart of the dataplane",
+            configured.kept.len() - 1
+        ));
+        configured.kept.truncate(MAX_DESCRIPTORS);
+    }
+    let (kept, descriptors): (Vec<_>, Vec<_>) = configured.kept.into_iter().unzip();
+    let response = Response::Configured {
+        generation: configured.generation.into(),
+        warnings: configured.warnings,
+        kept,
+    };
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    channel.send(&response, &descriptors)
+}
+
+fn failed(message: &dyn std::fmt::Display) -> Response {
+    Response::Failed {
+        message: message.to_string(),
+    }
+}

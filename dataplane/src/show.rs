@@ -1,0 +1,347 @@
+//! Answers to `tapgate show` and `tapgate explain`.
+
+use tapgate_engine::addr::PortId;
+use tapgate_engine::config::{
+    Config, InterfaceKind, PortKind, RouteAction, RuleAction, RuleVerdict,
+};
+use tapgate_engine::drops::DropReason;
+use tapgate_engine::explain;
+use tapgate_engine::frame::{Frame, Offload, Verdict};
+use tapgate_engine::shard::{NeighborView, SessionView};
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::time::Instant;
+use tapgate_protocol::{
+    CounterRow, DropRow, ExplainQuery, Explanation, InterfaceRow, NeighborRow, PortRow, RouteRow,
+    Rows, RuleRow, SessionRow, Show,
+};
+
+use crate::binding::{Binding, Bound};
+use crate::dataplane::{Dataplane, Running, State};
+use crate::link::Links;
+use crate::port::PortCounters;
+use crate::sys::packet::ReceiveMode;
+use crate::sys::tap;
+use crate::worker;
+
+/// Most rows of one page.
+const PAGE: usize = 4096;
+/// Why there is nothing to show.
+const ENDED: &str = "the forwarding thread has ended; see the dataplane's log";
+
+impl Dataplane {
+    /// One page of rows from `cursor` on, and the cursor to go on with.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub fn show(&self, what: Show, cursor: u64) -> Result<(Rows, Option<u64>), String> {
+        let state = self.state();
+        let Some(running) = &state.running else {
+            return Ok((nothing(what), None));
+        };
+        let snapshot = running.snapshots.load_full();
+        let config = snapshot.config();
+        let (rows, next) = match what {
+            Show::Ports => return Ok((Rows::Ports(ports(&state, running)?), None)),
+            Show::Interfaces => page(interfaces(config), cursor, Rows::Interfaces),
+            Show::Rules => page(rules(config), cursor, Rows::Rules),
+            Show::Routes => page(routes(config), cursor, Rows::Routes),
+            Show::Neighbors => {
+                let views = running.worker.ask(|w| w.shard().neighbors(worker::now()));
+                let rows = views
+                    .ok_or(ENDED)?
+                    .into_iter()
+                    .map(|v| neighbor(v, &snapshot));
+                page(rows, cursor, Rows::Neighbors)
+            }
+            Show::Sessions => {
+                let now = worker::now();
+                let asked = running
+                    .worker
+                    .ask(move |worker| worker.shard().sessions(cursor, PAGE, now));
+                let (views, next) = asked.ok_or(ENDED)?;
+                let rows = views.into_iter().map(|view| session(view, &snapshot, now));
+                (Rows::Sessions(rows.collect()), next)
+            }
+            Show::Counters => {
+                let counters = running.worker.ask(|worker| worker.shard().counters());
+                let row = |(name, value, explanation): (&str, u64, &str)| CounterRow {
+                    name: name.to_owned(),
+                    value,
+                    explanation: explanation.to_owned(),
+                };
+                page(
+                    counters.ok_or(ENDED)?.into_iter().map(row),
+                    cursor,
+                    Rows::Counters,
+                )
+            }
+            Show::Drops => {
+                let drops = running.worker.ask(|worker| {
+                    let of_ports = worker.ports().drops().clone();
+                    let of_engine = worker.shard().drops();
+                    let count = |&reason: &DropReason| DropRow {
+                        reason,
+                        frames: of_engine.get(reason) + of_ports.get(reason),
+                        explanation: reason.explanation().to_owned(),
+                    };
+                    DropReason::ALL.iter().map(count).collect::<Vec<_>>()
+                });
+                (Rows::Drops(drops.ok_or(ENDED)?), None)
+            }
+        };
+        Ok((rows, next))
+    }
+
+    /// What would become of a packet.
+    ///
+    /// # Errors
+    /// Nothing is configured, or the packet makes no sense.
+    pub fn explain(&self, query: &ExplainQuery) -> Result<Explanation, String> {
+        let state = self.state();
+        let running = state.running.as_ref().ok_or("nothing is configured yet")?;
+        let snapshot = running.snapshots.load_full();
+        let packet = explain::Packet {
+            port: &query.port,
+            from: query.from,
+            to: query.to,
+            protocol: query.protocol,
+            source_port: query.source_port,
+            destination_port: query.destination_port,
+        };
+        let (mut bytes, vlan) = explain::frame(snapshot.config(), &packet)?;
+        let port = snapshot
+            .port_id(&query.port)
+            .ok_or("there is no such port")?;
+        let asked = snapshot.clone();
+        let answer = running.worker.ask(move |worker| {
+            let mut frame = Frame {
+                bytes: &mut bytes,
+                vlan,
+                offload: Offload::default(),
+            };
+            worker
+                .shard()
+                .explain(&mut frame, port, &asked, worker::now())
+        });
+        let (steps, verdict) = answer.ok_or(ENDED)?;
+        let (text, delivered) = match verdict {
+            Verdict::Emit(to) => (format!("emit on {}", snapshot.port_name(to)), true),
+            Verdict::Hold => ("hold: waiting for its next hop's MAC".to_owned(), true),
+            Verdict::Consumed => ("consumed: for the router itself".to_owned(), true),
+            Verdict::Replaced => ("replaced: goes out as fragments".to_owned(), true),
+            Verdict::Drop(reason) => (
+                format!("drop: {} ({})", reason.name(), reason.explanation()),
+                false,
+            ),
+        };
+        Ok(Explanation {
+            steps: steps.0,
+            verdict: text,
+            delivered,
+        })
+    }
+}
+
+fn nothing(what: Show) -> Rows {
+    match what {
+        Show::Ports => Rows::Ports(Vec::new()),
+        Show::Interfaces => Rows::Interfaces(Vec::new()),
+        Show::Rules => Rows::Rules(Vec::new()),
+        Show::Routes => Rows::Routes(Vec::new()),
+        Show::Neighbors => Rows::Neighbors(Vec::new()),
+        Show::Sessions => Rows::Sessions(Vec::new()),
+        Show::Counters => Rows::Counters(Vec::new()),
+        Show::Drops => Rows::Drops(Vec::new()),
+    }
+}
+
+/// The page from row `cursor` on of rows that are cheap to make anew.
+fn page<R>(
+    rows: impl IntoIterator<Item = R>,
+    cursor: u64,
+    wrap: impl FnOnce(Vec<R>) -> Rows,
+) -> (Rows, Option<u64>) {
+    let start = usize::try_from(cursor).unwrap_or(usize::MAX);
+    let mut rows: Vec<R> = rows.into_iter().skip(start).take(PAGE + 1).collect();
+    let next = (rows.len() > PAGE).then_some(cursor + PAGE as u64);
+    rows.truncate(PAGE);
+    (wrap(rows), next)
+}
+
+fn ports(state: &State, running: &Running) -> Result<Vec<PortRow>, String> {
+    let ids: Vec<PortId> = state.bindings.values().map(|binding| binding.id).collect();
+    let counters = running.worker.ask(move |worker| {
+        let ports = worker.ports();
+        ids.into_iter()
+            .map(|id| ports.counters(id))
+            .collect::<Vec<_>>()
+    });
+    let bindings = state.bindings.values().zip(counters.ok_or(ENDED)?);
+    Ok(bindings
+        .map(|(binding, counters)| port(binding, &counters, &state.links))
+        .collect())
+}
+
+fn port(binding: &Binding, counters: &PortCounters, links: &Links) -> PortRow {
+    let (kind, device) = match &binding.port.kind {
+        PortKind::Device { device, .. } => ("device", Some(device)),
+        PortKind::Tap { device, .. } => ("tap", Some(device)),
+        PortKind::Memory => ("memory", None),
+    };
+    let up = match &binding.bound {
+        Bound::Waiting(_) => None,
+        Bound::Device { .. } => Some(
+            device
+                .and_then(|device| links.get(device))
+                .is_some_and(|link| link.up && link.carrier),
+        ),
+        Bound::Tap(queues) => Some(queues.first().is_some_and(|queue| tap::is_up(queue))),
+        Bound::Memory(_) => Some(true),
+    };
+    let receive_mode = match &binding.bound {
+        Bound::Device { mode, .. } => Some(match mode {
+            ReceiveMode::UnicastFilter => "unicast-filter",
+            ReceiveMode::Promiscuous => "promiscuous",
+        }),
+        _ => None,
+    };
+    PortRow {
+        name: binding.port.name.clone(),
+        kind: kind.to_owned(),
+        device: device.cloned(),
+        state: match up {
+            None => "waiting",
+            Some(true) => "up",
+            Some(false) => "down",
+        }
+        .to_owned(),
+        mtu: binding.port.mtu,
+        receive_mode: receive_mode.map(str::to_owned),
+        rx_frames: counters.rx_frames,
+        rx_bytes: counters.rx_bytes,
+        tx_frames: counters.tx_frames,
+        tx_bytes: counters.tx_bytes,
+        kernel_drops: counters.kernel_drops,
+        tx_errors: counters.tx_errors,
+        binds: counters.binds,
+    }
+}
+
+fn interfaces(config: &Config) -> impl Iterator<Item = InterfaceRow> {
+    let port_name = |index: &usize| config.ports()[*index].name.clone();
+    config.interfaces().iter().map(move |interface| {
+        let (kind, ports, vlan, gateway) = match &interface.kind {
+            InterfaceKind::Personality {
+                port,
+                vlan,
+                gateway,
+            } => ("personality", vec![port_name(port)], *vlan, *gateway),
+            InterfaceKind::Network { ports } => {
+                ("network", ports.iter().map(port_name).collect(), None, None)
+            }
+        };
+        InterfaceRow {
+            name: interface.name.clone(),
+            kind: kind.to_owned(),
+            ports,
+            mac: interface.mac,
+            vlan,
+            addresses: interface
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            gateway,
+            mtu: interface.mtu,
+        }
+    })
+}
+
+fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
+    let prefix = |prefix: Option<ipnet::IpNet>| {
+        prefix.map_or_else(|| "all".to_owned(), |prefix| prefix.to_string())
+    };
+    config.rules().iter().map(move |rule| {
+        let (action, suppress_prefixlength) = match &rule.verdict {
+            RuleVerdict::Lookup {
+                table,
+                suppress_prefixlength,
+            } => (
+                format!("lookup {}", config.tables()[*table].name),
+                *suppress_prefixlength,
+            ),
+            RuleVerdict::End(RuleAction::Blackhole) => ("blackhole".to_owned(), None),
+            RuleVerdict::End(RuleAction::Unreachable) => ("unreachable".to_owned(), None),
+            RuleVerdict::End(RuleAction::Prohibit) => ("prohibit".to_owned(), None),
+        };
+        RuleRow {
+            priority: rule.priority,
+            from: prefix(rule.from),
+            to: prefix(rule.to),
+            iif: rule
+                .iif
+                .map(|index| config.interfaces()[index].name.clone()),
+            action,
+            suppress_prefixlength,
+        }
+    })
+}
+
+fn routes(config: &Config) -> impl Iterator<Item = RouteRow> {
+    let name = |index: &usize| config.interfaces()[*index].name.clone();
+    config.tables().iter().flat_map(move |table| {
+        table.routes.iter().map(move |route| {
+            let (kind, via, dev) = match &route.action {
+                RouteAction::Forward { interfaces, via } => {
+                    ("unicast", *via, interfaces.iter().map(name).collect())
+                }
+                RouteAction::Blackhole => ("blackhole", None, Vec::new()),
+                RouteAction::Unreachable => ("unreachable", None, Vec::new()),
+                RouteAction::Prohibit => ("prohibit", None, Vec::new()),
+                RouteAction::Throw => ("throw", None, Vec::new()),
+            };
+            RouteRow {
+                table: table.name.clone(),
+                to: route.to.to_string(),
+                kind: kind.to_owned(),
+                via,
+                dev,
+            }
+        })
+    })
+}
+
+fn neighbor(view: NeighborView, snapshot: &Snapshot) -> NeighborRow {
+    NeighborRow {
+        address: view.address,
+        interface: snapshot.interface_name(view.interface).to_owned(),
+        port: view.port.map(|port| snapshot.port_name(port).to_owned()),
+        mac: view.mac,
+        state: view.state.to_owned(),
+        age_ms: worker::now().since(view.confirmed).as_millis() as u64,
+        held: view.held as u32,
+    }
+}
+
+fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
+    let protocol = match view.protocol {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => other.to_string(),
+    };
+    SessionRow {
+        protocol,
+        source: view.source.0,
+        source_port: view.source.1,
+        destination: view.destination.0,
+        destination_port: view.destination.1,
+        translated: view.translated,
+        iif: snapshot.interface_name(view.iif).to_owned(),
+        oif: snapshot.interface_name(view.oif).to_owned(),
+        state: view.state.to_owned(),
+        forward: view.forward,
+        reply: view.reply,
+        expires_s: view.expires.since(now).as_secs(),
+    }
+}

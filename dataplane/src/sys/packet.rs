@@ -1,0 +1,423 @@
+//! AF_PACKET sockets: a TPACKET_V2 receive ring, `virtio_net_hdr` both ways.
+//!
+//! Slots are as large as a packet of the port's MTU, which keeps a ring of small packets dense in
+//! the cache. A super-frame does not fit one: the kernel then also queues it whole on the socket
+//! (PACKET_COPY_THRESH), in the order of the slots, and it is read from there. Not TPACKET_V3,
+//! which hands blocks over on a timer of milliseconds.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use libc::{c_int, iovec, mmsghdr};
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::drops::{DropCounters, DropReason};
+use tapgate_engine::frame::Frame;
+
+use super::ring::{Geometry, Ring, Slot};
+use crate::offload::{self, HEADER, Head};
+use crate::port::{BATCH, Batch, SPARE, Sent};
+
+/// Slots of a receive ring: about a millisecond of small packets at full speed.
+const SLOTS: usize = 1024;
+/// Bytes of unread super-frames a socket may hold.
+const RECEIVE_BUFFER: c_int = 32 << 20;
+/// Bytes of frames on their way out a socket may hold.
+const SEND_BUFFER: c_int = 8 << 20;
+/// Room in a slot beyond the MTU: Ethernet header and a tag inside the bytes.
+const LINK_HEADER: usize = 18;
+
+/// How frames to the router's own MACs reach a device's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// The device's unicast filter holds our MACs.
+    UnicastFilter,
+    /// The device refused a MAC and lets everything through.
+    Promiscuous,
+}
+
+/// A socket bound to one network device.
+#[derive(Debug)]
+pub struct PacketSocket {
+    descriptor: OwnedFd,
+    ifindex: c_int,
+}
+
+/// The receiving half of a socket.
+#[derive(Debug)]
+pub struct PacketReceiver {
+    socket: Arc<PacketSocket>,
+    ring: Ring,
+}
+
+/// The sending half of a socket.
+#[derive(Debug)]
+pub struct PacketSender {
+    socket: Arc<PacketSocket>,
+    outgoing: Box<Outgoing>,
+}
+
+/// Opens the device with this index for IP packets of up to `mtu` bytes.
+///
+/// # Errors
+/// No such device, no CAP_NET_RAW, no memory for the ring, a kernel without `virtio_net_hdr` on
+/// rings.
+pub fn open(ifindex: u32, mtu: u32) -> io::Result<(PacketReceiver, PacketSender)> {
+    open_with(
+        ifindex,
+        Geometry::holding(mtu as usize + LINK_HEADER, SLOTS),
+    )
+}
+
+/// Opens a device with a ring of the given shape.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver, PacketSender)> {
+    let ifindex = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers. Protocol 0 receives nothing until `bind` names a device.
+    let descriptor = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+
+    let option = |name, value: c_int| set_option(&descriptor, libc::SOL_PACKET, name, &value);
+    option(
+        libc::PACKET_VERSION,
+        libc::tpacket_versions::TPACKET_V2 as c_int,
+    )?;
+    option(libc::PACKET_VNET_HDR, 1)?;
+    option(libc::PACKET_IGNORE_OUTGOING, 1)?;
+    option(libc::PACKET_COPY_THRESH, 1)?;
+    let request = libc::tpacket_req {
+        tp_block_size: geometry.block as u32,
+        tp_block_nr: geometry.blocks as u32,
+        tp_frame_size: geometry.slot as u32,
+        tp_frame_nr: geometry.slots() as u32,
+    };
+    set_option(
+        &descriptor,
+        libc::SOL_PACKET,
+        libc::PACKET_RX_RING,
+        &request,
+    )?;
+    for (name, bytes) in [
+        (libc::SO_RCVBUFFORCE, RECEIVE_BUFFER),
+        (libc::SO_SNDBUFFORCE, SEND_BUFFER),
+    ] {
+        set_option(&descriptor, libc::SOL_SOCKET, name, &bytes)?;
+    }
+    let ring = Ring::map(&descriptor, geometry)?;
+
+    // SAFETY: all zeroes is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = ifindex;
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_ll of `length` bytes.
+    check(unsafe { libc::bind(descriptor.as_raw_fd(), (&raw const address).cast(), length) })?;
+
+    let socket = Arc::new(PacketSocket {
+        descriptor,
+        ifindex,
+    });
+    let sender = PacketSender {
+        socket: socket.clone(),
+        outgoing: Box::default(),
+    };
+    Ok((PacketReceiver { socket, ring }, sender))
+}
+
+impl PacketSocket {
+    /// Has frames to `mac` received (or no longer received).
+    ///
+    /// # Errors
+    /// The device's driver refuses.
+    pub fn listen(&self, mac: MacAddr, join: bool) -> io::Result<()> {
+        self.membership(libc::PACKET_MR_UNICAST, mac, join)
+    }
+
+    /// Has every frame on the link received.
+    ///
+    /// # Errors
+    /// The device's driver refuses.
+    pub fn listen_to_all(&self) -> io::Result<()> {
+        self.membership(libc::PACKET_MR_PROMISC, MacAddr::ZERO, true)
+    }
+
+    fn membership(&self, kind: c_int, mac: MacAddr, join: bool) -> io::Result<()> {
+        let mut address = [0; 8];
+        address[..6].copy_from_slice(&mac.0);
+        let request = libc::packet_mreq {
+            mr_ifindex: self.ifindex,
+            mr_type: kind as u16,
+            mr_alen: 6,
+            mr_address: address,
+        };
+        let name = if join {
+            libc::PACKET_ADD_MEMBERSHIP
+        } else {
+            libc::PACKET_DROP_MEMBERSHIP
+        };
+        set_option(&self.descriptor, libc::SOL_PACKET, name, &request)
+    }
+
+    /// Frames the kernel had to drop since the last call, for want of a free slot.
+    ///
+    /// # Errors
+    /// Never on a live socket.
+    pub fn kernel_drops(&self) -> io::Result<u64> {
+        let mut statistics = libc::tpacket_stats {
+            tp_packets: 0,
+            tp_drops: 0,
+        };
+        let mut length = size_of_val(&statistics) as libc::socklen_t;
+        // SAFETY: `statistics` has room for `length` bytes.
+        check(unsafe {
+            libc::getsockopt(
+                self.descriptor.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut statistics).cast(),
+                &raw mut length,
+            )
+        })?;
+        Ok(statistics.tp_drops.into())
+    }
+
+    /// Takes the socket's pending error, such as ENETDOWN after the device went down: until then
+    /// it counts as ready.
+    pub fn take_error(&self) -> Option<io::Error> {
+        rustix::net::sockopt::socket_error(&self.descriptor)
+            .ok()
+            .and_then(Result::err)
+            .map(Into::into)
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl PacketReceiver {
+    /// The socket.
+    pub fn socket(&self) -> &Arc<PacketSocket> {
+        &self.socket
+    }
+
+    /// Appends waiting frames to `batch` until it is full or none waits. Super-frames are placed
+    /// in `spare`; when that runs out the batch ends early.
+    pub fn receive<'a>(
+        &'a mut self,
+        spare: &mut &'a mut [u8],
+        batch: &mut Batch<'a>,
+        lost: &mut DropCounters,
+    ) {
+        let socket = &self.socket.descriptor;
+        let mut unread = self.ring.read();
+        while !batch.is_full() {
+            let Some(status) = unread.status() else {
+                return;
+            };
+            if status & libc::TP_STATUS_COPY != 0 && spare.len() < SPARE {
+                return;
+            }
+            let Some(slot) = unread.take() else { return };
+            let vlan = match tag(&slot) {
+                Ok(vlan) => vlan,
+                Err(reason) => {
+                    if slot.status & libc::TP_STATUS_COPY != 0 {
+                        receive_whole(socket, spare);
+                    }
+                    lost.add(reason, 1);
+                    continue;
+                }
+            };
+            let received = if slot.status & libc::TP_STATUS_COPY != 0 {
+                receive_whole(socket, spare)
+            } else if slot.bytes.len() < slot.length {
+                None
+            } else {
+                slot.before
+                    .last_chunk()
+                    .copied()
+                    .map(|header| (header, slot.bytes))
+            };
+            match received {
+                None => lost.add(DropReason::FrameTruncated, 1),
+                Some((header, bytes)) => match offload::received(bytes, vlan, &header) {
+                    Some(frame) => batch.push(frame),
+                    None => lost.add(DropReason::OffloadMalformed, 1),
+                },
+            }
+        }
+    }
+
+    /// Gives the slots of the last batch back to the kernel.
+    pub fn release(&mut self) {
+        self.ring.release();
+    }
+}
+
+impl PacketSender {
+    /// Sends frames, at most [`BATCH`], in as few system calls as it takes. Never blocks.
+    pub fn send<'f, 'b: 'f>(&mut self, frames: impl Iterator<Item = &'f Frame<'b>>) -> Sent {
+        self.outgoing.send(self.socket.as_fd(), frames)
+    }
+}
+
+/// The 802.1Q tag the kernel took out of a frame. A tag of another kind (802.1ad) makes it a frame
+/// we know nothing about.
+fn tag(slot: &Slot<'_>) -> Result<Option<u16>, DropReason> {
+    if slot.status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return Ok(None);
+    }
+    let known =
+        slot.status & libc::TP_STATUS_VLAN_TPID_VALID == 0 || slot.tpid == libc::ETH_P_8021Q as u16;
+    known
+        .then_some(Some(slot.vlan))
+        .ok_or(DropReason::UnknownEthertype)
+}
+
+/// Reads a frame that did not fit its slot from the socket's queue into the front of `spare`.
+fn receive_whole<'a>(
+    socket: &OwnedFd,
+    spare: &mut &'a mut [u8],
+) -> Option<([u8; HEADER], &'a mut [u8])> {
+    let room: &mut [u8] = spare;
+    // SAFETY: `room` is as long as the call is told. MSG_TRUNC has it return the whole length.
+    let got = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            room.as_mut_ptr().cast(),
+            room.len(),
+            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+        )
+    };
+    let got = usize::try_from(got).ok().filter(|&got| got <= room.len())?;
+    let (whole, rest) = std::mem::take(spare).split_at_mut(got);
+    *spare = rest;
+    let (header, bytes) = whole.split_first_chunk_mut()?;
+    Some((*header, bytes))
+}
+
+/// What one `sendmmsg` call points to, kept so that it need not be cleared for every batch.
+struct Outgoing {
+    messages: [mmsghdr; BATCH],
+    parts: [[iovec; 2]; BATCH],
+    heads: [Head; BATCH],
+    lengths: [usize; BATCH],
+}
+
+// SAFETY: the pointers inside are written and used within one call of `send`.
+unsafe impl Send for Outgoing {}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outgoing")
+    }
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self {
+            // SAFETY: all zeroes is a valid mmsghdr: no name, no parts, no control data.
+            messages: unsafe { std::mem::zeroed() },
+            parts: [[part(&[]); 2]; BATCH],
+            heads: [[0; _]; BATCH],
+            lengths: [0; BATCH],
+        }
+    }
+}
+
+impl Outgoing {
+    fn send<'f, 'b: 'f>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        frames: impl Iterator<Item = &'f Frame<'b>>,
+    ) -> Sent {
+        let mut count = 0;
+        for frame in frames.take(BATCH) {
+            let (head, rest) = offload::outgoing(frame, &mut self.heads[count]);
+            self.lengths[count] = head.len() - HEADER + rest.len();
+            let parts = &mut self.parts[count];
+            *parts = [part(head), part(rest)];
+            let header = &mut self.messages[count].msg_hdr;
+            header.msg_iov = parts.as_mut_ptr();
+            header.msg_iovlen = parts.len();
+            count += 1;
+        }
+        let mut sent = Sent::default();
+        let mut first = 0;
+        while first < count {
+            // SAFETY: messages `first..count` were filled above; their parts point into `heads`
+            // and into the frames, which are borrowed until this function returns.
+            let done = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    self.messages[first..].as_mut_ptr(),
+                    (count - first) as u32,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if let Ok(done) = usize::try_from(done) {
+                sent.frames += done as u64;
+                sent.bytes += self.lengths[first..first + done].iter().sum::<usize>() as u64;
+                first += done;
+                continue;
+            }
+            // The error is that of the first message. A full buffer or a dead device will refuse
+            // the others too; anything else is that frame's own fault.
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
+                    sent.down += (count - first) as u64;
+                    return sent;
+                }
+                Some(libc::EAGAIN) => {
+                    sent.refused += (count - first) as u64;
+                    return sent;
+                }
+                _ => {
+                    sent.refused += 1;
+                    first += 1;
+                }
+            }
+        }
+        sent
+    }
+}
+
+/// A piece of a message. The kernel only reads what it sends, whatever the type says.
+fn part(bytes: &[u8]) -> iovec {
+    iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+fn set_option<T>(socket: &OwnedFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: `value` is `size_of::<T>()` readable bytes, and the kernel only reads them.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

@@ -1,0 +1,291 @@
+//! The thread that forwards: it owns the shard and the ports, and waits for both with one epoll.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use tapgate_engine::addr::PortId;
+use tapgate_engine::frame::Verdict;
+use tapgate_engine::process;
+use tapgate_engine::session::SessionMemory;
+use tapgate_engine::shard::Shard;
+use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::time::Instant;
+
+use crate::port::{Egress, Ingress, Ports};
+
+/// What epoll says when an order came; ports say their number.
+const ORDERS: u64 = u64::MAX;
+/// Descriptors told ready at once.
+const EVENTS: usize = 64;
+
+/// Something to be done by the worker, between two batches.
+type Order = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// A running worker, as the rest of the dataplane sees it.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    orders: Sender<Order>,
+    bell: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One thread's share of the router.
+#[derive(Debug)]
+pub struct Worker {
+    shard: Shard,
+    ports: Ports,
+    snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    generation: u32,
+    /// Ports that had frames at the last look, in turn.
+    busy: Vec<PortId>,
+    epoll: OwnedFd,
+    orders: Receiver<Order>,
+    bell: Arc<OwnedFd>,
+    /// Whom to tell about a port whose device is gone.
+    lost: Sender<PortId>,
+    stopped: bool,
+}
+
+/// Milliseconds on the host's monotonic clock.
+pub fn now() -> Instant {
+    let time = clock_gettime(ClockId::Monotonic);
+    Instant::from_millis(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+}
+
+impl WorkerHandle {
+    /// Starts a worker on the current snapshot. Ports whose device vanished are told to `lost`.
+    ///
+    /// # Errors
+    /// No thread or descriptor to be had.
+    pub fn start(
+        snapshots: &Arc<ArcSwap<Snapshot>>,
+        memory: SessionMemory,
+        lost: Sender<PortId>,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        epoll::add(&epoll, &bell, EventData::new_u64(ORDERS), EventFlags::IN)?;
+        let mut seed = [0; 8];
+        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
+        let (sender, orders) = unbounded();
+        let mut snapshots = Cache::new(snapshots.clone());
+        let first = snapshots.load();
+        let mut worker = Worker {
+            shard: Shard::new(first, memory, u64::from_ne_bytes(seed), now()),
+            generation: first.generation(),
+            ports: Ports::default(),
+            snapshots,
+            busy: Vec::new(),
+            epoll,
+            orders,
+            bell: bell.clone(),
+            lost,
+            stopped: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("worker-0".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            orders: sender,
+            bell,
+            thread: Some(thread),
+        })
+    }
+
+    /// Has the worker do something between two batches, and waits for the result. `None`: it has
+    /// ended.
+    pub fn ask<R: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut Worker) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (reply, answer) = bounded(1);
+        let order: Order = Box::new(move |worker| {
+            let _ = reply.send(order(worker));
+        });
+        self.orders.send(order).ok()?;
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        answer.recv().ok()
+    }
+
+    /// Ends the worker and closes its ports.
+    pub fn stop(mut self) {
+        self.ask(|worker| worker.stopped = true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    /// The worker's state, for `show`.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// The worker's ports, for `show`.
+    pub fn ports(&mut self) -> &mut Ports {
+        &mut self.ports
+    }
+
+    /// Takes notice of a newly published snapshot.
+    pub fn refresh(&mut self) {
+        let snapshot = self.snapshots.load();
+        if snapshot.generation() != self.generation {
+            self.generation = snapshot.generation();
+            self.shard.adopt(snapshot, now());
+        }
+    }
+
+    /// Opens a port for traffic. Addresses on it are announced.
+    ///
+    /// # Errors
+    /// Its descriptors cannot be waited for.
+    pub fn attach(&mut self, port: PortId, ingress: Ingress, egress: Egress) -> io::Result<()> {
+        for descriptor in ingress.descriptors() {
+            let data = EventData::new_u64(u64::from(port.0));
+            epoll::add(&self.epoll, descriptor, data, EventFlags::IN)?;
+        }
+        self.ports.attach(port, ingress, egress);
+        self.busy.push(port);
+        let snapshot = self.snapshots.load();
+        self.shard.port_attached(port, snapshot, now());
+        Ok(())
+    }
+
+    /// Closes a port.
+    pub fn detach(&mut self, port: PortId) {
+        self.busy.retain(|&busy| busy != port);
+        if let Some(ingress) = self.ports.detach(port) {
+            // A TAP's descriptors live on in control, and epoll would go on watching them.
+            for descriptor in ingress.descriptors() {
+                let _ = epoll::delete(&self.epoll, descriptor);
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.stopped {
+            self.refresh();
+            self.round();
+            self.wait();
+        }
+    }
+
+    /// One batch from each busy port, then what has become due.
+    fn round(&mut self) {
+        let mut place = 0;
+        while let Some(&port) = self.busy.get(place) {
+            match self.batch(port) {
+                Ok(0) => {
+                    self.busy.swap_remove(place);
+                }
+                Ok(_) => place += 1,
+                Err(error) => {
+                    tracing::warn!(port = self.snapshots.load().port_name(port), %error, "device lost");
+                    self.detach(port);
+                    let _ = self.lost.send(port);
+                }
+            }
+        }
+        let now = now();
+        let Self {
+            shard,
+            ports,
+            snapshots,
+            ..
+        } = self;
+        if shard.next_deadline().is_some_and(|due| due <= now) {
+            let snapshot = snapshots.load();
+            shard.poll(snapshot, now);
+            shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
+        }
+    }
+
+    /// One batch from a port: each frame through the router and out again.
+    fn batch(&mut self, port: PortId) -> io::Result<usize> {
+        let Self {
+            shard,
+            ports,
+            snapshots,
+            ..
+        } = self;
+        let snapshot = snapshots.load();
+        let now = now();
+        let passed = ports.pass(port, |frames, outputs| {
+            if frames.len() > 1 {
+                shard.warm(frames.iter().map(|frame| &*frame.bytes));
+            }
+            for (frame, output) in frames.iter_mut().zip(outputs) {
+                if let Verdict::Emit(to) = process(frame, port, snapshot, shard, now) {
+                    *output = Some(to);
+                }
+            }
+        })?;
+        shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
+        Ok(passed)
+    }
+
+    /// Looks which ports have frames; sleeps only when none had any at the last look.
+    fn wait(&mut self) {
+        let timeout = if self.busy.is_empty() {
+            self.shard.next_deadline().map(|due| due.since(now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let mut room = [MaybeUninit::<Event>::uninit(); EVENTS];
+        let ready = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => return,
+            Err(error) => {
+                tracing::error!(%error, "epoll failed");
+                self.stopped = true;
+                return;
+            }
+        };
+        let mut ordered = false;
+        for event in ready {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == ORDERS {
+                ordered = true;
+                continue;
+            }
+            let port = PortId(data as u16);
+            if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+                self.clear_error(port);
+            }
+            if !self.busy.contains(&port) {
+                self.busy.push(port);
+            }
+        }
+        if ordered {
+            let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+            self.refresh();
+            while let Ok(order) = self.orders.try_recv() {
+                order(self);
+            }
+        }
+    }
+
+    /// A device's socket reports going down as an error, and counts as ready until that is read.
+    fn clear_error(&self, port: PortId) {
+        if let Some(Ingress::Device(receiver)) = self.ports.ingress(port)
+            && let Some(error) = receiver.socket().take_error()
+        {
+            tracing::info!(port = port.0, %error, "device went down");
+        }
+    }
+}
