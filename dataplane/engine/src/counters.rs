@@ -33,5 +33,7 @@ counters! {
     icmp_errors_translated: "ICMP errors about sessions forwarded.",
     arp_requests_answered: "ARP requests for own addresses answered.",
     arp_requests_sent: "ARP requests sent to find or probe a neighbour.",
+    neighbor_solicitations_answered: "Neighbour solicitations for own addresses answered.",
+    neighbor_solicitations_sent: "Neighbour solicitations sent to find or probe a neighbour.",
     arp_announcements_sent: "ARP announcements of own addresses sent.",
 }

@@ -34,7 +34,6 @@ reasons! {
     UnknownMac = "unknown-mac": "Sent to a MAC no interface of ours wears on that port and VLAN. Harmless on a shared link; else check `show interfaces`.",
     OwnFrame = "own-frame": "Sent by one of our own MACs and seen again: a loop or a reflecting bridge port. Check the uplink's bridge.",
     GroupSource = "group-source": "The source MAC is multicast or broadcast, which no station is. A broken or hostile sender.",
-    Ipv6Unsupported = "ipv6-unsupported": "An IPv6 packet: this version forwards IPv4 only.",
     IpMalformed = "ip-malformed": "Wrong version, header length or total length (RFC 1812 §5.2.2). A broken or hostile sender.",
     IpChecksum = "ip-checksum": "Wrong IPv4 header checksum (RFC 1812 §5.2.2). Check the cabling or the sender's offload settings.",
     IpOptions = "ip-options": "Source-route options, which are refused (RFC 7126 §4.3).",
@@ -69,6 +68,11 @@ reasons! {
     ArpSenderMismatch = "arp-sender-mismatch": "The ARP sender's MAC is not the frame's source, or is not one station's. A hostile or broken sender.",
     ArpSenderIsUs = "arp-sender-is-us": "Somebody else claims an address of ours. Find it by the MAC in the log: two hosts have the same address.",
     ArpNotForUs = "arp-not-for-us": "An ARP request for an address that is not ours. Normal on a shared link.",
+    NdMalformed = "nd-malformed": "A neighbour-discovery message that fails the checks of RFC 4861 (hop limit 255, checksum, lengths). A broken or hostile sender.",
+    NdSenderIsUs = "nd-sender-is-us": "Somebody else claims an IPv6 address of ours. Find it by its MAC: two hosts have the same address.",
+    NdNotForUs = "nd-not-for-us": "A neighbour solicitation for an address that is not ours. Normal on a shared link.",
+    NdUnsolicited = "nd-unsolicited": "A neighbour advertisement nobody here asked for and nobody here needs.",
+    NdIgnored = "nd-ignored": "A router solicitation, router advertisement or redirect: we neither route by others' word nor advertise here.",
     ArpUnsolicited = "arp-unsolicited": "An ARP announcement from a host we have no entry for (RFC 826): not believed, not needed.",
 }
 

@@ -1,10 +1,11 @@
 //! The single way out of the router.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
-use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Frame, OwnedFrame};
+use crate::family::Family;
+use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame};
 use crate::shard::{Output, Shard};
 use crate::snapshot::Interface;
 
@@ -20,7 +21,7 @@ pub(crate) fn dress(
     to: MacAddr,
 ) -> Result<(), DropReason> {
     let source = source_address(frame.bytes).ok_or(DropReason::EgressGuard)?;
-    if !interface.may_send(source.into()) {
+    if !interface.may_send(source) {
         return Err(DropReason::EgressGuard);
     }
     frame.bytes[0..6].copy_from_slice(&to.0);
@@ -50,14 +51,18 @@ impl Shard {
 
 /// The IP source or ARP sender address of a frame.
 #[inline]
-fn source_address(bytes: &[u8]) -> Option<Ipv4Addr> {
+fn source_address(bytes: &[u8]) -> Option<IpAddr> {
     let at = match u16::from_be_bytes([*bytes.get(12)?, *bytes.get(13)?]) {
-        ETHERTYPE_IPV4 => 26,
+        ETHERTYPE_IPV4 => Ipv4Addr::SOURCE_AT,
         ETHERTYPE_ARP => 28,
+        ETHERTYPE_IPV6 => {
+            let octets = bytes.get(Ipv6Addr::SOURCE_AT..)?.first_chunk::<16>()?;
+            return Some(IpAddr::from(*octets));
+        }
         _ => return None,
     };
-    let octets = bytes.get(at..at + 4)?.first_chunk::<4>()?;
-    Some(Ipv4Addr::from(*octets))
+    let octets = bytes.get(at..)?.first_chunk::<4>()?;
+    Some(IpAddr::from(*octets))
 }
 
 #[cfg(test)]
@@ -74,6 +79,7 @@ mod tests {
             vlan: Some(7),
             ports: vec![PortId(0)],
             addresses: vec!["203.0.113.10/32".parse().unwrap()],
+            link_local: None,
             next_hops: Vec::new(),
             mtu: 1500,
         }
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_ip_nor_arp_does_not_leave() {
-        let mut other = frame([0x86, 0xdd], 26, [203, 0, 113, 10]);
+        let mut other = frame([0x88, 0xcc], 26, [203, 0, 113, 10]);
         let refused = dress(&mut other.as_frame(), &interface(true), MacAddr([4; 6]));
         assert_eq!(refused, Err(DropReason::EgressGuard));
         let mut short = OwnedFrame {

@@ -1,10 +1,9 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
-use std::net::Ipv4Addr;
-
 use crate::addr::{InterfaceId, MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::explain::Trace;
+use crate::family::Family;
 use crate::fib::{self, NoWay, Way};
 use crate::fragment::fragment;
 use crate::frame::{Frame, OwnedFrame, Verdict};
@@ -28,20 +27,20 @@ pub(crate) enum Hop {
 impl<T: Trace> Router<'_, T> {
     /// A packet of session `number`. `None`: the session is over, treat it as a first packet.
     #[inline]
-    pub(crate) fn established(
+    pub(crate) fn established<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         ingress: PortId,
         number: u32,
         direction: Direction,
     ) -> Result<Option<Verdict>, DropReason> {
         let now = Ticks::from(self.now);
-        if !self.is_current(number, now) {
+        if !self.is_current::<A>(number, now) {
             return Ok(None);
         }
-        let record = self.shard.sessions.get(number);
+        let record = A::flows(self.shard).sessions.get(number);
         self.trace.step("session", || {
             format!(
                 "{direction:?} of a session that is {}",
@@ -69,7 +68,7 @@ impl<T: Trace> Router<'_, T> {
         let known = path.and_then(|path| self.shard.neighbors.follow(path.neighbor, self.now));
         let (egress, hop) = match (path, known) {
             (Some(path), Some(hop)) => (path.interface, hop),
-            _ => match self.resolve_path(number, direction) {
+            _ => match self.resolve_path::<A>(number, direction) {
                 Ok((egress, Hop::Known(_, mac, port))) => (egress, (mac, port)),
                 Ok((_, Hop::Pending(id))) => return Ok(Some(self.hold(frame, ingress, id))),
                 Err(Stuck::NoWay(no_way)) => {
@@ -86,19 +85,21 @@ impl<T: Trace> Router<'_, T> {
         self.trace_rewrite(&packet.flow, &to);
         let verdict = self.deliver(frame, packet, egress, hop)?;
         let flags = packet.tcp_flags();
-        self.shard
-            .sessions
-            .get_mut(number)
-            .account(direction, packet.length(), flags, now);
+        A::flows_mut(self.shard).sessions.get_mut(number).account(
+            direction,
+            packet.length(),
+            flags,
+            now,
+        );
         self.shard.counters.forwarded_by_session += 1;
         Ok(Some(verdict))
     }
 
     /// A packet to somebody else that no session knows.
-    pub(crate) fn forward_first(
+    pub(crate) fn forward_first<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         ingress: PortId,
     ) -> Result<Verdict, DropReason> {
@@ -189,26 +190,26 @@ impl<T: Trace> Router<'_, T> {
 
     /// Whether session `number` still stands: not idle for too long, and allowed by the snapshot
     /// it is judged under. One that does not is ended.
-    pub(crate) fn is_current(&mut self, number: u32, now: Ticks) -> bool {
-        let record = self.shard.sessions.get(number);
-        if self.shard.sessions.is_expired(record, now) {
+    pub(crate) fn is_current<A: Family>(&mut self, number: u32, now: Ticks) -> bool {
+        let record = A::flows(self.shard).sessions.get(number);
+        if A::flows(self.shard).sessions.is_expired(record, now) {
             self.shard.counters.sessions_expired += 1;
-        } else if record.generation == self.snapshot.generation() || self.revalidate(number) {
+        } else if record.generation == self.snapshot.generation() || self.revalidate::<A>(number) {
             return true;
         } else {
             self.shard.counters.sessions_revoked += 1;
         }
-        self.shard.end(number);
+        self.shard.end::<A>(number);
         false
     }
 
     /// Finds the way of `direction` anew and remembers it in the session.
-    pub(crate) fn resolve_path(
+    pub(crate) fn resolve_path<A: Family>(
         &mut self,
         number: u32,
         direction: Direction,
     ) -> Result<(InterfaceId, Hop), Stuck> {
-        let record = *self.shard.sessions.get(number);
+        let record = *A::flows(self.shard).sessions.get(number);
         // Rules see a packet before source translation and after its reversal, as in Linux.
         let (source, destination) = match direction {
             Direction::Forward => (record.inside().source, record.outside().destination),
@@ -225,7 +226,7 @@ impl<T: Trace> Router<'_, T> {
             interface: egress,
             neighbor,
         };
-        self.shard
+        A::flows_mut(self.shard)
             .sessions
             .get_mut(number)
             .set_path(direction, Some(path));
@@ -233,7 +234,7 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// The next hop's MAC, or a start at finding it. `None`: no room to ask.
-    pub(crate) fn resolve(&mut self, way: &Way<'_, Ipv4Addr>) -> Option<Hop> {
+    pub(crate) fn resolve<A: Family>(&mut self, way: &Way<'_, A>) -> Option<Hop> {
         let (interface, next_hop) = (way.interface, way.next_hop);
         match self
             .shard
@@ -272,10 +273,10 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// Puts a rewritten packet out, in fragments if it is larger than the egress MTU.
-    pub(crate) fn deliver(
+    pub(crate) fn deliver<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         egress: &Interface,
         hop: (MacAddr, PortId),
     ) -> Result<Verdict, DropReason> {
@@ -313,10 +314,10 @@ impl<T: Trace> Router<'_, T> {
 
     /// A packet with DF that is too large for `egress` is refused with the MTU (RFC 1191 §4, F07).
     #[inline]
-    fn check_mtu(
+    fn check_mtu<A: Family>(
         &mut self,
         frame: &Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         egress: &Interface,
     ) -> Result<(), DropReason> {
@@ -331,9 +332,7 @@ impl<T: Trace> Router<'_, T> {
                 egress.mtu
             )
         });
-        let error = IcmpError::FragmentationNeeded {
-            mtu: egress.mtu as u16,
-        };
+        let error = IcmpError::TooBig { mtu: egress.mtu };
         Err(self.refuse(
             frame,
             packet,
@@ -344,15 +343,13 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// The flow as it leaves under `snat`.
-    fn translate(&mut self, flow: &Flow<Ipv4Addr>, snat: &Snat) -> Option<Flow<Ipv4Addr>> {
-        let std::net::IpAddr::V4(external) = snat.to else {
-            return None;
-        };
+    fn translate<A: Family>(&mut self, flow: &Flow<A>, snat: &Snat) -> Option<Flow<A>> {
+        let external = A::from_ip(snat.to)?;
         let inside = (flow.source, flow.source_port);
-        let port = self
-            .shard
-            .nat
-            .acquire(external, flow.protocol, inside, snat.ports)?;
+        let port =
+            A::flows_mut(self.shard)
+                .nat
+                .acquire(external, flow.protocol, inside, snat.ports)?;
         Some(Flow {
             source: external,
             source_port: port,
@@ -361,16 +358,16 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// Remembers a first packet as a session.
-    fn begin(
+    fn begin<A: Family>(
         &mut self,
-        packet: &Packet,
-        to: Flow<Ipv4Addr>,
+        packet: &Packet<A>,
+        to: Flow<A>,
         translated: bool,
         iif: InterfaceId,
         path: Path,
     ) -> Result<(), DropReason> {
         let now = Ticks::from(self.now);
-        self.shard.make_room(self.now);
+        self.shard.make_room::<A>(self.now);
         let mut record =
             SessionRecord::new(packet.flow, to, translated, self.snapshot.generation());
         record.set_path(Direction::Forward, Some(path));
@@ -382,9 +379,13 @@ impl<T: Trace> Router<'_, T> {
             }),
         );
         record.account(Direction::Forward, packet.length(), packet.tcp_flags(), now);
-        if self.shard.sessions.insert(record, now).is_none() {
+        if A::flows_mut(self.shard)
+            .sessions
+            .insert(record, now)
+            .is_none()
+        {
             if translated {
-                self.shard
+                A::flows_mut(self.shard)
                     .nat
                     .release(to.source, to.protocol, to.source_port);
             }
@@ -396,8 +397,8 @@ impl<T: Trace> Router<'_, T> {
 
     /// Judges a session under a snapshot it has not seen: it stays if its opener's packets would
     /// still go out with the same translation, and its paths are found anew.
-    fn revalidate(&mut self, number: u32) -> bool {
-        let record = *self.shard.sessions.get(number);
+    fn revalidate<A: Family>(&mut self, number: u32) -> bool {
+        let record = *A::flows(self.shard).sessions.get(number);
         let inside = record.inside();
         let snapshot = self.snapshot;
         let iif = match record.path(Direction::Reply) {
@@ -432,14 +433,14 @@ impl<T: Trace> Router<'_, T> {
         let stands = match snat {
             Some((_, snat)) => {
                 record.is_translated()
-                    && snat.to == std::net::IpAddr::V4(outside.source)
+                    && snat.to == outside.source.into()
                     && snat.ports.contains(outside.source_port)
             }
             None => !record.is_translated() && egress.may_send(inside.source.into()),
         };
         if stands {
             let generation = snapshot.generation();
-            let record = self.shard.sessions.get_mut(number);
+            let record = A::flows_mut(self.shard).sessions.get_mut(number);
             record.generation = generation;
             let path = |interface| {
                 Some(Path {
@@ -454,16 +455,16 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// Tells the sender that there is no way, in the terms of ICMP.
-    fn no_way(
+    fn no_way<A: Family>(
         &mut self,
         frame: &Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         no_way: NoWay,
     ) -> DropReason {
         let error = match no_way {
-            NoWay::NoRoute | NoWay::RuleUnreachable => IcmpError::NetUnreachable,
-            NoWay::RouteUnreachable => IcmpError::HostUnreachable,
+            NoWay::NoRoute | NoWay::RuleUnreachable => IcmpError::NoRoute,
+            NoWay::RouteUnreachable => IcmpError::RejectRoute,
             NoWay::Prohibited => IcmpError::Prohibited,
             NoWay::Blackhole => return no_way.reason(),
         };
@@ -474,7 +475,7 @@ impl<T: Trace> Router<'_, T> {
         self.refuse(frame, packet, interface, error, no_way.reason())
     }
 
-    fn trace_rewrite(&mut self, from: &Flow<Ipv4Addr>, to: &Flow<Ipv4Addr>) {
+    fn trace_rewrite<A: Family>(&mut self, from: &Flow<A>, to: &Flow<A>) {
         if from != to {
             self.trace.step("rewrite", || {
                 format!(

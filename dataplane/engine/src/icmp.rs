@@ -1,61 +1,63 @@
-//! ICMP errors of our own making (RFC 792, RFC 1812 §4.3), and their rate limit.
+//! ICMP errors of our own making (RFC 1812 §4.3, RFC 4443 §2.4), and their rate limit.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+use crate::addr::{MacAddr, PortId};
 
 use crate::checksum;
 use crate::drops::DropReason;
 use crate::explain::Trace;
+use crate::family::Family;
 use crate::fib;
 use crate::forward::Hop;
 use crate::frame::{Frame, OwnedFrame};
 use crate::neighbor::Held;
-use crate::packet::{ETHERNET, ICMP, Packet, Transport, fill_header_checksum};
-use crate::process::Router;
+use crate::packet::{ETHERNET, Packet, Problem, Transport};
+use crate::process::{Router, vlan_id};
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 
-/// Largest ICMP error, in bytes with its IP header (RFC 1812 §4.3.2.3, F09).
-const LARGEST: usize = 576;
-/// Bytes before the quoted packet: IP header and ICMP header.
-const HEADERS: usize = 28;
-/// Type of service of errors: precedence "internetwork control" (RFC 1812 §4.3.2.5).
-const TOS: u8 = 0xc0;
+/// Bytes of an ICMP header before what it carries.
+const ICMP_HEADER: usize = 8;
 /// TTL of what we originate (RFC 1700, as Linux).
-pub(crate) const TTL: u8 = 64;
+pub const TTL: u8 = 64;
 
-/// Why the sender of a packet is written to.
+/// Why the sender of a packet is written to; what it becomes on the wire is the family's matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IcmpError {
-    NetUnreachable,
+pub enum IcmpError {
+    /// No rule led to a route, or a rule said unreachable.
+    NoRoute,
+    /// A route said unreachable.
+    RejectRoute,
+    /// The next hop does not answer.
     HostUnreachable,
+    /// Nobody speaks that protocol here.
     ProtocolUnreachable,
+    /// Nobody listens on that port here.
     PortUnreachable,
-    FragmentationNeeded { mtu: u16 },
+    /// Larger than the next link's MTU.
+    TooBig {
+        /// That MTU, in bytes.
+        mtu: u32,
+    },
+    /// Not allowed.
     Prohibited,
+    /// Not allowed from that source.
+    SourcePolicy,
+    /// TTL or hop limit used up.
     TtlExceeded,
+    /// A header field that must be refused.
+    ParameterProblem(Problem),
 }
 
 impl IcmpError {
-    /// Type, code and the second word of the ICMP header.
-    const fn header(self) -> (u8, u8, u32) {
-        match self {
-            Self::NetUnreachable => (3, 0, 0),
-            Self::HostUnreachable => (3, 1, 0),
-            Self::ProtocolUnreachable => (3, 2, 0),
-            Self::PortUnreachable => (3, 3, 0),
-            Self::FragmentationNeeded { mtu } => (3, 4, mtu as u32),
-            Self::Prohibited => (3, 13, 0),
-            Self::TtlExceeded => (11, 0, 0),
-        }
-    }
-
     /// Errors of one class share a budget, so that a flood of one does not silence the others
     /// (F12).
     const fn class(self) -> usize {
         match self {
             Self::TtlExceeded => 0,
-            Self::FragmentationNeeded { .. } => 1,
+            Self::TooBig { .. } => 1,
             _ => 2,
         }
     }
@@ -112,10 +114,10 @@ impl Budget {
 
 impl<T: Trace> Router<'_, T> {
     /// Drops a packet for `reason` and tells its sender `error`, where it may be told.
-    pub(crate) fn refuse(
+    pub(crate) fn refuse<A: Family>(
         &mut self,
         frame: &Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         error: IcmpError,
         reason: DropReason,
@@ -127,7 +129,7 @@ impl<T: Trace> Router<'_, T> {
             self.shard.counters.icmp_errors_limited += 1;
             return reason;
         }
-        let (kind, code, _) = error.header();
+        let (kind, code, _) = A::error_header(error);
         let sender = packet.flow.source;
         self.trace.step("icmp", || {
             format!("{sender} is told: type {kind} code {code}")
@@ -138,10 +140,24 @@ impl<T: Trace> Router<'_, T> {
         reason
     }
 
-    fn send_error(
+    /// Tells the sender of a packet that waited that its next hop does not answer (F05, N09).
+    pub(crate) fn tell_unreachable(&mut self, frame: &Frame<'_>, origin: PortId) {
+        let wearer = MacAddr::from_slice(frame.bytes);
+        let Some(interface) = self.snapshot.wearer(origin, vlan_id(frame.vlan), wearer) else {
+            return;
+        };
+        let (error, reason) = (IcmpError::HostUnreachable, DropReason::NeighborUnresolved);
+        if let Ok(packet) = Ipv4Addr::parse(frame) {
+            self.refuse(frame, &packet, interface, error, reason);
+        } else if let Ok(packet) = Ipv6Addr::parse(frame) {
+            self.refuse(frame, &packet, interface, error, reason);
+        }
+    }
+
+    fn send_error<A: Family>(
         &mut self,
         frame: &Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         error: IcmpError,
     ) -> Option<()> {
@@ -153,7 +169,7 @@ impl<T: Trace> Router<'_, T> {
         } else {
             interface
                 .source_for(sender)
-                .unwrap_or(snapshot.config().router().id)
+                .or_else(|| router_id(snapshot))?
         };
         let mut way = fib::route(snapshot, source, sender, None, self.trace).ok()?;
         if !way.interface.owns(source.into()) && source != asked {
@@ -161,13 +177,13 @@ impl<T: Trace> Router<'_, T> {
             source = way
                 .interface
                 .source_for(sender)
-                .unwrap_or(snapshot.config().router().id);
+                .or_else(|| router_id(snapshot))?;
             way = fib::route(snapshot, source, sender, None, self.trace).ok()?;
         }
         let quoted = frame.bytes.get(ETHERNET..packet.end)?;
-        let quoted = &quoted[..quoted.len().min(LARGEST - HEADERS)];
+        let bytes = build(source, sender, error, quoted);
         let frame = OwnedFrame {
-            bytes: build(source, sender, error, quoted),
+            bytes,
             ..OwnedFrame::default()
         };
         self.originate(frame, way.interface, way.next_hop);
@@ -175,7 +191,7 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// Sends a packet of our own making; it waits if it must.
-    fn originate(&mut self, frame: OwnedFrame, interface: &Interface, next_hop: Ipv4Addr) {
+    fn originate<A: Family>(&mut self, frame: OwnedFrame, interface: &Interface, next_hop: A) {
         match self.resolve(&fib::Way {
             interface,
             next_hop,
@@ -196,44 +212,45 @@ impl<T: Trace> Router<'_, T> {
     }
 }
 
-/// Whether RFC 1812 §4.3.2.7 lets the sender of `packet` be written to (F11).
-fn may_be_told(packet: &Packet, snapshot: &Snapshot) -> bool {
-    let source = packet.flow.source;
-    let destination = packet.flow.destination;
+/// The source of errors that leave by an interface without an address of the family.
+fn router_id<A: Family>(snapshot: &Snapshot) -> Option<A> {
+    A::from_ip(snapshot.config().router().id.into())
+}
+
+/// Whether the sender of `packet` may be written to: RFC 1812 §4.3.2.7 (F11), RFC 4443 §2.4 (e)
+/// (S05).
+fn may_be_told<A: Family>(packet: &Packet<A>, snapshot: &Snapshot) -> bool {
+    let (source, destination) = (packet.flow.source, packet.flow.destination);
     packet.transport != Transport::IcmpError
         && !packet.later_fragment
-        && is_one_host(source)
-        && !snapshot.is_directed_broadcast(source)
-        && !destination.is_multicast()
-        && !destination.is_broadcast()
-        && !snapshot.is_directed_broadcast(destination)
+        && source.is_one_host()
+        && !source.is_group(snapshot)
+        && !destination.is_group(snapshot)
 }
 
-fn is_one_host(address: Ipv4Addr) -> bool {
-    !(address.octets()[0] == 0
-        || address.is_loopback()
-        || address.is_multicast()
-        || address.is_broadcast())
-}
-
-/// An ICMP error as a frame whose MACs are still to be filled in.
-fn build(source: Ipv4Addr, destination: Ipv4Addr, error: IcmpError, quoted: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ETHERNET + HEADERS + quoted.len());
-    bytes.extend_from_slice(&[0; 12]);
-    bytes.extend_from_slice(&[0x08, 0x00]);
-    let total = (HEADERS + quoted.len()) as u16;
-    bytes.extend_from_slice(&[0x45, TOS]);
-    bytes.extend_from_slice(&total.to_be_bytes());
-    bytes.extend_from_slice(&[0, 0, 0, 0, TTL, ICMP, 0, 0]);
-    bytes.extend_from_slice(&source.octets());
-    bytes.extend_from_slice(&destination.octets());
-    fill_header_checksum(&mut bytes[ETHERNET..]);
-    let (kind, code, rest) = error.header();
+/// An ICMP error that quotes as much of a packet as fits, as a frame whose MACs are still to be
+/// set.
+fn build<A: Family>(source: A, destination: A, error: IcmpError, quoted: &[u8]) -> Vec<u8> {
+    let headers = A::SOURCE_AT - ETHERNET + 2 * size_of::<A::Bytes>() + ICMP_HEADER;
+    let quoted = &quoted[..quoted.len().min(A::LARGEST_ERROR - headers)];
+    let length = ICMP_HEADER + quoted.len();
+    let mut bytes = A::icmp_frame(source, destination, length);
     let at = bytes.len();
+    let (kind, code, rest) = A::error_header(error);
     bytes.extend_from_slice(&[kind, code, 0, 0]);
     bytes.extend_from_slice(&rest.to_be_bytes());
     bytes.extend_from_slice(quoted);
-    let check = checksum::checksum(&bytes[at..]);
+    let seed = if A::ICMP_HAS_PSEUDO_HEADER {
+        checksum::pseudo_header(
+            source.octets().as_ref(),
+            destination.octets().as_ref(),
+            A::ICMP,
+            length,
+        )
+    } else {
+        0
+    };
+    let check = !checksum::fold(checksum::sum(&bytes[at..], seed));
     bytes[at + 2..at + 4].copy_from_slice(&check.to_be_bytes());
     bytes
 }

@@ -1,28 +1,27 @@
 //! First packets: which must not be forwarded, which are for the router itself, and ICMP errors,
 //! which belong to the session of the packet they quote.
 
-use std::net::Ipv4Addr;
-
 use crate::addr::PortId;
 use crate::checksum::{self, Delta};
 use crate::drops::DropReason;
 use crate::explain::Trace;
+use crate::family::Family;
 use crate::fib;
 use crate::forward::{Hop, Stuck};
 use crate::frame::{Checksum, Frame, OwnedFrame, Verdict};
-use crate::icmp::{IcmpError, TTL};
+use crate::icmp::IcmpError;
 use crate::neighbor::Held;
-use crate::packet::{ETHERNET, ICMP, Packet, TCP, Transport, UDP, fill_header_checksum, rewrite};
+use crate::packet::{Packet, TCP, Transport, UDP, rewrite};
 use crate::process::Router;
 use crate::session::{Direction, Flow, Ticks};
-use crate::snapshot::{Interface, Snapshot};
+use crate::snapshot::Interface;
 
 impl<T: Trace> Router<'_, T> {
     /// A packet that no session knows.
-    pub(crate) fn first(
+    pub(crate) fn first<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         ingress: PortId,
     ) -> Result<Verdict, DropReason> {
@@ -33,16 +32,15 @@ impl<T: Trace> Router<'_, T> {
         } = packet.flow;
         self.trace
             .step("session", || "none: a first packet".to_owned());
-        if destination.is_broadcast()
-            || destination.is_multicast()
-            || self.snapshot.is_directed_broadcast(destination)
-        {
+        let snapshot = self.snapshot;
+        if destination.is_group(snapshot) {
             return Err(DropReason::Broadcast);
         }
-        if is_martian(source, destination, self.snapshot) {
+        let forged = source.is_group(snapshot) || snapshot.owner(source.into()).is_some();
+        if forged || !source.may_be_source() || !destination.may_be_destination() {
             return Err(DropReason::Martian);
         }
-        let owner = self.snapshot.owner(destination.into());
+        let owner = snapshot.owner(destination.into());
         if let Some(owner) = owner
             && interface.personality
             && owner.id != interface.id
@@ -64,15 +62,15 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// A packet to one of our own addresses.
-    fn local(
+    fn local<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
     ) -> Result<Verdict, DropReason> {
         let unwanted = match packet.transport {
             Transport::EchoRequest => return self.echo(frame, packet),
-            Transport::EchoReply | Transport::IcmpOther | Transport::IcmpError => {
+            Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
                 return Err(DropReason::IcmpIgnored);
             }
             Transport::Fragment => return Err(DropReason::FragmentUntranslatable),
@@ -93,7 +91,11 @@ impl<T: Trace> Router<'_, T> {
     }
 
     /// Turns an echo request into its reply, in place (RFC 1812 §4.3.3.6, F13).
-    fn echo(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+    fn echo<A: Family>(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet<A>,
+    ) -> Result<Verdict, DropReason> {
         verify_icmp(frame, packet)?;
         let Flow {
             source,
@@ -107,15 +109,19 @@ impl<T: Trace> Router<'_, T> {
         }
         let hop = self.resolve(&way).ok_or(DropReason::NeighborTableFull)?;
 
-        let bytes = &mut *frame.bytes;
-        bytes[22] = TTL;
-        bytes[26..30].copy_from_slice(&destination.octets());
-        bytes[30..34].copy_from_slice(&source.octets());
-        fill_header_checksum(&mut bytes[ETHERNET..packet.l4]);
-        let l4 = &mut bytes[packet.l4..packet.end];
+        let at = A::SOURCE_AT;
+        let length = size_of::<A::Bytes>();
+        frame.bytes[at..at + length].copy_from_slice(destination.octets().as_ref());
+        frame.bytes[at + length..at + 2 * length].copy_from_slice(source.octets().as_ref());
+        A::own_header(frame, packet);
+        let l4 = &mut frame.bytes[packet.l4..packet.end];
         let check = u16::from_be_bytes([l4[2], l4[3]]);
-        l4[0] = 0;
-        l4[2..4].copy_from_slice(&Delta::default().word(0x0800, 0).apply(check).to_be_bytes());
+        let kind = Delta::default().word(
+            u16::from(A::ECHO_REQUEST) << 8,
+            u16::from(A::ECHO_REPLY) << 8,
+        );
+        l4[0] = A::ECHO_REPLY;
+        l4[2..4].copy_from_slice(&kind.apply(check).to_be_bytes());
         self.shard.counters.echo_replies += 1;
         match hop {
             Hop::Known(_, mac, port) => self.deliver(frame, packet, way.interface, (mac, port)),
@@ -138,24 +144,23 @@ impl<T: Trace> Router<'_, T> {
     /// An ICMP error: translated and forwarded if the packet it quotes is one of a session's and
     /// the error is addressed to that packet's sender (RFC 5508 REQ-4, REQ-5; T14, P01). It
     /// neither refreshes nor ends the session (T07).
-    fn icmp_error(
+    fn icmp_error<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        packet: &Packet<A>,
         interface: &Interface,
         ingress: PortId,
     ) -> Result<Verdict, DropReason> {
         verify_icmp(frame, packet)?;
         let quoted = Quoted::parse(frame.bytes, packet).ok_or(DropReason::IcmpUnmatched)?;
-        let (number, direction) = self
-            .shard
+        let (number, direction) = A::flows(self.shard)
             .sessions
             .find(&quoted.flow.reversed())
             .ok_or(DropReason::IcmpUnmatched)?;
-        if !self.is_current(number, Ticks::from(self.now)) {
+        if !self.is_current::<A>(number, Ticks::from(self.now)) {
             return Err(DropReason::IcmpUnmatched);
         }
-        let record = *self.shard.sessions.get(number);
+        let record = *A::flows(self.shard).sessions.get(number);
         let received = record.received(direction);
         if received.destination != packet.flow.destination {
             return Err(DropReason::IcmpUnmatched);
@@ -171,7 +176,7 @@ impl<T: Trace> Router<'_, T> {
         if packet.ttl <= 1 {
             return Err(DropReason::TtlExceeded);
         }
-        let (egress, hop) = match self.resolve_path(number, direction) {
+        let (egress, hop) = match self.resolve_path::<A>(number, direction) {
             Ok((egress, Hop::Known(_, mac, port))) => (egress, (mac, port)),
             Ok((_, Hop::Pending(id))) => return Ok(self.hold(frame, ingress, id)),
             Err(Stuck::NoWay(no_way)) => return Err(no_way.reason()),
@@ -190,9 +195,10 @@ impl<T: Trace> Router<'_, T> {
             packet.flow.source
         };
         quoted.restore(frame.bytes, &record.received(direction.reversed()));
+        // The sum over the addresses it came with; `rewrite` follows their change.
         let l4 = &mut frame.bytes[packet.l4..packet.end];
         l4[2..4].fill(0);
-        let check = checksum::checksum(l4);
+        let check = !checksum::fold(checksum::sum(l4, A::icmp_sum(packet)));
         l4[2..4].copy_from_slice(&check.to_be_bytes());
         frame.offload.checksum = Checksum::Present;
         rewrite(
@@ -210,8 +216,8 @@ impl<T: Trace> Router<'_, T> {
 }
 
 /// The packet that an ICMP error quotes; offsets are from the start of the frame.
-struct Quoted {
-    flow: Flow<Ipv4Addr>,
+struct Quoted<A> {
+    flow: Flow<A>,
     header: usize,
     l4: usize,
     end: usize,
@@ -219,37 +225,21 @@ struct Quoted {
     request: bool,
 }
 
-impl Quoted {
-    fn parse(bytes: &[u8], packet: &Packet) -> Option<Self> {
+impl<A: Family> Quoted<A> {
+    fn parse(bytes: &[u8], packet: &Packet<A>) -> Option<Self> {
         let header = packet.l4 + 8;
         let quote = bytes.get(header..packet.end)?;
-        let length = usize::from(*quote.first()? & 0xf) * 4;
-        if quote[0] >> 4 != 4 || length < 20 || quote.len() < length + 8 {
-            return None;
-        }
-        // Only a first fragment quotes ports; RFC 5508 REQ-3: its header checksum must be right.
-        let later_fragment = u16::from_be_bytes([quote[6], quote[7]]) & 0x1fff != 0;
-        if later_fragment || checksum::fold(checksum::sum(&quote[..length], 0)) != 0xffff {
-            return None;
-        }
-        let word = |at: usize| u16::from_be_bytes([quote[at], quote[at + 1]]);
-        let address =
-            |at: usize| Ipv4Addr::new(quote[at], quote[at + 1], quote[at + 2], quote[at + 3]);
-        let mut flow = Flow {
-            source: address(12),
-            destination: address(16),
-            source_port: 0,
-            destination_port: 0,
-            protocol: quote[9],
-        };
+        let (mut flow, length) = A::quoted_header(quote)?;
+        let l4 = quote.get(length..).filter(|l4| l4.len() >= 8)?;
+        let word = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
         let mut request = false;
-        match (flow.protocol, quote[length]) {
-            (TCP | UDP, _) => {
-                (flow.source_port, flow.destination_port) = (word(length), word(length + 2));
+        match flow.protocol {
+            TCP | UDP => (flow.source_port, flow.destination_port) = (word(0), word(2)),
+            icmp if icmp == A::ICMP && l4[0] == A::ECHO_REQUEST => {
+                (flow.source_port, request) = (word(4), true);
             }
-            (ICMP, 8) => (flow.source_port, request) = (word(length + 4), true),
-            (ICMP, 0) => flow.destination_port = word(length + 4),
-            (ICMP, _) => return None,
+            icmp if icmp == A::ICMP && l4[0] == A::ECHO_REPLY => flow.destination_port = word(4),
+            icmp if icmp == A::ICMP => return None,
             _ => {}
         }
         Some(Self {
@@ -263,15 +253,18 @@ impl Quoted {
 
     /// Puts `to` in place of the quoted flow, with the quoted checksums following where they are
     /// quoted at all.
-    fn restore(&self, bytes: &mut [u8], to: &Flow<Ipv4Addr>) {
+    fn restore(&self, bytes: &mut [u8], to: &Flow<A>) {
         let from = &self.flow;
+        if from == to {
+            return;
+        }
         let addresses = Delta::default()
-            .bytes(&from.source.octets(), &to.source.octets())
-            .bytes(&from.destination.octets(), &to.destination.octets());
-        let header = &mut bytes[self.header..self.l4];
-        header[12..16].copy_from_slice(&to.source.octets());
-        header[16..20].copy_from_slice(&to.destination.octets());
-        adjust(header, 10, addresses);
+            .bytes(from.source.octets().as_ref(), to.source.octets().as_ref())
+            .bytes(
+                from.destination.octets().as_ref(),
+                to.destination.octets().as_ref(),
+            );
+        A::rewrite_quoted_header(&mut bytes[self.header..self.l4], to, addresses);
 
         let ports = Delta::default()
             .word(from.source_port, to.source_port)
@@ -287,14 +280,19 @@ impl Quoted {
                     adjust(l4, 6, addresses.and(ports));
                 }
             }
-            ICMP => {
+            icmp if icmp == A::ICMP => {
                 let identifier = if self.request {
                     to.source_port
                 } else {
                     to.destination_port
                 };
                 l4[4..6].copy_from_slice(&identifier.to_be_bytes());
-                adjust(l4, 2, ports);
+                let pseudo_header = if A::ICMP_HAS_PSEUDO_HEADER {
+                    addresses
+                } else {
+                    Delta::default()
+                };
+                adjust(l4, 2, ports.and(pseudo_header));
             }
             _ => {}
         }
@@ -309,27 +307,14 @@ fn adjust(bytes: &mut [u8], at: usize, delta: Delta) {
     }
 }
 
-fn verify_icmp(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+/// The ICMP checksum must be right (RFC 5508 REQ-3).
+fn verify_icmp<A: Family>(frame: &Frame<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let message = &frame.bytes[packet.l4..packet.end];
     let right = frame.offload.checksum == Checksum::Verified
-        || checksum::fold(checksum::sum(&frame.bytes[packet.l4..packet.end], 0)) == 0xffff;
+        || checksum::fold(checksum::sum(message, A::icmp_sum(packet))) == 0xffff;
     if right {
         Ok(())
     } else {
         Err(DropReason::IcmpMalformed)
     }
-}
-
-/// Addresses that no router forwards: RFC 1812 §5.3.7 (F14), RFC 3927 §7 (F16).
-fn is_martian(source: Ipv4Addr, destination: Ipv4Addr, snapshot: &Snapshot) -> bool {
-    let this_network = |address: Ipv4Addr| address.octets()[0] == 0;
-    this_network(source)
-        || source.is_loopback()
-        || source.is_multicast()
-        || source.is_broadcast()
-        || source.is_link_local()
-        || snapshot.is_directed_broadcast(source)
-        || snapshot.owner(source.into()).is_some()
-        || this_network(destination)
-        || destination.is_loopback()
-        || destination.is_link_local()
 }

@@ -302,6 +302,43 @@ impl Neighbors {
         (self.take_held(slot), true)
     }
 
+    /// The neighbour sent a neighbour advertisement (RFC 4861 §7.2.5, N10): `mac` is its target
+    /// link-layer address option. Returns what waited for it.
+    pub fn advertised(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        (mac, port): (Option<MacAddr>, PortId),
+        (solicited, overrides): (bool, bool),
+        now: Instant,
+    ) -> VecDeque<Held> {
+        let Some(&slot) = self.places.get(&(interface, address)) else {
+            return VecDeque::new();
+        };
+        let neighbor = &mut self.entries[usize::from(slot)];
+        let incomplete = neighbor.state == NeighborState::Incomplete;
+        let mac = match mac {
+            None if incomplete => return VecDeque::new(),
+            None => neighbor.mac,
+            Some(mac) => mac,
+        };
+        let changed = incomplete || mac != neighbor.mac;
+        if changed && !incomplete && !overrides {
+            if neighbor.state == NeighborState::Reachable {
+                neighbor.state = NeighborState::Stale;
+                self.schedule(slot, None);
+            }
+            return VecDeque::new();
+        }
+        if solicited {
+            self.confirm(interface, address, (mac, port), now)
+        } else if changed {
+            self.hear(interface, address, (mac, port)).0
+        } else {
+            VecDeque::new()
+        }
+    }
+
     /// The neighbour asked for an address of ours, so that an answer to it is likely to follow:
     /// remembered as stale. Returns what waited for it.
     pub fn learn(
@@ -318,6 +355,11 @@ impl Neighbors {
             (neighbor.mac, neighbor.port) = (mac, port);
         }
         held
+    }
+
+    /// Whether `address` on `interface` is in the table.
+    pub fn knows(&self, interface: InterfaceId, address: IpAddr) -> bool {
+        self.places.contains_key(&(interface, address))
     }
 
     /// Forgets all neighbours for which `gone` holds, with what waited for them.

@@ -4,12 +4,16 @@
 //! methods are spread over the modules by subject: ARP in `arp`, sessions and first packets in
 //! `forward`, own addresses in `local`, errors in `icmp`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::egress;
 use crate::explain::{Silent, Trace};
+use crate::family::Family;
 use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Verdict};
-use crate::packet::{ETHERNET, Packet};
+use crate::nd;
+use crate::packet::{ETHERNET, Packet, Transport};
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
@@ -60,41 +64,51 @@ impl<T: Trace> Router<'_, T> {
         let vlan = vlan_id(frame.vlan);
         match u16::from_be_bytes([header[12], header[13]]) {
             ETHERTYPE_IPV4 => {
-                let snapshot = self.snapshot;
-                let Some(interface) = snapshot.wearer(ingress, vlan, destination) else {
-                    return Err(self.not_ours(ingress, vlan, source, destination));
-                };
-                self.trace.step("interface", || {
-                    format!(
-                        "{destination} on port {} is {}",
-                        snapshot.port_name(ingress),
-                        interface.name
-                    )
-                });
-                self.ipv4(frame, interface, ingress)
+                let packet = Ipv4Addr::parse(frame)?;
+                frame.truncate(packet.end); // link padding is not forwarded (F02)
+                self.ip(frame, &packet, ingress, vlan, source, destination)
+            }
+            ETHERTYPE_IPV6 => {
+                let packet = Ipv6Addr::parse(frame)?;
+                frame.truncate(packet.end);
+                match packet.transport {
+                    Transport::IcmpOther(kind) if nd::KINDS.contains(&kind) => {
+                        self.neighbor_discovery(frame, &packet, ingress, vlan, source, destination)
+                    }
+                    _ => self.ip(frame, &packet, ingress, vlan, source, destination),
+                }
             }
             ETHERTYPE_ARP => self.arp(frame, ingress, vlan, source, destination),
-            ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
             _ => Err(DropReason::UnknownEthertype),
         }
     }
 
-    fn ipv4(
+    #[inline]
+    fn ip<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
-        interface: &Interface,
+        packet: &Packet<A>,
         ingress: PortId,
+        vlan: Option<u16>,
+        source: MacAddr,
+        destination: MacAddr,
     ) -> Result<Verdict, DropReason> {
-        let packet = Packet::parse(frame)?;
-        frame.truncate(packet.end); // link padding is not forwarded (F02)
+        let snapshot = self.snapshot;
+        let Some(interface) = snapshot.wearer(ingress, vlan, destination) else {
+            return Err(self.not_ours(ingress, vlan, source, destination));
+        };
+        self.trace.step("interface", || {
+            let port = snapshot.port_name(ingress);
+            format!("{destination} on port {port} is {}", interface.name)
+        });
         if packet.has_flow()
-            && let Some((number, direction)) = self.shard.sessions.find(&packet.flow)
+            && let Some((number, direction)) = A::flows(self.shard).sessions.find(&packet.flow)
             && let Some(verdict) =
-                self.established(frame, &packet, interface, ingress, number, direction)?
+                self.established(frame, packet, interface, ingress, number, direction)?
         {
             return Ok(verdict);
         }
-        self.first(frame, &packet, interface, ingress)
+        self.first(frame, packet, interface, ingress)
     }
 
     /// Sends a received frame on, in place: [`egress::dress`], the single way out.

@@ -1,20 +1,20 @@
 //! One worker's mutable state: sessions, neighbours, budgets, counters, frames to send.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
 use crate::counters::Counters;
 use crate::drops::{DropCounters, DropReason};
 use crate::explain::{Silent, Steps, Trace};
+use crate::family::Family;
+use crate::flows::Flows;
 use crate::frame::{Frame, OwnedFrame, Verdict};
-use crate::icmp::{Budget, IcmpError};
-use crate::nat::Nat;
+use crate::icmp::Budget;
 use crate::neighbor::{Event, Held, Neighbors};
-use crate::packet::Packet;
-use crate::process::{Router, vlan_id};
-use crate::session::{Direction, SessionMemory, SessionTable, Ticks};
+use crate::process::Router;
+use crate::session::SessionMemory;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 
@@ -31,8 +31,8 @@ const SWEEP_WHEN_FULL: usize = 256;
 /// One worker's state. Nobody else touches it.
 #[derive(Debug)]
 pub struct Shard {
-    pub(crate) sessions: SessionTable<Ipv4Addr>,
-    pub(crate) nat: Nat<Ipv4Addr>,
+    pub(crate) v4: Flows<Ipv4Addr>,
+    pub(crate) v6: Flows<Ipv6Addr>,
     pub(crate) neighbors: Neighbors,
     pub(crate) budget: Budget,
     pub(crate) drops: DropCounters,
@@ -66,8 +66,8 @@ impl Shard {
     pub fn new(snapshot: &Snapshot, memory: SessionMemory, seed: u64, now: Instant) -> Self {
         let router = snapshot.config().router();
         let mut shard = Self {
-            sessions: SessionTable::new(memory, seed, &router.timeouts),
-            nat: Nat::new(seed.rotate_left(11)),
+            v4: Flows::new(memory, seed, router),
+            v6: Flows::new(SessionMemory::owned(router.sessions as usize), seed, router),
             neighbors: Neighbors::new(router.neighbors as usize, seed.rotate_left(23)),
             budget: Budget::new(router.icmp_errors_per_second, now),
             drops: DropCounters::default(),
@@ -79,7 +79,8 @@ impl Shard {
             interfaces: Vec::new(),
             seed,
         };
-        shard.recover_mappings();
+        shard.counters.sessions_recovered =
+            shard.v4.recover_mappings() + shard.v6.recover_mappings();
         shard.adopt(snapshot, now);
         shard
     }
@@ -88,7 +89,8 @@ impl Shard {
     /// addresses that are new, drops neighbours and sessions of interfaces that are gone.
     pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
         let router = snapshot.config().router();
-        self.sessions.set_timeouts(&router.timeouts);
+        self.v4.sessions.set_timeouts(&router.timeouts);
+        self.v6.sessions.set_timeouts(&router.timeouts);
         self.budget.set_rate(router.icmp_errors_per_second);
         let old = std::mem::take(&mut self.interfaces);
         let same = |interface: &Interface| {
@@ -125,7 +127,8 @@ impl Shard {
             .map(|interface| interface.id)
             .collect();
         if !gone.is_empty() {
-            self.end_sessions_of(&gone);
+            self.counters.sessions_revoked +=
+                self.v4.end_those_of(&gone) + self.v6.end_those_of(&gone);
         }
         for interface in snapshot.interfaces() {
             if !old.contains(interface) {
@@ -151,18 +154,18 @@ impl Shard {
         let mut hashes = [0; 64];
         let mut count = 0;
         for (hash, bytes) in hashes.iter_mut().zip(frames) {
-            *hash = crate::packet::flow_hint(bytes).map_or(0, |flow| self.sessions.hash(&flow));
+            *hash = crate::packet::flow_hint(bytes).map_or(0, |flow| self.v4.sessions.hash(&flow));
             count += 1;
         }
         let mut numbers = [None; 64];
         for (number, hash) in numbers.iter_mut().zip(&hashes[..count]) {
-            *number = self.sessions.candidate(*hash);
+            *number = self.v4.sessions.candidate(*hash);
         }
         let touched = numbers[..count]
             .iter()
             .flatten()
             .fold(0, |sum: u32, number| {
-                sum.wrapping_add(self.sessions.touch(*number))
+                sum.wrapping_add(self.v4.sessions.touch(*number))
             });
         std::hint::black_box(touched);
     }
@@ -182,13 +185,16 @@ impl Shard {
         self.send_announcements(snapshot, now);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
-            self.sweep(self.sessions.used().div_ceil(SWEEP_STEPS), now);
+            let share = |used: usize| used.div_ceil(SWEEP_STEPS);
+            self.counters.sessions_expired += self.v4.sweep(share(self.v4.sessions.used()), now)
+                + self.v6.sweep(share(self.v6.sessions.used()), now);
         }
     }
 
     /// When [`Shard::poll`] must be called next at the latest; `None`: nothing is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let sweep = (!self.sessions.is_empty()).then_some(self.next_sweep);
+        let idle = self.v4.sessions.is_empty() && self.v6.sessions.is_empty();
+        let sweep = (!idle).then_some(self.next_sweep);
         let announcement = self
             .announcements
             .iter()
@@ -236,15 +242,19 @@ impl Shard {
     pub fn counters(&self) -> Vec<(&'static str, u64, &'static str)> {
         let mut list = self.counters.list();
         list.extend([
-            ("sessions", self.sessions.len() as u64, "Sessions now."),
+            (
+                "sessions",
+                (self.v4.sessions.len() + self.v6.sessions.len()) as u64,
+                "Sessions now.",
+            ),
             (
                 "sessions_capacity",
-                self.sessions.capacity() as u64,
-                "Sessions that fit.",
+                self.v4.sessions.capacity() as u64,
+                "Sessions that fit, of each family.",
             ),
             (
                 "nat_ports_held",
-                self.nat.held() as u64,
+                self.v4.nat.held() as u64,
                 "External ports in use now.",
             ),
             (
@@ -263,7 +273,7 @@ impl Shard {
 
     /// Memory of sessions, their index and NAT's port tables, in bytes.
     pub fn memory(&self) -> usize {
-        self.sessions.memory() + self.nat.memory()
+        self.v4.memory() + self.v6.memory()
     }
 
     /// At most `most` sessions from `cursor` on, and the cursor to go on with.
@@ -273,36 +283,18 @@ impl Shard {
         most: usize,
         now: Instant,
     ) -> (Vec<SessionView>, Option<u64>) {
-        let mut views = Vec::new();
-        for (number, record) in self.sessions.iter_from(cursor as u32) {
-            if views.len() == most {
-                return (views, Some(u64::from(number)));
+        // The high half of the cursor tells the family.
+        if cursor >> 32 == 0 {
+            let (mut views, next) = self.v4.view(cursor as u32, most, now);
+            if let Some(next) = next {
+                return (views, Some(u64::from(next)));
             }
-            if self.sessions.is_expired(record, Ticks::from(now)) {
-                continue;
-            }
-            let (inside, outside) = (record.inside(), record.outside());
-            let interface = |direction| {
-                record
-                    .path(direction)
-                    .map_or(InterfaceId(u16::MAX), |path| path.interface)
-            };
-            views.push(SessionView {
-                protocol: inside.protocol,
-                source: (inside.source.into(), inside.source_port),
-                destination: (inside.destination.into(), inside.destination_port),
-                translated: record
-                    .is_translated()
-                    .then_some((outside.source.into(), outside.source_port)),
-                iif: interface(Direction::Reply),
-                oif: interface(Direction::Forward),
-                state: record.state().name(),
-                forward: record.traffic(Direction::Forward),
-                reply: record.traffic(Direction::Reply),
-                expires: self.sessions.expires(record),
-            });
+            let (more, next) = self.v6.view(0, most - views.len(), now);
+            views.extend(more);
+            return (views, next.map(|next| 1 << 32 | u64::from(next)));
         }
-        (views, None)
+        let (views, next) = self.v6.view(cursor as u32, most, now);
+        (views, next.map(|next| 1 << 32 | u64::from(next)))
     }
 
     /// All neighbours.
@@ -364,31 +356,17 @@ impl Shard {
     }
 
     /// Ends a session and gives its external port back.
-    pub(crate) fn end(&mut self, number: u32) {
-        let record = self.sessions.remove(number);
-        if record.is_translated() {
-            let outside = record.outside();
-            self.nat
-                .release(outside.source, outside.protocol, outside.source_port);
-        }
+    pub(crate) fn end<A: Family>(&mut self, number: u32) {
+        A::flows_mut(self).end(number);
     }
 
     /// Makes room in a full session table if something in it has expired.
-    pub(crate) fn make_room(&mut self, now: Instant) {
-        if self.sessions.len() == self.sessions.capacity() {
-            self.sweep(SWEEP_WHEN_FULL, now);
+    pub(crate) fn make_room<A: Family>(&mut self, now: Instant) {
+        let flows = A::flows_mut(self);
+        if flows.sessions.len() == flows.sessions.capacity() {
+            let ended = flows.sweep(SWEEP_WHEN_FULL, now);
+            self.counters.sessions_expired += ended;
         }
-    }
-
-    fn sweep(&mut self, most: usize, now: Instant) {
-        let (nat, counters) = (&mut self.nat, &mut self.counters);
-        self.sessions.sweep(most, Ticks::from(now), |record| {
-            counters.sessions_expired += 1;
-            if record.is_translated() {
-                let outside = record.outside();
-                nat.release(outside.source, outside.protocol, outside.source_port);
-            }
-        });
     }
 
     fn schedule_announcements(&mut self, interface: InterfaceId, now: Instant) {
@@ -430,8 +408,12 @@ impl Shard {
         target: IpAddr,
         to: Option<(MacAddr, PortId)>,
     ) {
-        if let (Some(interface), IpAddr::V4(target)) = (snapshot.interface(interface), target) {
-            self.request(interface, target, to);
+        let Some(interface) = snapshot.interface(interface) else {
+            return;
+        };
+        match target {
+            IpAddr::V4(target) => self.request(interface, target, to),
+            IpAddr::V6(target) => self.neighbor_solicitation(interface, target, to),
         }
     }
 
@@ -440,99 +422,25 @@ impl Shard {
         for Held { mut frame, origin } in held {
             self.drops.add(DropReason::NeighborUnresolved, 1);
             let Some(origin) = origin else { continue };
-            let vlan = vlan_id(frame.vlan);
-            let destination = MacAddr::from_slice(&frame.bytes);
-            let Some(interface) = snapshot.wearer(origin, vlan, destination) else {
-                continue;
+            let mut router = Router {
+                snapshot,
+                shard: self,
+                now,
+                trace: &mut Silent,
             };
-            let view = frame.as_frame();
-            if let Ok(packet) = Packet::parse(&view) {
-                let mut router = Router {
-                    snapshot,
-                    shard: self,
-                    now,
-                    trace: &mut Silent,
-                };
-                router.refuse(
-                    &view,
-                    &packet,
-                    interface,
-                    IcmpError::HostUnreachable,
-                    DropReason::NeighborUnresolved,
-                );
-            }
-        }
-    }
-
-    fn end_sessions_of(&mut self, gone: &[InterfaceId]) {
-        let uses = |record: &crate::session::Record| {
-            [Direction::Forward, Direction::Reply]
-                .into_iter()
-                .filter_map(|direction| record.path(direction))
-                .any(|path| gone.contains(&path.interface))
-        };
-        let numbers: Vec<u32> = self
-            .sessions
-            .iter_from(0)
-            .filter(|(_, record)| uses(record))
-            .map(|(number, _)| number)
-            .collect();
-        self.counters.sessions_revoked += numbers.len() as u64;
-        for number in numbers {
-            self.end(number);
-        }
-    }
-
-    /// Sessions taken over hold their external ports again; one whose port is not to be had ends.
-    fn recover_mappings(&mut self) {
-        let numbers: Vec<u32> = self
-            .sessions
-            .iter_from(0)
-            .map(|(number, _)| number)
-            .collect();
-        for number in numbers {
-            let record = self.sessions.get(number);
-            let (inside, outside) = (record.inside(), record.outside());
-            let holds = !record.is_translated()
-                || self.nat.restore(
-                    outside.source,
-                    outside.protocol,
-                    (inside.source, inside.source_port),
-                    outside.source_port,
-                );
-            if holds {
-                self.counters.sessions_recovered += 1;
-            } else {
-                self.sessions.remove(number);
-            }
+            router.tell_unreachable(&frame.as_frame(), origin);
         }
     }
 
     /// A copy of what one frame can touch: its session if there is one, the NAT pools it could
     /// draw from, all neighbours.
     fn excerpt(&self, frame: &Frame<'_>, snapshot: &Snapshot, now: Instant) -> Self {
-        let mut memory = SessionMemory::owned(4);
-        let found = Packet::parse(frame)
-            .ok()
-            .and_then(|packet| self.sessions.find(&packet.flow));
-        if let Some((number, _)) = found {
-            memory[0] = *self.sessions.get(number);
-        }
-        let externals: Vec<Ipv4Addr> = snapshot
-            .snat
-            .iter()
-            .filter_map(|snat| match snat.to {
-                IpAddr::V4(to) => Packet::parse(frame)
-                    .is_ok_and(|packet| snat.from.contains(&IpAddr::V4(packet.flow.source)))
-                    .then_some(to),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        let mut copy = Self {
-            sessions: SessionTable::new(memory, self.seed, &snapshot.config().router().timeouts),
-            nat: self.nat.excerpt(&externals),
+        let router = snapshot.config().router();
+        Self {
+            v4: excerpt(&self.v4, frame, snapshot, self.seed),
+            v6: excerpt(&self.v6, frame, snapshot, self.seed),
             neighbors: self.neighbors.clone(),
-            budget: self.budget.clone(),
+            budget: Budget::new(router.icmp_errors_per_second, now),
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
@@ -541,15 +449,35 @@ impl Shard {
             next_sweep: now,
             interfaces: Vec::new(),
             seed: self.seed,
-        };
-        if let Some((number, _)) = found
-            && copy.sessions.len() == 1
-        {
-            // Recovering forgot what only a restart makes doubtful.
-            *copy.sessions.get_mut(0) = *self.sessions.get(number);
         }
-        copy
     }
+}
+
+fn excerpt<A: Family>(
+    flows: &Flows<A>,
+    frame: &Frame<'_>,
+    snapshot: &Snapshot,
+    seed: u64,
+) -> Flows<A> {
+    let packet = A::parse(frame).ok();
+    let number = packet.and_then(|packet| flows.sessions.find(&packet.flow));
+    let externals: Vec<A> = packet
+        .iter()
+        .flat_map(|packet| {
+            let source = packet.flow.source.into();
+            snapshot
+                .snat
+                .iter()
+                .filter(move |snat| snat.from.contains(&source))
+        })
+        .filter_map(|snat| A::from_ip(snat.to))
+        .collect();
+    flows.excerpt(
+        number.map(|(number, _)| number),
+        &externals,
+        seed,
+        snapshot.config().router(),
+    )
 }
 
 /// A session, for people.

@@ -1,7 +1,7 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
@@ -46,6 +46,9 @@ pub struct Interface {
     pub ports: Vec<PortId>,
     /// Its own addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
+    /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
+    pub link_local: Option<Ipv6Addr>,
     /// Next hops that configured routes reach on it, beside its prefixes.
     pub next_hops: Vec<IpAddr>,
     /// Largest IP packet that leaves by it, in bytes.
@@ -57,6 +60,7 @@ impl Interface {
     #[inline]
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|prefix| prefix.addr() == address)
+            || self.link_local.is_some_and(|own| own == address)
     }
 
     /// Whether a frame may leave with this source address (the egress guard's question).
@@ -71,6 +75,7 @@ impl Interface {
             .iter()
             .any(|prefix| prefix.contains(&address))
             || self.next_hops.contains(&address)
+            || matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
     }
 
     /// The address to speak to `peer` from: one whose prefix covers it, else the first of its
@@ -340,6 +345,11 @@ impl Snapshot {
             vlan,
             ports,
             addresses: spec.addresses.clone(),
+            link_local: spec
+                .addresses
+                .iter()
+                .any(|prefix| prefix.addr().is_ipv6())
+                .then(|| link_local(spec)),
             next_hops: gateway.into_iter().collect(),
             mtu: spec.mtu,
         });
@@ -352,6 +362,24 @@ impl Snapshot {
             interface.next_hops.push(via);
         }
     }
+}
+
+fn link_local(spec: &config::Interface) -> Ipv6Addr {
+    if !spec.kind.is_personality() {
+        return Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    }
+    let [a, b, c, d, e, f] = spec.mac.0;
+    let pair = u16::from_be_bytes;
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        pair([a ^ 0x02, b]),
+        pair([c, 0xff]),
+        pair([0xfe, d]),
+        pair([e, f]),
+    )
 }
 
 /// A route's action with interfaces by number.
