@@ -66,7 +66,8 @@ impl<A: Address> Nat<A> {
             .pools
             .entry((external, protocol))
             .or_insert_with(Pool::new);
-        if let Some(port) = pool.find(hash, inside) {
+        // A reload may have narrowed the range: sessions from before may still hold another port.
+        if let Some(port) = pool.find(hash, inside, |port| range.contains(port)) {
             pool.holders[port as usize].uses += 1;
             return Some(port);
         }
@@ -83,7 +84,7 @@ impl<A: Address> Nat<A> {
             .pools
             .entry((external, protocol))
             .or_insert_with(Pool::new);
-        match pool.find(hash, inside) {
+        match pool.find(hash, inside, |_| true) {
             Some(found) if found == port => pool.holders[port as usize].uses += 1,
             Some(_) => return false,
             None if pool.is_held(port) => return false,
@@ -157,10 +158,10 @@ impl<A: Address> Pool<A> {
         }
     }
 
-    fn find(&self, hash: u64, inside: (A, u16)) -> Option<u16> {
+    fn find(&self, hash: u64, inside: (A, u16), suits: impl Fn(u16) -> bool) -> Option<u16> {
         let found = self.index.find(hash, |port| {
             let holder = &self.holders[port as usize];
-            (holder.address, holder.port) == inside
+            (holder.address, holder.port) == inside && suits(port as u16)
         });
         found.map(|port| port as u16)
     }
@@ -329,6 +330,24 @@ mod tests {
         nat.release(X, 17, 1077);
         assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), Some(1077));
         assert_eq!(nat.held(), 130);
+    }
+
+    #[test]
+    fn a_port_outside_a_narrowed_range_is_not_given_again() {
+        let mut nat = Nat::new(15);
+        let narrow = PortRange {
+            first: 3_000,
+            last: 3_007,
+        };
+        assert_eq!(
+            nat.acquire(X, 17, inside(1, 3_008), PortRange::default()),
+            Some(3_008)
+        );
+        let port = nat.acquire(X, 17, inside(1, 3_008), narrow).unwrap();
+        assert!(narrow.contains(port));
+        assert_eq!(nat.acquire(X, 17, inside(1, 3_008), narrow), Some(port));
+        nat.release(X, 17, 3_008);
+        assert_eq!(nat.held(), 1);
     }
 
     #[test]
