@@ -2,7 +2,8 @@
 
 /// The one of `known` that `written` most resembles; `None` when nothing is near.
 pub fn closest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    let most = (written.chars().count() / 3).max(1);
+    // Of one or two letters, only their case can be a slip.
+    let most = written.chars().count() / 3;
     known
         .iter()
         .map(|word| (distance(written, word), *word))
@@ -47,6 +48,8 @@ mod tests {
         assert_eq!(closest("on-link", &known), Some("onlink"));
         assert_eq!(closest("queues", &known), None);
         assert_eq!(closest("", &known), None);
+        assert_eq!(closest("b", &["A", "a"]), None);
+        assert_eq!(closest("b", &["A", "B"]), Some("B"));
         assert_eq!(distance("ab", "ba"), 1);
         assert_eq!(distance("kitten", "sitting"), 3);
     }

@@ -1,0 +1,284 @@
+//! `[personalities]` and `[networks]`: one list of interfaces.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Check;
+use crate::addr::MacAddr;
+use crate::config::{
+    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Segment,
+};
+
+/// What interfaces must not have in common, and where it was seen first.
+#[derive(Default)]
+struct Seen {
+    addresses: BTreeMap<IpAddr, Vec<Segment>>,
+    /// By port and VLAN: personalities on different links may wear the same MAC.
+    macs: BTreeMap<(usize, Option<u16>, MacAddr), Vec<Segment>>,
+    ports: BTreeMap<usize, PortUse>,
+    /// Prefixes connected on uplinks.
+    uplink_prefixes: BTreeMap<IpNet, Vec<Segment>>,
+    /// Prefixes of networks, with the network's name.
+    segments: Vec<(IpNet, String, Vec<Segment>)>,
+}
+
+/// Who uses a port, and where that is written.
+struct PortUse {
+    /// The network's name; `None` for an uplink.
+    network: Option<String>,
+    at: Vec<Segment>,
+}
+
+impl Check {
+    /// Checks all interfaces; one that is wrong is in the result all the same, so that what
+    /// refers to it is not reported as well.
+    pub(super) fn interfaces(&mut self, file: &File, ports: &[Port]) -> Vec<Interface> {
+        let mut seen = Seen::default();
+        let mut interfaces = Vec::new();
+        for (name, personality) in &file.personalities {
+            interfaces.push(self.personality(name, personality, ports, &mut seen));
+        }
+        for (name, network) in &file.networks {
+            if file.personalities.contains_key(name) {
+                self.conflict(
+                    path!["networks", name],
+                    path!["personalities", name],
+                    format!("\"{name}\" names a personality and a network"),
+                    "rename one of them: rules and routes could mean either",
+                );
+            }
+            interfaces.push(self.network(name, network, ports, &mut seen));
+        }
+        self.gateways(file, &seen);
+        interfaces
+    }
+
+    fn personality(
+        &mut self,
+        name: &String,
+        personality: &Personality,
+        ports: &[Port],
+        seen: &mut Seen,
+    ) -> Interface {
+        let at = |key: &str| path!["personalities", name, key];
+        self.name(path!["personalities", name], name);
+        self.station_mac(at("mac"), personality.mac);
+        self.addresses(
+            &at("addresses"),
+            &personality.addresses,
+            &mut seen.addresses,
+        );
+        if let Some(vlan) = personality.vlan.filter(|vlan| !(1..=4094).contains(vlan)) {
+            self.fault(
+                at("vlan"),
+                format!("{vlan} is not a VLAN identifier"),
+                "write 1 to 4094, or leave it out for untagged frames",
+            );
+        }
+        let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
+        for (n, prefix) in addresses.iter().enumerate() {
+            let here = path!["personalities", name, "addresses", n];
+            seen.uplink_prefixes.entry(prefix.trunc()).or_insert(here);
+        }
+        if let Some(gateway) = personality.gateway {
+            self.gateway(at("gateway"), gateway, &addresses, personality.onlink, name);
+        }
+        let port = self.port(at("port"), &personality.port, ports);
+        if let Some(port) = port {
+            seen.ports.entry(port).or_insert(PortUse {
+                network: None,
+                at: at("port"),
+            });
+            let what = format!(
+                "MAC {} is worn twice on port \"{}\"",
+                personality.mac, personality.port
+            );
+            self.unique(
+                &mut seen.macs,
+                (port, personality.vlan, personality.mac),
+                at("mac"),
+                &what,
+                "give each personality a MAC of its own, or put both addresses into one personality",
+            );
+        }
+        Interface {
+            name: name.clone(),
+            kind: InterfaceKind::Personality {
+                // Out of range only when the port is not defined, and then there is no Config.
+                port: port.unwrap_or(usize::MAX),
+                vlan: personality.vlan,
+                gateway: personality.gateway,
+            },
+            mac: personality.mac,
+            addresses,
+            mtu: port.map_or(1500, |port| ports[port].mtu),
+        }
+    }
+
+    fn network(
+        &mut self,
+        name: &String,
+        network: &Network,
+        ports: &[Port],
+        seen: &mut Seen,
+    ) -> Interface {
+        let at = |key: &str| path!["networks", name, key];
+        self.name(path!["networks", name], name);
+        let mac = network.mac.unwrap_or_else(|| derived_mac(name));
+        if network.mac.is_some() {
+            self.station_mac(at("mac"), mac);
+        }
+        self.addresses(&at("addresses"), &network.addresses, &mut seen.addresses);
+        for (n, prefix) in network.addresses.iter().enumerate() {
+            self.segment(
+                name,
+                prefix.0,
+                path!["networks", name, "addresses", n],
+                seen,
+            );
+        }
+        if network.ports.is_empty() {
+            self.fault(
+                at("ports"),
+                format!("network \"{name}\" has no port"),
+                "name at least one port from [ports]",
+            );
+        }
+        let mut members = Vec::new();
+        for (n, port_name) in network.ports.iter().enumerate() {
+            let here = path!["networks", name, "ports", n];
+            let Some(port) = self.port(here.clone(), port_name, ports) else {
+                continue;
+            };
+            if let Some(user) = seen.ports.get(&port) {
+                let problem = match &user.network {
+                    None => format!("port \"{port_name}\" is an uplink"),
+                    Some(other) if other == name => {
+                        format!("port \"{port_name}\" is listed twice")
+                    }
+                    Some(other) => {
+                        format!("port \"{port_name}\" is in network \"{other}\" already")
+                    }
+                };
+                let remedy = "a guest's port belongs to exactly one network, once";
+                self.conflict(here, user.at.clone(), problem, remedy);
+                continue;
+            }
+            let user = PortUse {
+                network: Some(name.clone()),
+                at: here,
+            };
+            seen.ports.insert(port, user);
+            members.push(port);
+        }
+        self.guest_macs(name, network, mac, &members, ports);
+        Interface {
+            name: name.clone(),
+            mac,
+            addresses: network.addresses.iter().map(|prefix| prefix.0).collect(),
+            mtu: members
+                .iter()
+                .map(|port| ports[*port].mtu)
+                .min()
+                .unwrap_or(1500),
+            kind: InterfaceKind::Network { ports: members },
+        }
+    }
+
+    /// A reply to a guest must lead to one network only.
+    fn segment(&mut self, name: &str, prefix: IpNet, at: Vec<Segment>, seen: &mut Seen) {
+        let overlap = seen.segments.iter().find(|(net, owner, _)| {
+            owner != name && (net.contains(&prefix.addr()) || prefix.contains(&net.addr()))
+        });
+        if let Some((net, owner, there)) = overlap {
+            self.conflict(
+                at.clone(),
+                there.clone(),
+                format!(
+                    "{} overlaps {} of network \"{owner}\"",
+                    prefix.trunc(),
+                    net.trunc()
+                ),
+                "give each network a prefix of its own: a reply could not tell them apart",
+            );
+        } else if let Some(there) = seen.uplink_prefixes.get(&prefix.trunc()) {
+            self.conflict(
+                at.clone(),
+                there.clone(),
+                format!("{} is connected on an uplink too", prefix.trunc()),
+                "give the network a prefix of its own, or a longer one within it",
+            );
+        }
+        seen.segments.push((prefix, name.to_owned(), at));
+    }
+
+    /// In one network, the gateway and the guests whose MAC we choose must differ.
+    fn guest_macs(
+        &mut self,
+        name: &String,
+        network: &Network,
+        gateway: MacAddr,
+        members: &[usize],
+        ports: &[Port],
+    ) {
+        let mut seen = BTreeMap::new();
+        let at = if network.mac.is_some() {
+            path!["networks", name, "mac"]
+        } else {
+            path!["networks", name]
+        };
+        seen.insert(gateway, at);
+        for port in members.iter().map(|port| &ports[*port]) {
+            if let PortKind::Tap { mac: Some(mac), .. } = port.kind {
+                self.unique(
+                    &mut seen,
+                    mac,
+                    path!["ports", &port.name, "mac"],
+                    &format!("MAC {mac} is worn twice in network \"{name}\""),
+                    "give each guest a MAC of its own, other than the gateway's",
+                );
+            }
+        }
+    }
+
+    /// A provider's gateway is nobody of ours.
+    fn gateways(&mut self, file: &File, seen: &Seen) {
+        for (name, personality) in &file.personalities {
+            let Some(gateway) = personality.gateway else {
+                continue;
+            };
+            // Its own address as its gateway is reported elsewhere.
+            let own: &[Segment] = &["personalities".into(), name.into()];
+            let elsewhere = seen.addresses.get(&gateway);
+            if let Some(there) = elsewhere.filter(|at| !at.starts_with(own)) {
+                self.conflict(
+                    path!["personalities", name, "gateway"],
+                    there.clone(),
+                    format!("gateway {gateway} is one of the router's own addresses"),
+                    "write the address of the provider's router",
+                );
+            }
+        }
+    }
+
+    fn port(&mut self, at: Vec<Segment>, name: &str, ports: &[Port]) -> Option<usize> {
+        let found = ports.iter().position(|port| port.name == name);
+        if found.is_none() {
+            let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            self.undefined(at, "port", name, &known, "[ports]");
+        }
+        found
+    }
+}
+
+/// A locally administered unicast MAC derived from a network's name (FNV-1a), the same on every
+/// start and every host.
+fn derived_mac(name: &str) -> MacAddr {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = hash.to_be_bytes();
+    MacAddr([0x02, a, b, c, d, e])
+}

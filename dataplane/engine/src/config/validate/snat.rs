@@ -1,0 +1,85 @@
+//! `[nat] snat`.
+
+use ipnet::IpNet;
+
+use super::{Check, MOST_NAMES};
+use crate::config::{File, Interface, Snat};
+
+impl Check {
+    /// Checks all source translations.
+    pub(super) fn snat(&mut self, file: &File, interfaces: &[Interface]) -> Vec<Snat> {
+        // Prefix, interface and index of the entries so far.
+        let mut seen: Vec<(IpNet, usize, usize)> = Vec::new();
+        let mut snat = Vec::new();
+        for (n, entry) in file.nat.snat.iter().enumerate() {
+            let at = |key: &str| path!["nat", "snat", n, key];
+            if entry.from.has_host_bits() {
+                self.fault(
+                    at("from"),
+                    format!("{} has bits set beyond its prefix length", entry.from),
+                    format!("write {}", entry.from.0.trunc()),
+                );
+            }
+            if entry.from.0.addr().is_ipv4() != entry.to.is_ipv4() {
+                self.fault(
+                    at("to"),
+                    "`from` and `to` are of different families",
+                    "write an address of the same family",
+                );
+            }
+            let owner = interfaces.iter().position(|interface| {
+                interface.kind.is_personality()
+                    && interface
+                        .addresses
+                        .iter()
+                        .any(|prefix| prefix.addr() == entry.to)
+            });
+            let Some(interface) = owner else {
+                let known: Vec<String> = interfaces
+                    .iter()
+                    .filter(|interface| interface.kind.is_personality())
+                    .flat_map(|interface| {
+                        interface
+                            .addresses
+                            .iter()
+                            .map(|prefix| prefix.addr().to_string())
+                    })
+                    .take(MOST_NAMES)
+                    .collect();
+                let remedy = match known.is_empty() {
+                    true => "give a personality that address".to_owned(),
+                    false => format!("write one of {}", known.join(", ")),
+                };
+                self.fault(
+                    at("to"),
+                    format!("{} is no personality's address", entry.to),
+                    remedy,
+                );
+                continue;
+            };
+            let from = entry.from.0.trunc();
+            let covers = |earlier: &(IpNet, usize, usize)| {
+                earlier.1 == interface && earlier.0.contains(&from)
+            };
+            if let Some((earlier, _, first)) = seen.iter().find(|earlier| covers(earlier)) {
+                self.conflict(
+                    at("from"),
+                    path!["nat", "snat", *first, "from"],
+                    format!(
+                        "this entry is never used: {earlier} before it covers {from} where it leaves by \"{}\"",
+                        interfaces[interface].name
+                    ),
+                    "remove one, or write the longer prefix first",
+                );
+            }
+            seen.push((from, interface, n));
+            snat.push(Snat {
+                from,
+                interface,
+                to: entry.to,
+                ports: entry.ports.unwrap_or_default(),
+            });
+        }
+        snat
+    }
+}
