@@ -48,16 +48,19 @@ vm_kill() {
 
 # vm_read_until ID SECONDS: prints the VM's output up to the end of command ID.
 vm_read_until() {
-  local line deadline=$((SECONDS + $2))
+  local line='' part deadline=$((SECONDS + $2))
   while ((SECONDS < deadline)); do
-    if ! IFS= read -r -t 1 line <&"$vm_out"; then
+    if ! IFS= read -r -t 1 part <&"$vm_out"; then
+      line+=$part # a line that is still on its way
       kill -0 "$vm_pid" 2>/dev/null || fail "the VM ended; QEMU said: $(tail -n 5 "$state/qemu.log")"
       continue
     fi
+    line+=$part
     case $line in
       "<<< $1 "*) return "${line##* }" ;;
       *) printf '%s\n' "$line" ;;
     esac
+    line=''
   done
   fail "the VM did not answer in $2 s; its console said: $(tail -n 5 "$state/vm-console.log")"
 }
