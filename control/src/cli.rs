@@ -43,7 +43,8 @@ pub enum Command {
     /// Route as FILE says, until SIGTERM or Ctrl-C
     ///
     /// Starts the dataplane, or takes over the one that an earlier `run` left behind, and restarts
-    /// it should it die. SIGHUP reads FILE again. Needs CAP_NET_ADMIN and CAP_NET_RAW, and gives
+    /// it should it die. SIGHUP reads FILE again. TAPGATE_LOG sets what is logged: error, warn,
+    /// info (the default) or debug. Needs CAP_NET_ADMIN and CAP_NET_RAW, and gives
     /// up every other capability.
     Run {
         /// The configuration file

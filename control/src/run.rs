@@ -12,6 +12,7 @@ use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
 
 use crate::dataplane::Program;
 use crate::failure::{Code, Failure};
@@ -51,6 +52,14 @@ pub fn run(
         Failure::silent(Code::Refused)
     })?;
     privileges::require()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("TAPGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
     let program = program_at(program)?;
     let directory = RuntimeDir::take(directory)?;
     let (events, inbox) = channel();

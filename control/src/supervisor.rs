@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
-use tapgate_protocol::{Kept, Request, Response};
+use tapgate_protocol::{Kept, MAX_DESCRIPTORS, Request, Response};
 
 use crate::dataplane::{Dataplane, DataplaneError, Program};
 use crate::failure::{Code, Failure};
@@ -26,8 +26,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const HEALTHY: Duration = Duration::from_secs(10);
 /// Longest pause between two starts of a dataplane that dies again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Most descriptors in one message (the protocol's limit).
-const MOST_DESCRIPTORS: usize = 250;
 
 /// What does not change while control runs.
 pub struct Setup {
@@ -132,10 +130,7 @@ impl Supervisor {
         let failure = |error: DataplaneError| Failure::new(format!("the dataplane: {error}"));
         match Dataplane::adopt(&socket) {
             Ok(Some(dataplane)) => {
-                say(&format!(
-                    "taking over the running dataplane (pid {})",
-                    dataplane.pid()
-                ));
+                tracing::info!(pid = dataplane.pid(), "taking over the running dataplane");
                 self.attach(dataplane).map_err(failure)?;
             }
             Ok(None) => self.start().map_err(failure)?,
@@ -169,7 +164,7 @@ impl Supervisor {
         )?;
         self.attach(dataplane)?;
         let (dataplane, kept) = (&mut self.dataplane, &self.kept);
-        for part in kept.chunks(MOST_DESCRIPTORS) {
+        for part in kept.chunks(MAX_DESCRIPTORS) {
             if let Some(dataplane) = dataplane {
                 let request = Request::Adopt {
                     kept: part.iter().map(|(what, _)| what.clone()).collect(),
@@ -205,6 +200,7 @@ impl Supervisor {
                     .to_owned(),
             });
         };
+        let adopted = dataplane.is_adopted();
         let request = Request::Configure {
             config: Box::new(config.clone()),
         };
@@ -221,12 +217,15 @@ impl Supervisor {
         self.config = config;
         self.keep(kept, descriptors);
         self.setup.server.set_generation(generation);
-        for warning in &warnings {
-            say(&format!("warning: {warning}"));
+        // A dataplane of our own says it on our standard error itself.
+        if adopted {
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
         }
         let ready = format!("ready: {}; generation {generation}", summary(&self.config));
         let _ = sd_notify::notify(&[NotifyState::Status(&ready)]);
-        say(&ready);
+        tracing::info!("{ready}");
         Ok(Response::Configured {
             generation,
             warnings,
@@ -277,7 +276,7 @@ impl Supervisor {
                 Response::Refused { errors } => {
                     eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
                 }
-                Response::Failed { message } => say(&format!("not reloaded: {message}")),
+                Response::Failed { message } => tracing::error!("not reloaded: {message}"),
                 _ => {}
             },
         }
@@ -295,7 +294,7 @@ impl Supervisor {
         }
         let pid = dataplane.pid();
         let end = dataplane.bury();
-        say(&format!("lost the dataplane (pid {pid}): {why}: {end}"));
+        tracing::error!(pid, "lost the dataplane: {why}: {end}");
         self.next_start = Some(Instant::now() + pause(self.failures));
         if self.failures == 0 {
             self.failures = 1;
@@ -316,16 +315,14 @@ impl Supervisor {
             Ok(Response::Configured { .. }) => {
                 let ms = begun.elapsed().as_millis();
                 let pid = self.dataplane.as_ref().map_or(0, Dataplane::pid);
-                say(&format!(
-                    "the dataplane runs again after {ms} ms (pid {pid})"
-                ));
+                tracing::info!(pid, "the dataplane runs again after {ms} ms");
                 return;
             }
             Err(DataplaneError::Interrupted) => return,
             Ok(other) => format!("it does not take the configuration: {other:?}"),
             Err(error) => error.to_string(),
         };
-        say(&format!("the dataplane cannot be restarted: {failed}"));
+        tracing::error!("the dataplane cannot be restarted: {failed}");
         if let Some(dataplane) = self.dataplane.take() {
             self.serial += 1;
             dataplane.bury();
@@ -345,7 +342,7 @@ impl Supervisor {
             pause.as_secs_f32()
         );
         let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
-        say(&line);
+        tracing::error!("{line}");
     }
 
     /// Ends the dataplane and removes what is ours.
@@ -357,23 +354,23 @@ impl Supervisor {
         if let Some(dataplane) = self.dataplane.take()
             && let Err(what) = dataplane.stop(STOP_PATIENCE)
         {
-            say(&what);
+            tracing::error!("{what}");
             for port in self.config.ports() {
                 if let PortKind::Device {
                     device,
                     create: Some(_),
                 } = &port.kind
                 {
-                    say(&format!(
+                    tracing::warn!(
                         "TAP {device} may be left: `ip link delete {device}` removes it"
-                    ));
+                    );
                 }
             }
         }
         if let Err(left) = self.setup.directory.leave() {
-            say(&left);
+            tracing::warn!("{left}");
         }
-        say("stopped");
+        tracing::info!("tapgate stopped");
     }
 }
 
@@ -383,10 +380,6 @@ fn pause(failures: u32) -> Duration {
         0 => Duration::ZERO,
         n => LONGEST_PAUSE.min(Duration::from_millis(100) * 2_u32.saturating_pow(n - 1)),
     }
-}
-
-fn say(line: &str) {
-    eprintln!("tapgate: {line}");
 }
 
 #[cfg(test)]

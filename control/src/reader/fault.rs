@@ -65,7 +65,6 @@ impl Fault {
 
     /// The problem and the remedy; `written` is the text at fault.
     pub fn explain(&self, written: &str) -> (String, String) {
-        let short = written.len() <= 60 && !written.contains('\n');
         match &self.kind {
             FaultKind::UnknownKey { known } => {
                 let key = match self.at.last() {
@@ -87,11 +86,7 @@ impl Fault {
             ),
             FaultKind::Type { found, wanted } => {
                 let (what, remedy) = wanted_type(wanted);
-                let remedy = match what {
-                    "text" if short => format!("write it in quotes: \"{written}\""),
-                    "a list" if short => format!("write it in brackets: [{written}]"),
-                    _ => remedy.to_owned(),
-                };
+                let remedy = retyped(what, found, written).unwrap_or_else(|| remedy.to_owned());
                 (format!("{what} is wanted here, not {found}"), remedy)
             }
             FaultKind::Value { why } if why == TOO_LARGE => (
@@ -205,6 +200,25 @@ fn wanted_type(wanted: &str) -> (&'static str, &'static str) {
             ("text", "write it in quotes")
         }
         _ => ("a table", "write it in braces: { key = value, … }"),
+    }
+}
+
+/// How `written`, which is `found`, becomes `what` is wanted, if that is certain.
+fn retyped(what: &str, found: &str, written: &str) -> Option<String> {
+    let short = written.len() <= 60 && !written.contains('\n');
+    let bare = written.trim_matches(['"', '\'']);
+    match what {
+        "text" if short => Some(format!("write it in quotes: \"{written}\"")),
+        "a list" if short => Some(format!("write it in brackets: [{written}]")),
+        number if number.starts_with("a number from ") => {
+            if bare != written && bare.parse::<u32>().is_ok() {
+                return Some(format!("write it without quotes: {bare}"));
+            }
+            found
+                .starts_with("the number ")
+                .then(|| "write another number".to_owned())
+        }
+        _ => None,
     }
 }
 
