@@ -60,14 +60,10 @@ impl Delta {
         Self(self.0 + other.0)
     }
 
-    /// Some word-aligned bytes change from `old` to `new`, of equal and even length.
+    /// Two adjacent words change from `old` to `new`.
     #[inline]
-    pub fn bytes(mut self, old: &[u8], new: &[u8]) -> Self {
-        for (old, new) in old.chunks_exact(2).zip(new.chunks_exact(2)) {
-            if let ([a, b], [c, d]) = (old, new) {
-                self = self.word(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-            }
-        }
+    pub fn long(mut self, old: u32, new: u32) -> Self {
+        self.0 += u64::from(!old) + u64::from(new);
         self
     }
 

@@ -1,13 +1,17 @@
 //! The single way out of the router.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::family::Family;
 use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame};
+use crate::packet::ETHERNET;
 use crate::shard::{Output, Shard};
 use crate::snapshot::Interface;
+
+/// Where an ARP packet's sender address lies in a frame.
+const ARP_SENDER_AT: usize = ETHERNET + 14;
 
 /// Gives a frame its MACs and VLAN, if `interface` may send it.
 ///
@@ -20,8 +24,19 @@ pub(crate) fn dress(
     interface: &Interface,
     to: MacAddr,
 ) -> Result<(), DropReason> {
-    let source = source_address(frame.bytes).ok_or(DropReason::EgressGuard)?;
-    if !interface.may_send(source) {
+    let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
+        return Err(DropReason::EgressGuard);
+    };
+    let may_leave = match u16::from_be_bytes([header[12], header[13]]) {
+        ETHERTYPE_IPV4 => chunk(frame.bytes, Ipv4Addr::SOURCE_AT)
+            .is_some_and(|source: [u8; 4]| interface.may_send(source.into())),
+        ETHERTYPE_ARP => chunk(frame.bytes, ARP_SENDER_AT)
+            .is_some_and(|source: [u8; 4]| interface.may_send(source.into())),
+        ETHERTYPE_IPV6 => chunk(frame.bytes, Ipv6Addr::SOURCE_AT)
+            .is_some_and(|source: [u8; 16]| interface.may_send(source.into())),
+        _ => false,
+    };
+    if !may_leave {
         return Err(DropReason::EgressGuard);
     }
     frame.bytes[0..6].copy_from_slice(&to.0);
@@ -49,24 +64,15 @@ impl Shard {
     }
 }
 
-/// The IP source or ARP sender address of a frame.
 #[inline]
-fn source_address(bytes: &[u8]) -> Option<IpAddr> {
-    let at = match u16::from_be_bytes([*bytes.get(12)?, *bytes.get(13)?]) {
-        ETHERTYPE_IPV4 => Ipv4Addr::SOURCE_AT,
-        ETHERTYPE_ARP => 28,
-        ETHERTYPE_IPV6 => {
-            let octets = bytes.get(Ipv6Addr::SOURCE_AT..)?.first_chunk::<16>()?;
-            return Some(IpAddr::from(*octets));
-        }
-        _ => return None,
-    };
-    let octets = bytes.get(at..)?.first_chunk::<4>()?;
-    Some(IpAddr::from(*octets))
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::addr::InterfaceId;
 
@@ -79,6 +85,7 @@ mod tests {
             vlan: Some(7),
             ports: vec![PortId(0)],
             addresses: vec!["203.0.113.10/32".parse().unwrap()],
+            own: [IpAddr::from([203, 0, 113, 10])].into_iter().collect(),
             link_local: None,
             next_hops: Vec::new(),
             mtu: 1500,

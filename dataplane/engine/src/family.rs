@@ -25,6 +25,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + 'st
     fn octets(self) -> Self::Bytes;
     /// `address` if it is of this family.
     fn from_ip(address: IpAddr) -> Option<Self>;
+    /// The change that putting `to` in place of `self` makes to a checksum.
+    fn replaced_by(self, to: Self) -> Delta;
     /// Feeds `self` and `other` to a hash as few whole words.
     fn write_pair(self, other: Self, hasher: &mut impl Hasher);
 }
@@ -43,6 +45,11 @@ impl Address for Ipv4Addr {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         }
+    }
+
+    #[inline]
+    fn replaced_by(self, to: Self) -> Delta {
+        Delta::default().long(self.to_bits(), to.to_bits())
     }
 
     #[inline]
@@ -65,6 +72,16 @@ impl Address for Ipv6Addr {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         }
+    }
+
+    fn replaced_by(self, to: Self) -> Delta {
+        let longs = |address: Self| {
+            let bits = address.to_bits();
+            [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+        };
+        let (old, new) = (longs(self), longs(to));
+        let changes = old.into_iter().zip(new);
+        changes.fold(Delta::default(), |delta, (old, new)| delta.long(old, new))
     }
 
     #[inline]

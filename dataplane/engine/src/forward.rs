@@ -40,29 +40,17 @@ impl<T: Trace> Router<'_, T> {
         if !self.is_current::<A>(number, now) {
             return Ok(None);
         }
-        let record = A::flows(self.shard).sessions.get(number);
+        let record = *A::flows(self.shard).sessions.get(number);
         self.trace.step("session", || {
-            format!(
-                "{direction:?} of a session that is {}",
-                record.state().name()
-            )
-            .to_lowercase()
+            let state = record.state().name();
+            format!("{direction:?} of a session that is {state}").to_lowercase()
         });
-        if record
-            .path(direction.reversed())
-            .is_none_or(|path| path.interface != interface.id)
-        {
+        let back = record.path(direction.reversed());
+        if back.is_none_or(|path| path.interface != interface.id) {
             return Err(DropReason::WrongInterface);
         }
-        let to = record.sent(direction);
         if packet.ttl <= 1 {
-            return Err(self.refuse(
-                frame,
-                packet,
-                interface,
-                IcmpError::TtlExceeded,
-                DropReason::TtlExceeded,
-            ));
+            return Err(self.ttl_exceeded(frame, packet, interface));
         }
         let path = record.path(direction);
         let known = path.and_then(|path| self.shard.neighbors.follow(path.neighbor, self.now));
@@ -80,15 +68,21 @@ impl<T: Trace> Router<'_, T> {
         let Some(egress) = self.snapshot.interface(egress) else {
             return Err(DropReason::NoRoute);
         };
-        self.check_mtu(frame, packet, interface, egress)?;
+        let fits = packet.wire_len(frame) <= egress.mtu as usize;
+        if !fits && packet.dont_fragment {
+            return Err(self.too_big(frame, packet, interface, egress));
+        }
+        let to = record.sent(direction);
         rewrite(frame, packet, &to);
         self.trace_rewrite(&packet.flow, &to);
-        let verdict = self.deliver(frame, packet, egress, hop)?;
-        let flags = packet.tcp_flags();
+        let mut verdict = self.emit(frame, egress, hop)?;
+        if !fits {
+            verdict = self.cut(frame, egress, hop.1)?;
+        }
         A::flows_mut(self.shard).sessions.get_mut(number).account(
             direction,
             packet.length(),
-            flags,
+            packet.tcp_flags(),
             now,
         );
         self.shard.counters.forwarded_by_session += 1;
@@ -114,13 +108,7 @@ impl<T: Trace> Router<'_, T> {
         )
         .map_err(|no_way| self.no_way(frame, packet, interface, no_way))?;
         if packet.ttl <= 1 {
-            return Err(self.refuse(
-                frame,
-                packet,
-                interface,
-                IcmpError::TtlExceeded,
-                DropReason::TtlExceeded,
-            ));
+            return Err(self.ttl_exceeded(frame, packet, interface));
         }
         self.trace.step("ttl", || {
             format!("{} becomes {}", packet.ttl, packet.ttl - 1)
@@ -150,7 +138,9 @@ impl<T: Trace> Router<'_, T> {
                 return Err(DropReason::EgressGuard);
             }
         }
-        self.check_mtu(frame, packet, interface, egress)?;
+        if packet.dont_fragment && packet.wire_len(frame) > egress.mtu as usize {
+            return Err(self.too_big(frame, packet, interface, egress));
+        }
         let (id, hop) = match self.resolve(&way) {
             Some(Hop::Known(id, mac, port)) => (id, (mac, port)),
             Some(Hop::Pending(id)) => return Ok(self.hold(frame, ingress, id)),
@@ -284,62 +274,79 @@ impl<T: Trace> Router<'_, T> {
         if packet.wire_len(frame) <= egress.mtu as usize {
             return Ok(verdict);
         }
+        self.cut(frame, egress, hop.1)
+    }
+
+    /// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its
+    /// segments first.
+    #[cold]
+    fn cut(
+        &mut self,
+        frame: &Frame<'_>,
+        egress: &Interface,
+        port: PortId,
+    ) -> Result<Verdict, DropReason> {
+        let mtu = egress.mtu as usize;
         let mut fragments = Vec::new();
-        let (mut cut, mut scratch) = (Vec::new(), Vec::new());
-        let segments = segment(frame, &mut cut, &mut |piece| {
-            let made = fragment(piece, egress.mtu as usize, &mut scratch, &mut |part| {
+        let mut whole = true;
+        let (mut room, mut scratch) = (Vec::new(), Vec::new());
+        let segments = segment(frame, &mut room, &mut |piece| {
+            let cut = fragment(piece, mtu, &mut scratch, &mut |part| {
                 fragments.push(OwnedFrame::from(&*part));
             });
-            if made.is_err() {
-                fragments.clear();
-            }
+            whole &= cut.is_ok();
         });
-        if segments.is_err() || fragments.is_empty() {
+        if segments.is_err() || !whole {
             return Err(DropReason::MergedDatagram);
         }
         self.trace.step("mtu", || {
             format!(
-                "cut into {} fragments of at most {} bytes",
-                fragments.len(),
-                egress.mtu
+                "cut into {} fragments of at most {mtu} bytes",
+                fragments.len()
             )
         });
         self.shard.counters.fragments_sent += fragments.len() as u64;
-        let outputs = fragments
-            .into_iter()
-            .map(|frame| Output { port: hop.1, frame });
+        let outputs = fragments.into_iter().map(|frame| Output { port, frame });
         self.shard.outbox.extend(outputs);
         Ok(Verdict::Replaced)
     }
 
-    /// A packet with DF that is too large for `egress` is refused with the MTU (RFC 1191 §4, F07).
-    #[inline]
-    fn check_mtu<A: Family>(
+    #[cold]
+    fn ttl_exceeded<A: Family>(
+        &mut self,
+        frame: &Frame<'_>,
+        packet: &Packet<A>,
+        interface: &Interface,
+    ) -> DropReason {
+        let (error, reason) = (IcmpError::TtlExceeded, DropReason::TtlExceeded);
+        self.refuse(frame, packet, interface, error, reason)
+    }
+
+    /// A packet that may not be fragmented and is too large for `egress` is refused with the MTU
+    /// (RFC 1191 §4, F07; RFC 4443 §3.2, S02).
+    #[cold]
+    fn too_big<A: Family>(
         &mut self,
         frame: &Frame<'_>,
         packet: &Packet<A>,
         interface: &Interface,
         egress: &Interface,
-    ) -> Result<(), DropReason> {
-        if packet.wire_len(frame) <= egress.mtu as usize || !packet.dont_fragment {
-            return Ok(());
-        }
+    ) -> DropReason {
         self.trace.step("mtu", || {
+            let length = packet.wire_len(frame);
             format!(
-                "{} bytes with DF exceed {}'s MTU of {}",
-                packet.wire_len(frame),
-                egress.name,
-                egress.mtu
+                "{length} bytes that may not be fragmented exceed {}'s MTU of {}",
+                egress.name, egress.mtu
             )
         });
         let error = IcmpError::TooBig { mtu: egress.mtu };
-        Err(self.refuse(
+        self.refuse(
             frame,
             packet,
             interface,
             error,
             DropReason::FragmentationNeeded,
-        ))
+        )
     }
 
     /// The flow as it leaves under `snat`.

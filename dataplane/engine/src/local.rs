@@ -258,12 +258,10 @@ impl<A: Family> Quoted<A> {
         if from == to {
             return;
         }
-        let addresses = Delta::default()
-            .bytes(from.source.octets().as_ref(), to.source.octets().as_ref())
-            .bytes(
-                from.destination.octets().as_ref(),
-                to.destination.octets().as_ref(),
-            );
+        let addresses = from
+            .source
+            .replaced_by(to.source)
+            .and(from.destination.replaced_by(to.destination));
         A::rewrite_quoted_header(&mut bytes[self.header..self.l4], to, addresses);
 
         let ports = Delta::default()

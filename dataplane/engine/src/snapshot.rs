@@ -20,7 +20,7 @@ pub struct Snapshot {
     interface_names: Names,
     interfaces: Vec<Option<Interface>>,
     /// (port, VLAN, MAC) -> the interface that wears it.
-    ingress: HashMap<u128, InterfaceId, FixedState>,
+    wearers: Wearers,
     on_port: Vec<Vec<InterfaceId>>,
     own: HashMap<IpAddr, InterfaceId, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
@@ -46,6 +46,8 @@ pub struct Interface {
     pub ports: Vec<PortId>,
     /// Its own addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// Its own addresses alone, link-local ones among them.
+    pub own: Own,
     /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
     /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
     pub link_local: Option<Ipv6Addr>,
@@ -55,12 +57,36 @@ pub struct Interface {
     pub mtu: u32,
 }
 
+/// An interface's own addresses, by family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Own {
+    /// IPv4.
+    pub v4: Vec<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Vec<Ipv6Addr>,
+}
+
+impl FromIterator<IpAddr> for Own {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut own = Self::default();
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => own.v4.push(address),
+                IpAddr::V6(address) => own.v6.push(address),
+            }
+        }
+        own
+    }
+}
+
 impl Interface {
     /// Whether `address` is one of the interface's own.
     #[inline]
     pub fn owns(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|prefix| prefix.addr() == address)
-            || self.link_local.is_some_and(|own| own == address)
+        match address {
+            IpAddr::V4(address) => self.own.v4.contains(&address),
+            IpAddr::V6(address) => self.own.v6.contains(&address),
+        }
     }
 
     /// Whether a frame may leave with this source address (the egress guard's question).
@@ -179,7 +205,7 @@ impl Snapshot {
             config: config.clone(),
             generation: previous.map_or(1, |previous| previous.generation.wrapping_add(1).max(1)),
             interfaces: Vec::new(),
-            ingress: HashMap::default(),
+            wearers: Wearers::default(),
             on_port: Vec::new(),
             own: HashMap::default(),
             broadcast: HashSet::default(),
@@ -273,8 +299,7 @@ impl Snapshot {
     /// The interface that wears `mac` on `port` in `vlan`.
     #[inline]
     pub fn wearer(&self, port: PortId, vlan: Option<u16>, mac: MacAddr) -> Option<&Interface> {
-        let id = self.ingress.get(&ingress_key(port, vlan, mac))?;
-        self.interface(*id)
+        self.interface(self.wearers.find(wearer_key(port, vlan, mac))?)
     }
     /// The interfaces on `port` in `vlan`.
     pub fn on_port(&self, port: PortId, vlan: Option<u16>) -> impl Iterator<Item = &Interface> {
@@ -320,7 +345,7 @@ impl Snapshot {
             }
         };
         for &port in &ports {
-            self.ingress.insert(ingress_key(port, vlan, spec.mac), id);
+            self.wearers.insert(wearer_key(port, vlan, spec.mac), id);
             if self.on_port.len() <= port.index() {
                 self.on_port.resize(port.index() + 1, Vec::new());
             }
@@ -337,6 +362,11 @@ impl Snapshot {
         if self.interfaces.len() <= id.index() {
             self.interfaces.resize(id.index() + 1, None);
         }
+        let own = spec.addresses.iter().map(IpNet::addr);
+        let link_local = own
+            .clone()
+            .any(|address| address.is_ipv6())
+            .then(|| link_local(spec));
         self.interfaces[id.index()] = Some(Interface {
             id,
             name: spec.name.clone(),
@@ -345,11 +375,8 @@ impl Snapshot {
             vlan,
             ports,
             addresses: spec.addresses.clone(),
-            link_local: spec
-                .addresses
-                .iter()
-                .any(|prefix| prefix.addr().is_ipv6())
-                .then(|| link_local(spec)),
+            own: own.chain(link_local.map(IpAddr::V6)).collect(),
+            link_local,
             next_hops: gateway.into_iter().collect(),
             mtu: spec.mtu,
         });
@@ -397,8 +424,53 @@ fn route_action(action: &RouteAction, ids: &[InterfaceId]) -> crate::fib::Action
     }
 }
 
+/// Who wears a MAC on a port in a VLAN: open addressing, at most half full. Only the
+/// configuration puts entries in, so that nobody outside can make it slow.
+#[derive(Debug, Default)]
+struct Wearers {
+    places: Vec<Option<(u128, InterfaceId)>>,
+    used: usize,
+}
+
+impl Wearers {
+    #[inline]
+    fn find(&self, key: u128) -> Option<InterfaceId> {
+        let mut at = self.home(key);
+        loop {
+            match self.places.get(at)? {
+                Some((found, id)) if *found == key => return Some(*id),
+                Some(_) => at = (at + 1) & (self.places.len() - 1),
+                None => return None,
+            }
+        }
+    }
+
+    fn insert(&mut self, key: u128, id: InterfaceId) {
+        if (self.used + 1) * 2 > self.places.len() {
+            let old = std::mem::take(&mut self.places);
+            self.places = vec![None; (old.len() * 2).max(8)];
+            self.used = 0;
+            for (key, id) in old.into_iter().flatten() {
+                self.insert(key, id);
+            }
+        }
+        let mut at = self.home(key);
+        while self.places[at].is_some() {
+            at = (at + 1) & (self.places.len() - 1);
+        }
+        self.places[at] = Some((key, id));
+        self.used += 1;
+    }
+
+    #[inline]
+    fn home(&self, key: u128) -> usize {
+        let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize & self.places.len().wrapping_sub(1)
+    }
+}
+
 #[inline]
-fn ingress_key(port: PortId, vlan: Option<u16>, mac: MacAddr) -> u128 {
+fn wearer_key(port: PortId, vlan: Option<u16>, mac: MacAddr) -> u128 {
     u128::from(mac.to_u64())
         | u128::from(vlan.unwrap_or(0) & 0xfff) << 48
         | u128::from(port.0) << 64

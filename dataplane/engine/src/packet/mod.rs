@@ -189,12 +189,10 @@ pub fn rewrite<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>, to: &Flow<A
     if packet.flow != *to {
         let (from, at) = (&packet.flow, A::SOURCE_AT);
         let length = size_of::<A::Bytes>();
-        addresses = addresses
-            .bytes(from.source.octets().as_ref(), to.source.octets().as_ref())
-            .bytes(
-                from.destination.octets().as_ref(),
-                to.destination.octets().as_ref(),
-            );
+        addresses = from
+            .source
+            .replaced_by(to.source)
+            .and(from.destination.replaced_by(to.destination));
         let (source, destination) = frame.bytes[at..at + 2 * length].split_at_mut(length);
         source.copy_from_slice(to.source.octets().as_ref());
         destination.copy_from_slice(to.destination.octets().as_ref());

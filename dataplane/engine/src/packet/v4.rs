@@ -2,8 +2,6 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::Ipv4HeaderSlice;
-
 use super::{ETHERNET, Packet, Transport};
 use crate::checksum::{self, Delta};
 use crate::drops::DropReason;
@@ -33,42 +31,44 @@ impl Family for Ipv4Addr {
     /// Checks what RFC 1812 §5.2.2 wants checked (F01).
     #[inline]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason> {
-        let bytes = frame
-            .bytes
-            .get(ETHERNET..)
-            .ok_or(DropReason::FrameTooShort)?;
-        let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::IpMalformed)?;
-        let total = usize::from(header.total_len());
-        let header_length = header.slice().len();
-        if total < header_length || total > bytes.len() {
+        let bytes = frame.bytes.get(ETHERNET..).unwrap_or_default();
+        let fixed = bytes.first_chunk::<20>().ok_or(DropReason::IpMalformed)?;
+        let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+        let header_length = usize::from(fixed[0] & 0xf) * 4;
+        if fixed[0] >> 4 != 4 || header_length < 20 || total < header_length || total > bytes.len()
+        {
             return Err(DropReason::IpMalformed);
         }
+        let options = &bytes[20..header_length];
         // A super-frame's header checksum may not be filled in yet; it never came over a wire.
-        if frame.offload.gso.is_none() && checksum::fold(checksum::sum(header.slice(), 0)) != 0xffff
+        if frame.offload.gso.is_none()
+            && checksum::fold(checksum::sum(options, sum(fixed))) != 0xffff
         {
             return Err(DropReason::IpChecksum);
         }
-        if header_length > 20 && has_source_route(header.options()) {
+        if !options.is_empty() && has_source_route(options) {
             return Err(DropReason::IpOptions);
         }
+        let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
         let mut packet = Packet {
             flow: Flow {
-                source: header.source_addr(),
-                destination: header.destination_addr(),
+                source: address(fixed, 12),
+                destination: address(fixed, 16),
                 source_port: 0,
                 destination_port: 0,
-                protocol: header.protocol().0,
+                protocol: fixed[9],
             },
             transport: Transport::Other,
-            ttl: header.ttl(),
-            dont_fragment: header.dont_fragment(),
-            later_fragment: header.fragments_offset().value() != 0,
+            ttl: fixed[8],
+            dont_fragment: fragment & 0x4000 != 0,
+            later_fragment: fragment & 0x1fff != 0,
             problem: None,
             routing_problem: None,
             l4: ETHERNET + header_length,
             end: ETHERNET + total,
         };
-        if header.more_fragments() || packet.later_fragment {
+        // More fragments follow, or it is one that follows.
+        if fragment & 0x3fff != 0 {
             packet.transport = Transport::Fragment;
         } else {
             packet.parse_transport(frame.bytes)?;
@@ -191,6 +191,21 @@ impl Family for Ipv4Addr {
     fn flows_mut(shard: &mut Shard) -> &mut Flows<Self> {
         &mut shard.v4
     }
+}
+
+/// The sum of a header without options, for [`checksum::fold`].
+#[inline]
+fn sum(header: &[u8; 20]) -> u64 {
+    let long = |at: usize| {
+        let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+        u64::from(u32::from_be_bytes(bytes))
+    };
+    long(0) + long(4) + long(8) + long(12) + long(16)
+}
+
+#[inline]
+fn address(header: &[u8; 20], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
 }
 
 /// Computes an IPv4 header's checksum in place.

@@ -12,7 +12,10 @@ const LOAD: (usize, usize) = (3, 4);
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
-    tags: [u16; SLOTS],
+    /// Four 16-bit tags to a word: slot `n`'s is in word `n / 4`, the lowest first.
+    tags: [u64; 2],
+    /// The tags of the last two slots.
+    last_tags: u32,
     /// Value + 1; 0 is empty.
     values: [u32; SLOTS],
     /// Values that passed this bucket because it was full.
@@ -76,7 +79,7 @@ impl Index {
         loop {
             let bucket = &mut self.buckets[at];
             if let Some(slot) = bucket.values.iter().position(|&value| value == 0) {
-                bucket.tags[slot] = hash as u16;
+                bucket.set_tag(slot, hash as u16);
                 bucket.values[slot] = value + 1;
                 return;
             }
@@ -123,15 +126,36 @@ impl Index {
     }
 }
 
+/// The lowest and the highest bit of every 16-bit lane.
+const LOW: u64 = 0x0001_0001_0001_0001;
+const HIGH: u64 = LOW << 15;
+
 impl Bucket {
-    /// One bit for each slot whose tag is `tag`.
+    /// A mask with a bit for each slot whose tag is `tag`, and now and then for one whose is not.
+    ///
+    /// A lane that is zero after the exclusive-or borrows into its top bit; so may the lane above
+    /// it, which the caller's own comparison sorts out.
     #[inline]
     fn hits(&self, tag: u16) -> u32 {
-        let mut hits = 0;
-        for (slot, found) in self.tags.iter().enumerate() {
-            hits |= u32::from(*found == tag) << slot;
+        let wanted = u64::from(tag) * LOW;
+        let zero = |word: u64| {
+            let lanes = word ^ wanted;
+            let top = lanes.wrapping_sub(LOW) & !lanes & HIGH;
+            // Gathers the four top bits into the lowest four.
+            ((top >> 15).wrapping_mul(0x0000_2000_4000_8001) >> 45) as u32 & 0xf
+        };
+        zero(self.tags[0])
+            | zero(self.tags[1]) << 4
+            | (zero(u64::from(self.last_tags) | !wanted << 32) & 3) << 8
+    }
+
+    fn set_tag(&mut self, slot: usize, tag: u16) {
+        let shift = slot % 4 * 16;
+        if let Some(word) = self.tags.get_mut(slot / 4) {
+            *word = *word & !(0xffff << shift) | u64::from(tag) << shift;
+        } else {
+            self.last_tags = self.last_tags & !(0xffff << shift) | u32::from(tag) << shift;
         }
-        hits
     }
 }
 

@@ -16,7 +16,7 @@ pub use table::{SessionTable, Ticks};
 
 /// Changes whenever the layout or meaning of [`Record`] does; memory of another layout is not
 /// taken over.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The IPv4 session as it lies in memory.
 pub type Record = SessionRecord<Ipv4Addr>;
@@ -87,12 +87,9 @@ impl<A: Address> Flow<A> {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct SessionRecord<A> {
-    /// The opener's own view: from, to.
-    inside: [A; 2],
-    /// The view after translation, forward direction: from, to.
-    outside: [A; 2],
-    inside_ports: [u16; 2],
-    outside_ports: [u16; 2],
+    /// By direction, as its packets come in: from, to.
+    ends: [[A; 2]; 2],
+    ports: [[u16; 2]; 2],
     protocol: u8,
     state: u8,
     tcp: u8,
@@ -109,10 +106,8 @@ pub struct SessionRecord<A> {
 impl<A: Address> Default for SessionRecord<A> {
     fn default() -> Self {
         Self {
-            inside: [A::UNSPECIFIED; 2],
-            outside: [A::UNSPECIFIED; 2],
-            inside_ports: [0; 2],
-            outside_ports: [0; 2],
+            ends: [[A::UNSPECIFIED; 2]; 2],
+            ports: [[0; 2]; 2],
             protocol: 0,
             state: FREE,
             tcp: 0,
@@ -167,10 +162,14 @@ impl<A: Address> SessionRecord<A> {
     /// A new session: `inside` as the opener sends it, `outside` as it leaves.
     pub fn new(inside: Flow<A>, outside: Flow<A>, translated: bool, generation: u32) -> Self {
         Self {
-            inside: [inside.source, inside.destination],
-            outside: [outside.source, outside.destination],
-            inside_ports: [inside.source_port, inside.destination_port],
-            outside_ports: [outside.source_port, outside.destination_port],
+            ends: [
+                [inside.source, inside.destination],
+                [outside.destination, outside.source],
+            ],
+            ports: [
+                [inside.source_port, inside.destination_port],
+                [outside.destination_port, outside.source_port],
+            ],
             protocol: inside.protocol,
             state: State::New as u8,
             flags: if translated { TRANSLATED } else { 0 },
@@ -182,43 +181,41 @@ impl<A: Address> SessionRecord<A> {
     /// The flow as the opener sends it.
     #[inline]
     pub fn inside(&self) -> Flow<A> {
-        Flow {
-            source: self.inside[0],
-            destination: self.inside[1],
-            source_port: self.inside_ports[0],
-            destination_port: self.inside_ports[1],
-            protocol: self.protocol,
-        }
+        self.received(Direction::Forward)
     }
 
     /// The flow as it leaves, after translation.
     #[inline]
     pub fn outside(&self) -> Flow<A> {
-        Flow {
-            source: self.outside[0],
-            destination: self.outside[1],
-            source_port: self.outside_ports[0],
-            destination_port: self.outside_ports[1],
-            protocol: self.protocol,
-        }
+        self.sent(Direction::Forward)
     }
 
     /// The flow of `direction` as it comes in.
     #[inline]
     pub fn received(&self, direction: Direction) -> Flow<A> {
-        match direction {
-            Direction::Forward => self.inside(),
-            Direction::Reply => self.outside().reversed(),
+        let [source, destination] = self.ends[direction as usize];
+        let [source_port, destination_port] = self.ports[direction as usize];
+        Flow {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol: self.protocol,
         }
     }
 
     /// The flow of `direction` as it goes out.
     #[inline]
     pub fn sent(&self, direction: Direction) -> Flow<A> {
-        match direction {
-            Direction::Forward => self.outside(),
-            Direction::Reply => self.inside().reversed(),
-        }
+        self.received(direction.reversed()).reversed()
+    }
+
+    /// Whether `flow` is that of `direction` as it comes in.
+    #[inline]
+    fn is(&self, direction: Direction, flow: &Flow<A>) -> bool {
+        self.ends[direction as usize] == [flow.source, flow.destination]
+            && self.ports[direction as usize] == [flow.source_port, flow.destination_port]
+            && self.protocol == flow.protocol
     }
 
     /// The source is translated.
@@ -278,9 +275,9 @@ impl<A: Address> SessionRecord<A> {
         self.seen = now.0;
         let way = direction as usize;
         self.packets[way] = self.packets[way].wrapping_add(1);
-        let [high, low] = self.bytes[way];
-        let bytes = (u64::from(high) << 32 | u64::from(low)).wrapping_add(length as u64);
-        self.bytes[way] = [(bytes >> 32) as u32, bytes as u32];
+        let [high, low] = &mut self.bytes[way];
+        let (sum, carry) = low.overflowing_add(length as u32);
+        (*high, *low) = (high.wrapping_add(carry.into()), sum);
         match tcp_flags {
             Some(flags) => {
                 (self.state, self.tcp) = tcp::follow(self.state, self.tcp, direction, flags)

@@ -35,6 +35,8 @@ pub struct SessionTable<A: Address> {
     /// Where the search for expired sessions goes on.
     hand: u32,
     timeouts: [u32; 5],
+    /// The least of them: a session seen within it needs no closer look.
+    shortest: u32,
 }
 
 /// The order of [`SessionTable::timeouts`].
@@ -57,6 +59,7 @@ impl<A: Address> SessionTable<A> {
             live: 0,
             hand: 0,
             timeouts: [0; 5],
+            shortest: 0,
         };
         table.set_timeouts(timeouts);
         table.recover();
@@ -73,6 +76,7 @@ impl<A: Address> SessionTable<A> {
             timeouts.other,
         ]
         .map(|seconds| seconds.saturating_mul(10));
+        self.shortest = self.timeouts.into_iter().min().unwrap_or(0);
     }
 
     /// How many sessions are live.
@@ -108,7 +112,7 @@ impl<A: Address> SessionTable<A> {
             let (number, direction) = split(value);
             self.memory
                 .get(number as usize)
-                .is_some_and(|record| record.received(direction) == *flow)
+                .is_some_and(|record| record.is(direction, flow))
         });
         found.map(split)
     }
@@ -178,7 +182,8 @@ impl<A: Address> SessionTable<A> {
     /// Idle for longer than its state allows.
     #[inline]
     pub fn is_expired(&self, record: &SessionRecord<A>, now: Ticks) -> bool {
-        now.0.saturating_sub(record.seen) > self.timeout(record)
+        let idle = now.0.saturating_sub(record.seen);
+        idle > self.shortest && idle > self.timeout(record)
     }
 
     /// When the session ends if nothing more is seen of it.
@@ -219,7 +224,7 @@ impl<A: Address> SessionTable<A> {
             (6, State::Established) => TCP_ESTABLISHED,
             (6, _) => TCP_TRANSITORY,
             (17, _) => UDP,
-            (1, _) => ICMP,
+            (1 | 58, _) => ICMP,
             _ => OTHER,
         };
         self.timeouts[class]
