@@ -35,6 +35,13 @@ flow_end() {
   ((received > 0)) || fail "nothing of $1's $2 arrived"
 }
 
+# Makes every retransmission mean a loss, or an answer more than 200 ms late: without this the
+# kernel also probes after a few milliseconds of silence, which a busy machine is enough for.
+retransmit_losses_only() {
+  local ns
+  for ns in guest-a guest-b remote; do inside "$ns" sysctl -qw net.ipv4.tcp_early_retrans=0; done
+}
+
 # retransmits NAMESPACE: TCP segments its kernel has sent again since it was made.
 retransmits() {
   # shellcheck disable=SC2016 # awk's own

@@ -15,7 +15,8 @@ router_start() {
 tapgate_start() {
   # From a copy: control gives up root's right to read a home that only its user can read.
   [[ -x $tapgate ]] || tapgate_copy
-  inside router "$tapgate" run "$configuration" --runtime-dir "$state/tapgate" \
+  # Not `inside`: $! must be tapgate's own process.
+  ip netns exec router "$tapgate" run "$configuration" --runtime-dir "$state/tapgate" \
     >>"$state/tapgate.log" 2>&1 &
   control_pid=$!
   local deadline=$((SECONDS + 10))

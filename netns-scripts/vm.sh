@@ -7,7 +7,8 @@ vm_start() {
   local image=$lab_dir/vm
   rm -f "$state"/vm.{in,out}
   mkfifo "$state/vm.in" "$state/vm.out"
-  inside router qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 512 -no-reboot \
+  # Not `inside`: $! must be QEMU's own process.
+  ip netns exec router qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 512 -no-reboot \
     -nodefaults -no-user-config -display none \
     -kernel "$image/vmlinuz" -initrd "$image/initramfs" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" \

@@ -7,6 +7,8 @@ apply_under_load() {
   topology_up
   router_start
   services_start
+  flows_serve
+  retransmit_losses_only
   guest_configure guest-a
   guest_configure guest-b
   pings guest-a && pings guest-b || fail "no connection before the test"
@@ -20,6 +22,7 @@ apply_under_load() {
   baseline=$retransmitted
   say baseline "$gigabits; $baseline segments retransmitted without any apply"
 
+  flow_start guest-a echo 4 1000
   load_start
   for i in 0 1 2 3 4; do
     sleep 0.6
@@ -27,8 +30,10 @@ apply_under_load() {
     say router "apply $((i + 1)) of 5"
   done
   load_end
+  flow_end guest-a echo
   applied=$retransmitted
-  say apply "$gigabits; $applied segments retransmitted"
+  say apply "$gigabits; $applied segments retransmitted; longest gap $gap_ms ms, $lost datagrams lost"
+  ((lost == 0)) || fail "the applies lost $lost datagrams of another flow"
   ((applied <= baseline)) || fail "the applies caused $((applied - baseline)) retransmissions"
   tapgate_ask show rules --json | jq -e 'any(.[]; .priority == 61000)' >/dev/null ||
     fail "the last apply is not in force"

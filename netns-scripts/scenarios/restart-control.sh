@@ -7,6 +7,7 @@ router_start
 guest_configure guest-a
 guest_configure guest-b
 flows_serve
+retransmit_losses_only
 pings guest-a && pings guest-b || fail "no connection before the test"
 
 declare -A before
