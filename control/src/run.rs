@@ -61,10 +61,13 @@ pub fn run(
         .with_target(false)
         .init();
     let program = program_at(program)?;
+    // Before anything is made that a signal should undo.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     let directory = RuntimeDir::take(directory)?;
     let (events, inbox) = channel();
     let stop = Arc::new(AtomicBool::new(false));
-    let server = match settle(&directory, &events, &stop) {
+    let server = match settle(&directory, signals, &events, &stop) {
         Ok(server) => server,
         Err(failure) => {
             let _ = remove_leftovers(directory.path());
@@ -86,13 +89,14 @@ pub fn run(
 /// Listens, gives up what control does not need, and starts its threads, in this order.
 fn settle(
     directory: &RuntimeDir,
+    signals: Signals,
     events: &Sender<Event>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Arc<Server>, Failure> {
     let listener = directory.listen()?;
     privileges::reduce()
         .map_err(|error| Failure::new(format!("cannot give up capabilities: {error}")))?;
-    signals(events.clone(), Arc::clone(stop))
+    listen_for(signals, events.clone(), Arc::clone(stop))
         .and_then(|()| Server::start(listener, events.clone()))
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
 }
@@ -115,8 +119,11 @@ fn program_at(path: Option<PathBuf>) -> Result<Program, Failure> {
         })
 }
 
-fn signals(events: Sender<Event>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+fn listen_for(
+    mut signals: Signals,
+    events: Sender<Event>,
+    stop: Arc<AtomicBool>,
+) -> io::Result<()> {
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {

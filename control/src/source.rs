@@ -186,3 +186,63 @@ fn unreadable(error: &io::Error) -> (String, &'static str) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../examples/multi-mac.toml");
+
+    /// Checks `text` and renders what is wrong with it; whether it is right.
+    fn check(text: &str) -> bool {
+        let source = Source {
+            name: "file".to_owned(),
+            text: text.to_owned(),
+        };
+        match source.check() {
+            Ok(config) => {
+                let sent = serde_json::to_vec(&config).unwrap();
+                assert_eq!(serde_json::from_slice::<Config>(&sent).unwrap(), config);
+                true
+            }
+            Err(diagnostics) => {
+                assert!(!diagnostics.is_empty());
+                for diagnostic in &diagnostics {
+                    assert!(!diagnostic.problem.is_empty() && !diagnostic.remedy.is_empty());
+                }
+                let refusal = Refusal {
+                    source,
+                    diagnostics,
+                };
+                assert!(refusal.for_people(true).contains("refused"));
+                serde_json::from_str::<serde_json::Value>(&refusal.for_programs()).unwrap();
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn any_slip_of_the_finger_is_either_right_or_explained() {
+        assert!(check(EXAMPLE));
+        let places: Vec<usize> = EXAMPLE.char_indices().map(|(at, _)| at).collect();
+        for (n, at) in places.into_iter().enumerate() {
+            let (before, after) = EXAMPLE.split_at(at);
+            let mut rest = after.chars();
+            rest.next();
+            // One character left out, replaced or put in, in turn.
+            match n % 4 {
+                0 => check(&format!("{before}{}", rest.as_str())),
+                1 => check(&format!("{before}\"{}", rest.as_str())),
+                2 => check(&format!("{before}9{after}")),
+                _ => check(&format!("{before}é{after}")),
+            };
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_anywhere_is_either_right_or_explained() {
+        for (at, _) in EXAMPLE.char_indices().step_by(3) {
+            check(&EXAMPLE[..at]);
+        }
+    }
+}
