@@ -2,7 +2,7 @@
 //! and out of frames.
 
 use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload};
-use tapgate_engine::segment::checksum_place;
+use tapgate_engine::segment::fits;
 
 /// Bytes of the header as AF_PACKET and TAP speak it: without `num_buffers`, native byte order.
 pub const HEADER: usize = 10;
@@ -35,11 +35,9 @@ pub fn received<'a>(
         _ => (bytes, vlan, 0),
     };
     let offload = decode(header, bytes.len(), stripped)?;
-    // A guest chooses these two numbers, and the kernel stores a checksum where they say, after
-    // the egress guard has looked: into the source address, if we let it.
-    if let Checksum::Partial { start, offset } = offload.checksum
-        && !checksum_place(bytes, start, offset)
-    {
+    // A guest chooses these numbers, and the kernel stores a checksum where they say, after the
+    // egress guard has looked: into the source address, if we let it.
+    if !fits(bytes, &offload) {
         return None;
     }
     Some(Frame {

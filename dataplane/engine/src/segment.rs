@@ -54,6 +54,16 @@ pub fn complete_checksum(frame: &mut Frame<'_>) -> Result<(), SegmentError> {
     Ok(())
 }
 
+/// Whether `offload` can be true of the Ethernet frame `bytes`: its headers are those of the kind
+/// of super-frame, and a partial checksum has its place in them ([`checksum_place`]).
+pub fn fits(bytes: &[u8], offload: &Offload) -> bool {
+    match (offload.gso, offload.checksum) {
+        (Some(gso), checksum) => Layout::of(bytes, checksum, gso).is_ok(),
+        (None, Checksum::Partial { start, offset }) => checksum_place(bytes, start, offset),
+        (None, Checksum::Present | Checksum::Verified) => true,
+    }
+}
+
 /// Whether a partial checksum of an Ethernet frame may sum from `start` and be stored at
 /// `start + offset`: in the IP packet's own transport header, or above it (in a tunnel's payload).
 pub fn checksum_place(bytes: &[u8], start: u16, offset: u16) -> bool {
@@ -96,7 +106,7 @@ pub fn segment(
         sink(&mut copy);
         return Ok(1);
     };
-    let layout = Layout::of(frame, gso)?;
+    let layout = Layout::of(frame.bytes, frame.offload.checksum, gso)?;
     let (headers, payload) = frame.bytes[..layout.end].split_at(layout.payload);
     // A super-frame without payload is one segment still.
     let count = payload.len().div_ceil(usize::from(gso.size)).max(1);
@@ -137,11 +147,10 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(frame: &Frame<'_>, gso: Gso) -> Result<Self, SegmentError> {
+    fn of(bytes: &[u8], checksum: Checksum, gso: Gso) -> Result<Self, SegmentError> {
         if gso.size == 0 {
             return Err(SegmentError::NoSize);
         }
-        let bytes = &*frame.bytes;
         let end = packet_end(bytes).ok_or(SegmentError::Headers)?;
         let ipv4 = ethertype(bytes) == Some(0x0800);
         // A fragment cannot be a super-frame (RFC 791 §3.1: MF and offset are zero).
@@ -152,7 +161,7 @@ impl Layout {
         let kind = match (gso.kind, ipv4, protocol) {
             (GsoKind::Tcp4, true, 6) | (GsoKind::Tcp6, false, 6) => Transport::Tcp,
             (GsoKind::Udp, _, 17) => {
-                let partial = matches!(frame.offload.checksum, Checksum::Partial { .. });
+                let partial = matches!(checksum, Checksum::Partial { .. });
                 let field = get(bytes, header + UDP_CHECKSUM).ok_or(SegmentError::Headers)?;
                 Transport::Udp {
                     checksum: partial || field != 0 || !ipv4,
@@ -168,7 +177,7 @@ impl Layout {
             Transport::Udp { .. } => (8, UDP_CHECKSUM),
         };
         let payload = header + length;
-        let unlike = match frame.offload.checksum {
+        let unlike = match checksum {
             Checksum::Partial { start, offset } => {
                 usize::from(start) != header || usize::from(offset) != field
             }
