@@ -7,7 +7,7 @@ use etherparse::{ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType};
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::explain::Trace;
-use crate::frame::{ETHERTYPE_ARP, Frame, OwnedFrame, Verdict};
+use crate::frame::{ETHERTYPE_ARP, Frame, Offload, OwnedFrame, Verdict};
 use crate::packet::ETHERNET;
 use crate::process::Router;
 use crate::shard::Shard;
@@ -67,6 +67,7 @@ impl<T: Trace> Router<'_, T> {
                     format!("{} asks for {}, which is ours", arp.sender, arp.target)
                 });
                 frame.truncate(FRAME);
+                frame.offload = Offload::default(); // the answer is ours
                 answer(frame.bytes, &arp, interface);
                 self.shard.counters.arp_requests_answered += 1;
                 self.emit(frame, interface, (source, ingress))
