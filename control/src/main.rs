@@ -24,7 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tapgate_engine::config::{Config, PortKind};
+use tapgate_engine::config::{Config, InterfaceKind, PortKind};
 
 use cli::{Cli, Command};
 use failure::{Code, Failure};
@@ -59,20 +59,39 @@ fn check(file: &Path, json: bool, colour: bool) -> Result<(), Failure> {
     if json {
         return print("[]\n");
     }
-    for port in config.ports() {
+    for note in notes(&config) {
+        eprintln!("note: {note}");
+    }
+    print(&format!("{}: ok ({})\n", file.display(), summary(&config)))
+}
+
+/// What is allowed but may not be meant.
+fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (index, port) in config.ports().iter().enumerate() {
         if let PortKind::Device {
             device,
             create: None,
         } = &port.kind
             && !Path::new("/sys/class/net").join(device).exists()
         {
-            eprintln!(
-                "note: there is no device {device} here now; port \"{}\" would wait for it",
+            notes.push(format!(
+                "there is no device {device} here now; port \"{}\" would wait for it",
                 port.name
-            );
+            ));
+        }
+        let used = config.interfaces().iter().any(|i| match &i.kind {
+            InterfaceKind::Personality { port, .. } => *port == index,
+            InterfaceKind::Network { ports } => ports.contains(&index),
+        });
+        if !used {
+            notes.push(format!(
+                "port \"{}\" is in no personality and no network: what comes in by it is dropped",
+                port.name
+            ));
         }
     }
-    print(&format!("{}: ok ({})\n", file.display(), summary(&config)))
+    notes
 }
 
 /// Prints why a file is refused, for people or programs.

@@ -16,6 +16,8 @@ use crate::failure::{Code, Failure};
 /// The mode of a directory that we made. The sticky bit means nothing else for a directory that
 /// only its owner may write; it tells the next control, after a kill -9, to remove it in the end.
 const MADE_BY_US: u32 = 0o1700;
+/// Longest path of a socket, in bytes, its terminator included (unix(7), sun_path).
+const LONGEST_SOCKET: usize = 108;
 /// How long to wait for the answer of whoever holds the directory.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,14 @@ impl RuntimeDir {
                 format!("{what} {at}: {error}; choose another place with --runtime-dir"),
             )
         };
+        let path = &std::path::absolute(path).map_err(|error| io_failure("cannot find", &error))?;
+        let longest = path.as_os_str().len() + 1 + DATAPLANE_SOCKET.len();
+        if longest >= LONGEST_SOCKET {
+            return Err(Failure::new(format!(
+                "{at} is too long a path for sockets ({LONGEST_SOCKET} bytes with their names); \
+                 name a shorter one with --runtime-dir"
+            )));
+        }
         // A predecessor on its way out may remove the directory between our opening and locking.
         for _ in 0..100 {
             match DirBuilder::new().mode(0o700).create(path) {
@@ -52,15 +62,17 @@ impl RuntimeDir {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_failure("cannot make the directory", &error)),
             }
-            let path = fs::canonicalize(path).map_err(|error| io_failure("cannot find", &error))?;
-            let lock = File::open(&path).map_err(|error| io_failure("cannot open", &error))?;
+            let lock = match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| io_failure("cannot open", &error))?,
+            };
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(busy(&path));
+                return Err(busy(path));
             }
             let held = lock
                 .metadata()
                 .map_err(|error| io_failure("cannot look at", &error))?;
-            if !fs::metadata(&path).is_ok_and(|now| now.ino() == held.ino()) {
+            if !fs::metadata(path).is_ok_and(|now| now.ino() == held.ino()) {
                 continue;
             }
             if !held.is_dir() || held.mode() & 0o022 != 0 {
@@ -69,7 +81,10 @@ impl RuntimeDir {
                      name another with --runtime-dir, it is made if it is not there"
                 )));
             }
-            return Ok(Self { path, _lock: lock });
+            return Ok(Self {
+                path: path.clone(),
+                _lock: lock,
+            });
         }
         Err(busy(path))
     }

@@ -277,6 +277,24 @@ fn a_directory_of_somebody_else_is_left_as_it_was() {
 }
 
 #[test]
+fn a_path_too_long_for_sockets_is_refused() {
+    let lab = Lab::new("long");
+    let long = lab.path.join("x".repeat(100));
+    let output = lab.ask(&[
+        "run",
+        "tapgate.toml",
+        "--dataplane",
+        "./dataplane",
+        "--runtime-dir",
+        long.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("too long a path for sockets"), "{said}");
+    assert!(!long.exists());
+}
+
+#[test]
 fn systemd_is_told() {
     let lab = Lab::new("systemd");
     let socket = lab.path.join("notify");
