@@ -1,28 +1,18 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
-use crate::addr::{InterfaceId, MacAddr, PortId};
+use crate::addr::{InterfaceId, PortId};
 use crate::drops::DropReason;
 use crate::explain::Trace;
 use crate::family::Family;
-use crate::fib::{self, NoWay, Way};
-use crate::fragment::fragment;
-use crate::frame::{Frame, OwnedFrame, Verdict};
+use crate::fib::{self, NoWay};
+use crate::frame::{Frame, Verdict};
+use crate::hop::{Hop, Stuck};
 use crate::icmp::IcmpError;
-use crate::neighbor::{Held, NeighborId, Resolution};
+use crate::neighbor::NeighborId;
 use crate::packet::{Packet, Transport, rewrite};
 use crate::process::Router;
-use crate::segment::segment;
 use crate::session::{Direction, Flow, Path, SessionRecord, Ticks};
-use crate::shard::Output;
 use crate::snapshot::{Interface, Snat};
-
-/// Where a packet goes next, resolved as far as it is.
-pub(crate) enum Hop {
-    /// To this MAC on this port.
-    Known(NeighborId, MacAddr, PortId),
-    /// It must wait for this neighbour.
-    Pending(NeighborId),
-}
 
 impl<T: Trace> Router<'_, T> {
     /// A packet of session `number`. `None`: the session is over, treat it as a first packet.
@@ -178,139 +168,6 @@ impl<T: Trace> Router<'_, T> {
         Ok(verdict)
     }
 
-    /// Whether session `number` still stands: not idle for too long, and allowed by the snapshot
-    /// it is judged under. One that does not is ended.
-    pub(crate) fn is_current<A: Family>(&mut self, number: u32, now: Ticks) -> bool {
-        let record = A::flows(self.shard).sessions.get(number);
-        if A::flows(self.shard).sessions.is_expired(record, now) {
-            self.shard.counters.sessions_expired += 1;
-        } else if record.generation == self.snapshot.generation() || self.revalidate::<A>(number) {
-            return true;
-        } else {
-            self.shard.counters.sessions_revoked += 1;
-        }
-        self.shard.end::<A>(number);
-        false
-    }
-
-    /// Finds the way of `direction` anew and remembers it in the session.
-    pub(crate) fn resolve_path<A: Family>(
-        &mut self,
-        number: u32,
-        direction: Direction,
-    ) -> Result<(InterfaceId, Hop), Stuck> {
-        let record = *A::flows(self.shard).sessions.get(number);
-        // Rules see a packet before source translation and after its reversal, as in Linux.
-        let (source, destination) = match direction {
-            Direction::Forward => (record.inside().source, record.outside().destination),
-            Direction::Reply => (record.inside().destination, record.inside().source),
-        };
-        let iif = record.path(direction.reversed()).map(|path| path.interface);
-        let snapshot = self.snapshot;
-        let way =
-            fib::route(snapshot, source, destination, iif, self.trace).map_err(Stuck::NoWay)?;
-        let egress = way.interface.id;
-        let hop = self.resolve(&way).ok_or(Stuck::Full)?;
-        let (Hop::Known(neighbor, ..) | Hop::Pending(neighbor)) = hop;
-        let path = Path {
-            interface: egress,
-            neighbor,
-        };
-        A::flows_mut(self.shard)
-            .sessions
-            .get_mut(number)
-            .set_path(direction, Some(path));
-        Ok((egress, hop))
-    }
-
-    /// The next hop's MAC, or a start at finding it. `None`: no room to ask.
-    pub(crate) fn resolve<A: Family>(&mut self, way: &Way<'_, A>) -> Option<Hop> {
-        let (interface, next_hop) = (way.interface, way.next_hop);
-        match self
-            .shard
-            .neighbors
-            .resolve(interface.id, next_hop.into(), self.now)
-        {
-            Resolution::Known(id, mac, port) => {
-                self.trace.step("neighbor", || {
-                    format!("{next_hop} on {} is {mac}", interface.name)
-                });
-                Some(Hop::Known(id, mac, port))
-            }
-            Resolution::Pending(id) => {
-                self.trace.step("neighbor", || {
-                    format!(
-                        "{next_hop} on {} is not resolved: asking for it, the packet waits",
-                        interface.name
-                    )
-                });
-                Some(Hop::Pending(id))
-            }
-            Resolution::Full => None,
-        }
-    }
-
-    /// Keeps a copy of a received frame until its next hop is resolved; then it comes here again.
-    pub(crate) fn hold(&mut self, frame: &Frame<'_>, ingress: PortId, id: NeighborId) -> Verdict {
-        let held = Held {
-            frame: OwnedFrame::from(frame),
-            origin: Some(ingress),
-        };
-        let gone = self.shard.neighbors.hold(id, held);
-        self.shard.drops.add(DropReason::HoldQueueFull, gone as u64);
-        self.shard.counters.packets_held += 1;
-        Verdict::Hold
-    }
-
-    /// Puts a rewritten packet out, in fragments if it is larger than the egress MTU.
-    pub(crate) fn deliver<A: Family>(
-        &mut self,
-        frame: &mut Frame<'_>,
-        packet: &Packet<A>,
-        egress: &Interface,
-        hop: (MacAddr, PortId),
-    ) -> Result<Verdict, DropReason> {
-        let verdict = self.emit(frame, egress, hop)?;
-        if packet.wire_len(frame) <= egress.mtu as usize {
-            return Ok(verdict);
-        }
-        self.cut(frame, egress, hop.1)
-    }
-
-    /// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its
-    /// segments first.
-    #[cold]
-    fn cut(
-        &mut self,
-        frame: &Frame<'_>,
-        egress: &Interface,
-        port: PortId,
-    ) -> Result<Verdict, DropReason> {
-        let mtu = egress.mtu as usize;
-        let mut fragments = Vec::new();
-        let mut whole = true;
-        let (mut room, mut scratch) = (Vec::new(), Vec::new());
-        let segments = segment(frame, &mut room, &mut |piece| {
-            let cut = fragment(piece, mtu, &mut scratch, &mut |part| {
-                fragments.push(OwnedFrame::from(&*part));
-            });
-            whole &= cut.is_ok();
-        });
-        if segments.is_err() || !whole {
-            return Err(DropReason::MergedDatagram);
-        }
-        self.trace.step("mtu", || {
-            format!(
-                "cut into {} fragments of at most {mtu} bytes",
-                fragments.len()
-            )
-        });
-        self.shard.counters.fragments_sent += fragments.len() as u64;
-        let outputs = fragments.into_iter().map(|frame| Output { port, frame });
-        self.shard.outbox.extend(outputs);
-        Ok(Verdict::Replaced)
-    }
-
     #[cold]
     fn ttl_exceeded<A: Family>(
         &mut self,
@@ -402,65 +259,6 @@ impl<T: Trace> Router<'_, T> {
         Ok(())
     }
 
-    /// Judges a session under a snapshot it has not seen: it stays if its opener's packets would
-    /// still go out with the same translation, and its paths are found anew.
-    fn revalidate<A: Family>(&mut self, number: u32) -> bool {
-        let record = *A::flows(self.shard).sessions.get(number);
-        let inside = record.inside();
-        let snapshot = self.snapshot;
-        let iif = match record.path(Direction::Reply) {
-            Some(path) => snapshot.interface(path.interface),
-            None => fib::route(
-                snapshot,
-                inside.destination,
-                inside.source,
-                None,
-                self.trace,
-            )
-            .ok()
-            .map(|way| way.interface),
-        };
-        let Some(iif) = iif else { return false };
-        if snapshot.owner(inside.destination.into()).is_some() {
-            return false;
-        }
-        let way = fib::route(
-            snapshot,
-            inside.source,
-            inside.destination,
-            Some(iif.id),
-            self.trace,
-        );
-        let Ok(way) = way else { return false };
-        let egress = way.interface;
-        let snat = snapshot
-            .snat_for(inside.source.into(), egress.id)
-            .filter(|_| egress.personality);
-        let outside = record.outside();
-        let stands = match snat {
-            Some((_, snat)) => {
-                record.is_translated()
-                    && snat.to == outside.source.into()
-                    && snat.ports.contains(outside.source_port)
-            }
-            None => !record.is_translated() && egress.may_send(inside.source.into()),
-        };
-        if stands {
-            let generation = snapshot.generation();
-            let record = A::flows_mut(self.shard).sessions.get_mut(number);
-            record.generation = generation;
-            let path = |interface| {
-                Some(Path {
-                    interface,
-                    neighbor: NeighborId::NONE,
-                })
-            };
-            record.set_path(Direction::Forward, path(egress.id));
-            record.set_path(Direction::Reply, path(iif.id));
-        }
-        stands
-    }
-
     /// Tells the sender that there is no way, in the terms of ICMP.
     fn no_way<A: Family>(
         &mut self,
@@ -499,12 +297,4 @@ impl<T: Trace> Router<'_, T> {
             });
         }
     }
-}
-
-/// Why a session's packet has nowhere to go right now.
-pub(crate) enum Stuck {
-    /// There is no route.
-    NoWay(NoWay),
-    /// No room to ask for the next hop.
-    Full,
 }

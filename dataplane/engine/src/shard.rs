@@ -17,6 +17,7 @@ use crate::process::Router;
 use crate::session::SessionMemory;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
+pub use crate::view::{NeighborView, SessionView};
 
 /// Announcements of an address after a start or a change, and the time between them (RFC 5227 §3:
 /// ANNOUNCE_NUM 2, ANNOUNCE_INTERVAL 2 s; one more, and closer, for peers that lose the first).
@@ -478,36 +479,4 @@ fn excerpt<A: Family>(
         seed,
         snapshot.config().router(),
     )
-}
-
-/// A session, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields of `tapgate show sessions`
-pub struct SessionView {
-    pub protocol: u8,
-    pub source: (IpAddr, u16),
-    pub destination: (IpAddr, u16),
-    /// The source as the destination sees it, when translated.
-    pub translated: Option<(IpAddr, u16)>,
-    pub iif: InterfaceId,
-    pub oif: InterfaceId,
-    pub state: &'static str,
-    /// Packets and bytes from the opener.
-    pub forward: (u64, u64),
-    /// Packets and bytes back to it.
-    pub reply: (u64, u64),
-    pub expires: Instant,
-}
-
-/// A neighbour, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields of `tapgate show neighbors`
-pub struct NeighborView {
-    pub address: IpAddr,
-    pub interface: InterfaceId,
-    pub port: Option<PortId>,
-    pub mac: Option<MacAddr>,
-    pub state: &'static str,
-    pub confirmed: Instant,
-    pub held: usize,
 }

@@ -8,8 +8,10 @@ use ipnet::IpNet;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
 use crate::config::{self, Config, InterfaceKind, PortRange, RouteAction, RuleVerdict};
-use crate::family::Address;
 use crate::fib::Fib;
+pub use crate::interface::Interface;
+use crate::interface::link_local;
+use crate::wearers::{Wearers, wearer_key};
 
 /// A compiled configuration, numbered by generation.
 #[derive(Debug)]
@@ -27,93 +29,6 @@ pub struct Snapshot {
     pub(crate) tables: Vec<(String, Fib)>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) snat: Vec<Snat>,
-}
-
-/// A personality or a network's gateway, compiled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// Its number.
-    pub id: InterfaceId,
-    /// Its name.
-    pub name: String,
-    /// A personality: what leaves is guarded.
-    pub personality: bool,
-    /// The MAC it wears.
-    pub mac: MacAddr,
-    /// The VLAN it is on.
-    pub vlan: Option<u16>,
-    /// Its ports.
-    pub ports: Vec<PortId>,
-    /// Its own addresses with their prefix lengths.
-    pub addresses: Vec<IpNet>,
-    /// Its own addresses alone, link-local ones among them.
-    pub own: Own,
-    /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
-    /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
-    pub link_local: Option<Ipv6Addr>,
-    /// Next hops that configured routes reach on it, beside its prefixes.
-    pub next_hops: Vec<IpAddr>,
-    /// Largest IP packet that leaves by it, in bytes.
-    pub mtu: u32,
-}
-
-/// An interface's own addresses, by family.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Own {
-    /// IPv4.
-    pub v4: Vec<Ipv4Addr>,
-    /// IPv6.
-    pub v6: Vec<Ipv6Addr>,
-}
-
-impl FromIterator<IpAddr> for Own {
-    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
-        let mut own = Self::default();
-        for address in addresses {
-            match address {
-                IpAddr::V4(address) => own.v4.push(address),
-                IpAddr::V6(address) => own.v6.push(address),
-            }
-        }
-        own
-    }
-}
-
-impl Interface {
-    /// Whether `address` is one of the interface's own.
-    #[inline]
-    pub fn owns(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.own.v4.contains(&address),
-            IpAddr::V6(address) => self.own.v6.contains(&address),
-        }
-    }
-
-    /// Whether a frame may leave with this source address (the egress guard's question).
-    #[inline]
-    pub fn may_send(&self, source: IpAddr) -> bool {
-        !self.personality || self.owns(source)
-    }
-
-    /// Whether `address` is directly on this link.
-    pub fn is_on_link(&self, address: IpAddr) -> bool {
-        self.addresses
-            .iter()
-            .any(|prefix| prefix.contains(&address))
-            || self.next_hops.contains(&address)
-            || matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-    }
-
-    /// The address to speak to `peer` from: one whose prefix covers it, else the first of its
-    /// family.
-    pub fn source_for<A: Address>(&self, peer: A) -> Option<A> {
-        let peer: IpAddr = peer.into();
-        let covering = self.addresses.iter().find(|prefix| prefix.contains(&peer));
-        covering
-            .into_iter()
-            .chain(&self.addresses)
-            .find_map(|prefix| A::from_ip(prefix.addr()))
-    }
 }
 
 /// A rule, compiled.
@@ -391,24 +306,6 @@ impl Snapshot {
     }
 }
 
-fn link_local(spec: &config::Interface) -> Ipv6Addr {
-    if !spec.kind.is_personality() {
-        return Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-    }
-    let [a, b, c, d, e, f] = spec.mac.0;
-    let pair = u16::from_be_bytes;
-    Ipv6Addr::new(
-        0xfe80,
-        0,
-        0,
-        0,
-        pair([a ^ 0x02, b]),
-        pair([c, 0xff]),
-        pair([0xfe, d]),
-        pair([e, f]),
-    )
-}
-
 /// A route's action with interfaces by number.
 fn route_action(action: &RouteAction, ids: &[InterfaceId]) -> crate::fib::Action {
     use crate::fib::Action;
@@ -422,56 +319,4 @@ fn route_action(action: &RouteAction, ids: &[InterfaceId]) -> crate::fib::Action
         RouteAction::Prohibit => Action::Prohibit,
         RouteAction::Throw => Action::Throw,
     }
-}
-
-/// Who wears a MAC on a port in a VLAN: open addressing, at most half full. Only the
-/// configuration puts entries in, so that nobody outside can make it slow.
-#[derive(Debug, Default)]
-struct Wearers {
-    places: Vec<Option<(u128, InterfaceId)>>,
-    used: usize,
-}
-
-impl Wearers {
-    #[inline]
-    fn find(&self, key: u128) -> Option<InterfaceId> {
-        let mut at = self.home(key);
-        loop {
-            match self.places.get(at)? {
-                Some((found, id)) if *found == key => return Some(*id),
-                Some(_) => at = (at + 1) & (self.places.len() - 1),
-                None => return None,
-            }
-        }
-    }
-
-    fn insert(&mut self, key: u128, id: InterfaceId) {
-        if (self.used + 1) * 2 > self.places.len() {
-            let old = std::mem::take(&mut self.places);
-            self.places = vec![None; (old.len() * 2).max(8)];
-            self.used = 0;
-            for (key, id) in old.into_iter().flatten() {
-                self.insert(key, id);
-            }
-        }
-        let mut at = self.home(key);
-        while self.places[at].is_some() {
-            at = (at + 1) & (self.places.len() - 1);
-        }
-        self.places[at] = Some((key, id));
-        self.used += 1;
-    }
-
-    #[inline]
-    fn home(&self, key: u128) -> usize {
-        let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize & self.places.len().wrapping_sub(1)
-    }
-}
-
-#[inline]
-fn wearer_key(port: PortId, vlan: Option<u16>, mac: MacAddr) -> u128 {
-    u128::from(mac.to_u64())
-        | u128::from(vlan.unwrap_or(0) & 0xfff) << 48
-        | u128::from(port.0) << 64
 }
