@@ -119,7 +119,7 @@ impl<T: Trace> Router<'_, T> {
     /// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its
     /// segments first.
     #[cold]
-    fn cut(
+    pub(crate) fn cut(
         &mut self,
         frame: &Frame<'_>,
         egress: &Interface,
