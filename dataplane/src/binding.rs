@@ -9,7 +9,7 @@ use tapgate_engine::config::{Config, Create, InterfaceKind, Port, PortKind};
 
 use crate::link::{self, Change, Link, Links};
 use crate::memory::{self, MemoryPort};
-use crate::port::{Egress, Ingress};
+use crate::port::{Egress, Ingress, Opened};
 use crate::sys::packet::{self, PacketSocket, ReceiveMode};
 use crate::sys::tap;
 
@@ -48,9 +48,6 @@ pub enum Bound {
     /// The end of a pair of queues that is not ours.
     Memory(Arc<MemoryPort>),
 }
-
-/// Both directions of a port just opened.
-pub type Opened = (Ingress, Egress);
 
 impl Binding {
     /// A port of `config` that has nothing behind it yet.

@@ -18,6 +18,7 @@ use tapgate_protocol::Kept;
 use crate::binding::{Binding, Bound};
 use crate::link::Links;
 use crate::memory::MemoryPort;
+use crate::port::Opened;
 use crate::sys::sessions::SharedSessions;
 use crate::worker::WorkerHandle;
 
@@ -108,7 +109,12 @@ impl Dataplane {
     /// # Errors
     /// The first configuration only: no memory for sessions, no thread. Nothing has changed then.
     pub fn configure(&self, config: &Config) -> Result<Configured, String> {
-        self.state().configure(config)
+        let mut state = self.state();
+        let configured = state.configure(config);
+        if configured.is_err() && state.running.is_none() {
+            state.bindings.clear();
+        }
+        configured
     }
 
     /// The number of the running configuration, 0 before the first.
@@ -129,9 +135,7 @@ impl Dataplane {
     /// Stops forwarding, closes all ports and removes the devices that were made for them.
     pub fn stop(&self) {
         let mut state = self.state();
-        if let Some(running) = state.running.take() {
-            running.worker.stop();
-        }
+        state.running = None;
         for (_, mut binding) in std::mem::take(&mut state.bindings) {
             binding.bound = Bound::Waiting("stopped".to_owned());
             binding.remove_device(&state.links);
@@ -152,26 +156,23 @@ impl State {
         let generation = snapshot.generation();
         let mut warnings = Vec::new();
 
-        // Ports that go are closed before the snapshot that does not know them, those that come
-        // are opened after the one that does.
-        if self.running.is_some() {
-            self.close_ports_not_in(config);
-        }
-        match &self.running {
-            Some(running) => {
-                running.snapshots.store(snapshot.clone());
-                running.worker.ask(|worker| worker.refresh());
-            }
-            None => {
-                let running = self.start(snapshot.clone(), &mut warnings)?;
-                self.running = Some(running);
-            }
+        // Ports that go are closed before the snapshot that does not know them is published; those
+        // that come are opened after the one that does, or before the worker starts on it.
+        self.close_ports_not_in(config);
+        if let Some(running) = &self.running {
+            running.snapshots.store(snapshot.clone());
+            running.worker.ask(|worker| worker.refresh());
         }
         self.take_notice_of_ports(config, &snapshot);
         if let Err(error) = self.links.update() {
             warnings.push(format!("cannot list network devices: {error}"));
         }
-        self.open_ports();
+        let opened = self.open_ports();
+        if self.running.is_some() {
+            self.attach(opened);
+        } else {
+            self.running = Some(self.start(snapshot, opened, &mut warnings)?);
+        }
         self.adopted.clear();
 
         if let Some(running) = &self.running
@@ -202,12 +203,13 @@ impl State {
     fn start(
         &mut self,
         snapshot: Arc<Snapshot>,
+        opened: Vec<(PortId, Opened)>,
         warnings: &mut Vec<String>,
     ) -> Result<Running, String> {
         let capacity = snapshot.config().router().sessions;
         let (sessions, memory) = self.session_memory(capacity as usize, warnings)?;
         let snapshots = Arc::new(ArcSwap::new(snapshot));
-        let worker = WorkerHandle::start(&snapshots, memory, self.lost.0.clone())
+        let worker = WorkerHandle::start(&snapshots, memory, opened, self.lost.0.clone())
             .map_err(|error| format!("cannot start a worker: {error}"))?;
         Ok(Running {
             snapshots,
@@ -271,7 +273,7 @@ impl State {
     }
 
     /// Opens what waits and can be opened.
-    fn open_ports(&mut self) {
+    fn open_ports(&mut self) -> Vec<(PortId, Opened)> {
         let mut opened = Vec::new();
         for binding in self.bindings.values_mut() {
             if !matches!(binding.bound, Bound::Waiting(_)) {
@@ -287,8 +289,13 @@ impl State {
                 opened.push((binding.id, both));
             }
         }
-        for (id, (ingress, egress)) in opened {
-            let attached = self.ask(move |worker| worker.attach(id, ingress, egress));
+        opened
+    }
+
+    /// Has the worker use ports just opened.
+    fn attach(&mut self, opened: Vec<(PortId, Opened)>) {
+        for (id, opened) in opened {
+            let attached = self.ask(move |worker| worker.attach(id, opened));
             if let Some(Err(error)) = attached
                 && let Some(binding) = self.bindings.values_mut().find(|b| b.id == id)
             {
@@ -319,7 +326,8 @@ impl State {
         for id in stale {
             self.detach(id);
         }
-        self.open_ports();
+        let opened = self.open_ports();
+        self.attach(opened);
     }
 
     fn detach(&self, id: PortId) {

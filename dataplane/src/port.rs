@@ -62,6 +62,9 @@ pub enum Egress {
     Memory(Arc<MemoryPort>),
 }
 
+/// Both directions of a port.
+pub type Opened = (Ingress, Egress);
+
 /// What passed a port since the dataplane started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields of `tapgate show ports`

@@ -21,7 +21,7 @@ use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
-use crate::port::{Egress, Ingress, Ports};
+use crate::port::{Ingress, Opened, Ports};
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
@@ -63,13 +63,15 @@ pub fn now() -> Instant {
 }
 
 impl WorkerHandle {
-    /// Starts a worker on the current snapshot. Ports whose device vanished are told to `lost`.
+    /// Starts a worker on the current snapshot with the ports open so far. Ports whose device
+    /// vanishes are told to `lost`.
     ///
     /// # Errors
     /// No thread or descriptor to be had.
     pub fn start(
         snapshots: &Arc<ArcSwap<Snapshot>>,
         memory: SessionMemory,
+        ports: Vec<(PortId, Opened)>,
         lost: Sender<PortId>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -92,6 +94,9 @@ impl WorkerHandle {
             lost,
             stopped: false,
         };
+        for (port, opened) in ports {
+            worker.attach(port, opened)?;
+        }
         let thread = std::thread::Builder::new()
             .name("worker-0".to_owned())
             .spawn(move || worker.run())?;
@@ -116,9 +121,11 @@ impl WorkerHandle {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         answer.recv().ok()
     }
+}
 
+impl Drop for WorkerHandle {
     /// Ends the worker and closes its ports.
-    pub fn stop(mut self) {
+    fn drop(&mut self) {
         self.ask(|worker| worker.stopped = true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -150,7 +157,8 @@ impl Worker {
     ///
     /// # Errors
     /// Its descriptors cannot be waited for.
-    pub fn attach(&mut self, port: PortId, ingress: Ingress, egress: Egress) -> io::Result<()> {
+    pub fn attach(&mut self, port: PortId, opened: Opened) -> io::Result<()> {
+        let (ingress, egress) = opened;
         for descriptor in ingress.descriptors() {
             let data = EventData::new_u64(u64::from(port.0));
             epoll::add(&self.epoll, descriptor, data, EventFlags::IN)?;

@@ -1,145 +1,313 @@
-//! The port layer against this kernel, without the engine: a bridge of two ports.
+//! The port layer against this kernel, without the engine.
 
 mod lab;
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
-use lab::{Lab, iperf, run};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tapgate_dataplane::link::Links;
-use tapgate_dataplane::port::{Egress, Ingress, PortCounters, Ports};
-use tapgate_dataplane::sys::packet;
-use tapgate_dataplane::sys::ring::Geometry;
-use tapgate_engine::addr::PortId;
-use tapgate_engine::drops::DropCounters;
-use tapgate_engine::frame::Frame;
+use afpacket::sync::RawPacketStream;
+use lab::bridge::{A, B, Bridge, device};
+use lab::{Lab, background_output, eventually, iperf, run, within};
+use tapgate_dataplane::link::{self, Change, Links};
+use tapgate_dataplane::port::{Egress, Ingress, Opened, Ports};
+use tapgate_dataplane::sys::{packet, tap};
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::drops::DropReason;
+use tapgate_engine::frame::Checksum;
 
-/// Puts every frame that comes in by one of two ports out by the other.
-struct Bridge {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<(Vec<PortCounters>, DropCounters)>>,
-    /// The longest frame seen.
-    longest: Arc<AtomicU64>,
+const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xd1];
+const RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 0xd2];
+
+/// A frame of local experiments (EtherType 0x88b5), tagged or not.
+fn frame(tag: Option<u16>, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [RECEIVER, SENDER].concat();
+    if let Some(tag) = tag {
+        bytes.extend([0x81, 0x00]);
+        bytes.extend(tag.to_be_bytes());
+    }
+    bytes.extend([0x88, 0xb5]);
+    bytes.extend(payload);
+    bytes
 }
 
-impl Bridge {
-    fn between(a: (Ingress, Egress), b: (Ingress, Egress)) -> Self {
-        let mut ports = Ports::default();
-        ports.attach(PortId(0), a.0, a.1);
-        ports.attach(PortId(1), b.0, b.1);
-        let (stop, longest) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let (stopped, seen) = (stop.clone(), longest.clone());
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let mut idle = true;
-                for port in [PortId(0), PortId(1)] {
-                    let other = PortId(1 - port.0);
-                    let route = |frames: &mut [Frame<'_>], outputs: &mut [Option<PortId>; 64]| {
-                        for (frame, output) in frames.iter().zip(outputs) {
-                            seen.fetch_max(frame.bytes.len() as u64, Ordering::Relaxed);
-                            *output = Some(other);
-                        }
-                    };
-                    idle &= ports.pass(port, route).unwrap() == 0;
-                }
-                if idle {
-                    let ready: Vec<_> = [PortId(0), PortId(1)]
-                        .iter()
-                        .flat_map(|&port| ports.ingress(port).unwrap().descriptors())
-                        .collect();
-                    let mut ready: Vec<_> = ready
-                        .iter()
-                        .map(|fd| PollFd::new(fd, PollFlags::IN))
-                        .collect();
-                    let wait = Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 100_000_000,
-                    };
-                    poll(&mut ready, Some(&wait)).unwrap();
-                }
-            }
-            let counters = [PortId(0), PortId(1)]
-                .map(|port| ports.counters(port))
-                .to_vec();
-            (counters, ports.drops().clone())
-        });
-        Self {
-            stop,
-            thread: Some(thread),
-            longest,
+/// Sends frames from `eth0` of a guest.
+fn send_from(guest: &str, frames: &[Vec<u8>]) {
+    within(guest, || {
+        let mut socket = RawPacketStream::new().unwrap();
+        socket.bind("eth0").unwrap();
+        for frame in frames {
+            socket.write_all(frame).unwrap();
         }
-    }
-
-    fn end(mut self) -> (Vec<PortCounters>, DropCounters, u64) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (counters, drops) = self.thread.take().unwrap().join().unwrap();
-        (counters, drops, self.longest.load(Ordering::Relaxed))
-    }
+    });
 }
 
-fn index(device: &str) -> u32 {
-    Links::open().unwrap().get(device).unwrap().index
-}
-
-fn device(name: &str) -> (Ingress, Egress) {
-    let (receiver, sender) = packet::open(index(name), 1500).unwrap();
-    (Ingress::Device(receiver), Egress::Device(sender))
-}
-
-/// Compares ring shapes: run with `--release --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn ring_shapes_compared() {
-    let mut lab = Lab::new();
-    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
-    let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
-    for round in 0..2 {
-        for (what, frame, slots) in [
-            ("slots of the MTU, super-frames by recv", 1518, 1024),
-            ("slots of 64 KiB", 65_600, 256),
-            ("slots of 64 KiB", 65_600, 64),
-        ] {
-            let open = |name| {
-                let geometry = Geometry::holding(frame, slots);
-                let (receiver, sender) = packet::open_with(index(name), geometry).unwrap();
-                (Ingress::Device(receiver), Egress::Device(sender))
-            };
-            let bridge = Bridge::between(open("va"), open("vb"));
-            let rate = iperf(&a, &b, "10.9.0.2", 4);
-            let ping = run(&format!(
-                "ip netns exec {a} ping -q -i 0.002 -c 500 10.9.0.2"
-            ));
-            let (counters, drops, longest) = bridge.end();
-            let lost: Vec<_> = drops.iter().filter(|(_, n)| *n > 0).collect();
-            println!(
-                "{round} {what} x{slots}: {:.2} Gbit/s, longest {longest}, {} kernel drops, {lost:?}, {}",
-                rate,
-                counters.iter().map(|c| c.kernel_drops).sum::<u64>(),
-                ping.lines().last().unwrap()
-            );
-        }
-    }
+/// A TAP whose netdev is `eth0` of a guest.
+fn tap_guest(guest: &str, address: &str, queues: u16) -> Opened {
+    let queues = tap::create("eth0", queues).unwrap();
+    let change = Change {
+        netns: Some(guest),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 0xd0])),
+        mtu: Some(1400),
+        ..Change::default()
+    };
+    link::change("eth0", &change).unwrap();
+    run(&format!("ip -n {guest} address add {address} dev eth0"));
+    let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
+    let first = queues[0].clone();
+    (Ingress::Tap(queues), Egress::Tap(first))
 }
 
 #[test]
-fn super_frames_pass_whole_and_tcp_is_fast() {
+fn super_frames_pass_whole_between_veths() {
     let mut lab = Lab::new();
     let a = lab.veth_guest("a", "va", "10.9.0.1/24");
     let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
     let bridge = Bridge::between(device("va"), device("vb"));
     let rate = iperf(&a, &b, "10.9.0.2", 2);
-    println!("{rate:.2} Gbit/s");
-    let (counters, drops, longest) = bridge.end();
-    assert!(longest > 20_000, "longest frame {longest}");
-    assert!(counters[0].rx_bytes > 100 << 20, "{counters:?}");
-    assert!(
-        drops.iter().all(|(_, count)| count == 0),
-        "{:?}",
-        drops.iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>()
+    let ended = bridge.end();
+    println!("{rate:.2} Gbit/s, longest frame {}", ended.longest());
+    assert!(ended.longest() > 30_000);
+    assert!(rate > 0.5, "{rate:.2} Gbit/s");
+    assert_eq!(ended.drops(), [], "{ended:?}");
+}
+
+#[test]
+fn super_frames_pass_whole_between_a_tap_and_a_veth() {
+    let mut lab = Lab::new();
+    let a = lab.guest("a");
+    let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    for queues in [1, 2] {
+        let bridge = Bridge::between(tap_guest(&a, "10.9.0.1/24", queues), device("vb"));
+        let shown = run(&format!("ip -n {a} link show eth0"));
+        assert!(
+            shown.contains("02:00:00:00:00:d0") && shown.contains("mtu 1400"),
+            "{shown}"
+        );
+        let (there, back) = (iperf(&a, &b, "10.9.0.2", 1), iperf(&b, &a, "10.9.0.1", 1));
+        let ended = bridge.end();
+        println!("{queues} queues: {there:.2} and {back:.2} Gbit/s");
+        for port in [A, B] {
+            let longest = ended.seen.iter().filter(|seen| seen.from == port);
+            let longest = longest.map(|seen| seen.length).max().unwrap();
+            assert!(longest > 20_000, "{port:?}: {longest}");
+        }
+        assert_eq!(ended.drops(), [], "{ended:?}");
+    }
+}
+
+#[test]
+fn a_bridged_udp_datagram_with_a_partial_checksum_is_understood() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    let bridge = Bridge::between(device("va"), device("vb"));
+    let heard = background_output(&format!(
+        "timeout 10 ip netns exec {b} socat -u UDP-RECV:9 -"
+    ));
+    eventually("socat listens", 5, || {
+        run(&format!("ip netns exec {b} ss -Hlun")).contains(":9 ")
+    });
+    let send = format!("echo hello | timeout 5 ip netns exec {a} socat -u - UDP-SENDTO:10.9.0.2:9");
+    eventually("the datagram arrives", 8, || {
+        lab::shell(&send);
+        heard.lock().unwrap().contains("hello")
+    });
+    let partial = |seen: &lab::bridge::Seen| {
+        matches!(
+            seen.offload.checksum,
+            Checksum::Partial {
+                start: 34,
+                offset: 6
+            }
+        )
+    };
+    assert!(bridge.end().seen.iter().any(partial));
+}
+
+#[test]
+fn tags_the_kernel_took_out_are_put_back() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    tags_are_taken_out_and_put_back(&mut lab, &a, device("va"));
+}
+
+#[test]
+fn tags_left_in_the_bytes_are_taken_out_and_put_back() {
+    let mut lab = Lab::new();
+    let a = lab.guest("a");
+    let tap = tap_guest(&a, "10.9.0.1/24", 1);
+    tags_are_taken_out_and_put_back(&mut lab, &a, tap);
+}
+
+fn tags_are_taken_out_and_put_back(lab: &mut Lab, from: &str, port: Opened) {
+    let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    let bridge = Bridge::between(port, device("vb"));
+    let dump = background_output(&format!(
+        "timeout 5 ip netns exec {b} tcpdump -l -e -n -i eth0 -Q in ether src 02:00:00:00:00:d1"
+    ));
+    eventually("tcpdump listens", 5, || {
+        let sockets = run(&format!("ip netns exec {b} cat /proc/net/packet"));
+        sockets.lines().count() > 1
+    });
+    send_from(
+        from,
+        &[
+            frame(Some(0x2064), &[0x55; 50]),
+            frame(Some(0xe000), &[0x66; 50]),
+            frame(None, &[0x77; 50]),
+        ],
     );
+    eventually("three frames", 5, || {
+        // The tagged one has two.
+        dump.lock().unwrap().matches("ethertype").count() >= 4
+    });
+
+    let seen = bridge.end().seen;
+    let seen: Vec<_> = seen
+        .iter()
+        .filter(|seen| seen.start[6..12] == SENDER)
+        .map(|seen| (seen.vlan, &seen.start[12..15], seen.length))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Some(0x2064), &[0x88, 0xb5, 0x55][..], 64),
+            (None, &[0x88, 0xb5, 0x66], 64),
+            (None, &[0x88, 0xb5, 0x77], 64),
+        ]
+    );
+    let text = dump.lock().unwrap().clone();
+    let frames = text.lines().filter(|line| line.contains("ethertype"));
+    let tagged: Vec<_> = frames.map(|line| line.contains("vlan 100, p 1")).collect();
+    assert_eq!(tagged, [true, false, false], "{text}");
+    assert_eq!(text.matches("vlan").count(), 1, "{text}");
+}
+
+#[test]
+fn the_frames_the_kernel_dropped_are_counted() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let mut ports = Ports::default();
+    let (ingress, egress) = device("va");
+    ports.attach(A, ingress, egress);
+    send_from(&a, &vec![frame(None, &[0; 50]); 5000]);
+    eventually("drops counted", 5, || ports.counters(A).kernel_drops > 0);
+    let mut received = 0;
+    while ports.pass(A, |frames, _| received += frames.len()).unwrap() > 0 {}
+    let counters = ports.counters(A);
+    assert!(received >= 1000, "{received}");
+    assert_eq!(received as u64, counters.rx_frames);
+    // Beside ours: what the guest's own kernel sends when its device comes up.
+    let all = counters.rx_frames + counters.kernel_drops;
+    assert!((5000..5050).contains(&all), "{counters:?}");
+}
+
+#[test]
+fn sending_to_a_device_that_is_down_or_gone_is_counted_and_does_not_block() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let _b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    let mut ports = Ports::default();
+    for (port, name) in [(A, "va"), (B, "vb")] {
+        let (ingress, egress) = device(name);
+        ports.attach(port, ingress, egress);
+    }
+    let mut forward = |count: usize| {
+        send_from(&a, &vec![frame(None, &[0; 50]); count]);
+        let mut passed = 0;
+        while passed < count {
+            let route = |frames: &mut [tapgate_engine::frame::Frame<'_>],
+                         outputs: &mut [Option<_>; 64]| {
+                for (frame, output) in frames.iter().zip(outputs) {
+                    let ours = frame.bytes[6..12] == SENDER;
+                    passed += usize::from(ours);
+                    *output = ours.then_some(B);
+                }
+            };
+            ports.pass(A, route).unwrap();
+        }
+        let drops = ports.drops();
+        (
+            drops.get(DropReason::PortDown),
+            drops.get(DropReason::TransmitFailed),
+            ports.counters(B).tx_frames,
+        )
+    };
+    assert_eq!(forward(10), (0, 0, 10));
+    run("ip link set vb down");
+    assert_eq!(forward(10), (10, 0, 10));
+    run("ip link del vb");
+    assert_eq!(forward(10), (20, 0, 10));
+}
+
+#[test]
+fn one_bad_frame_does_not_stop_its_neighbours() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let _b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    run("ip link set vb mtu 200");
+    let mut ports = Ports::default();
+    for (port, name) in [(A, "va"), (B, "vb")] {
+        let (ingress, egress) = device(name);
+        ports.attach(port, ingress, egress);
+    }
+    let (good, bad) = (frame(None, &[1; 50]), frame(None, &[2; 1000]));
+    let frames: Vec<_> = [&good, &bad, &good, &bad, &bad, &good]
+        .map(Clone::clone)
+        .into();
+    send_from(&a, &frames);
+    let mut passed = 0;
+    while passed < frames.len() {
+        ports
+            .pass(A, |frames, outputs| {
+                for (frame, output) in frames.iter().zip(outputs) {
+                    let ours = frame.bytes[6..12] == SENDER;
+                    passed += usize::from(ours);
+                    *output = ours.then_some(B);
+                }
+            })
+            .unwrap();
+    }
+    let counters = ports.counters(B);
+    assert_eq!((counters.tx_frames, counters.tx_errors), (3, 3));
+    assert_eq!(ports.drops().get(DropReason::TransmitFailed), 3);
+}
+
+#[test]
+fn a_device_that_vanishes_is_told_and_found_again_under_its_name() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let mut links = Links::open().unwrap();
+    let first = links.get("va").unwrap().clone();
+    assert!(first.up && first.carrier && first.mtu == 1500);
+    run("ip link del va");
+    eventually("gone", 5, || {
+        links.update().unwrap() && links.get("va").is_none()
+    });
+    lab::veth("va", &a, "10.9.0.1/24");
+    eventually("back", 5, || {
+        links.update().unwrap();
+        links.get("va").is_some_and(|link| link.carrier)
+    });
+    assert_ne!(links.get("va").unwrap().index, first.index);
+    run("ip link set va name other");
+    eventually("renamed", 5, || {
+        links.update().unwrap() && links.get("other").is_some()
+    });
+    assert!(links.get("va").is_none());
+}
+
+#[test]
+fn the_router_own_macs_pass_the_unicast_filter() {
+    let _lab = Lab::new();
+    run("ip link add va type veth peer name vb");
+    let index = Links::open().unwrap().get("va").unwrap().index;
+    let (receiver, _sender) = packet::open(index, 1500).unwrap();
+    let socket = receiver.socket();
+    socket.listen(MacAddr(RECEIVER), true).unwrap();
+    socket.listen(MacAddr(RECEIVER), false).unwrap();
+    socket.listen_to_all().unwrap();
+    assert!(run("ip -d link show va").contains("promiscuity 1"));
+    assert!(socket.as_fd().try_clone_to_owned().is_ok());
 }

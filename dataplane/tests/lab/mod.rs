@@ -2,11 +2,15 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod bridge;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Guests' namespaces, removed at the end. The calling thread is in a namespace of its own, which
 /// stands for the host: what it spawns is there too.
@@ -111,6 +115,45 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A command in the background that ends by itself; what it prints, as it prints it.
+pub fn background_output(command: &str) -> Arc<Mutex<String>> {
+    let mut words = command.split_whitespace();
+    let mut child = Command::new(words.next().unwrap())
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command}: {error}"));
+    let heard = Arc::new(Mutex::new(String::new()));
+    let hears = heard.clone();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            hears.lock().unwrap().push_str(&(line + "\n"));
+        }
+        let _ = child.wait();
+    });
+    heard
+}
+
+/// Runs a line of shell.
+pub fn shell(line: &str) {
+    let status = Command::new("sh").args(["-c", line]).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+/// Does something in a guest's namespace.
+pub fn within<R: Send>(guest: &str, what: impl FnOnce() -> R + Send) -> R {
+    let netns = std::fs::File::open(format!("/run/netns/{guest}")).unwrap();
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        });
+        there.join().unwrap()
+    })
 }
 
 /// Waits until `condition` holds. Panics after `seconds`.

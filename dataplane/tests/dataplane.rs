@@ -1,0 +1,267 @@
+//! The dataplane as control drives it, in namespaces of its own.
+
+mod lab;
+
+use std::os::fd::OwnedFd;
+
+use lab::{Lab, attempt, eventually, run};
+use tapgate_dataplane::dataplane::Dataplane;
+use tapgate_engine::config::Config;
+use tapgate_protocol::{ExplainQuery, Kept, PortRow, Rows, Show};
+
+fn config(text: &str) -> Config {
+    let file: tapgate_engine::config::File = toml::from_str(text).unwrap();
+    Config::try_from(file).unwrap()
+}
+
+fn ports(dataplane: &Dataplane) -> Vec<PortRow> {
+    match dataplane.show(Show::Ports, 0).unwrap() {
+        (Rows::Ports(rows), None) => rows,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn port(dataplane: &Dataplane, name: &str) -> PortRow {
+    let row = ports(dataplane).into_iter().find(|port| port.name == name);
+    row.unwrap()
+}
+
+fn counter(dataplane: &Dataplane, name: &str) -> u64 {
+    let (Rows::Counters(rows), _) = dataplane.show(Show::Counters, 0).unwrap() else {
+        panic!("no counters");
+    };
+    rows.iter().find(|row| row.name == name).unwrap().value
+}
+
+fn pings(guest: &str, to: &str) -> bool {
+    attempt(&format!("ip netns exec {guest} ping -q -c 1 -W 1 {to}")).0
+}
+
+fn one_network(ports: &str, members: &str) -> Config {
+    config(&format!(
+        "[ports]\n{ports}\n[networks]\nn = {{ ports = [{members}], addresses = [\"10.9.0.254/24\"] }}\n"
+    ))
+}
+
+/// A network of one guest on a TAP.
+fn tap_config(guest: &str) -> Config {
+    let port =
+        format!("t = {{ tap = \"eth0\", netns = \"{guest}\", mac = \"02:00:00:00:00:d0\" }}");
+    one_network(&port, "\"t\"")
+}
+
+#[test]
+fn a_device_port_waits_for_its_device_and_follows_it() {
+    let mut lab = Lab::new();
+    let guest = lab.guest("a");
+    let dataplane = Dataplane::new().unwrap();
+    let configured = dataplane
+        .configure(&one_network("p = { device = \"va\" }", "\"p\""))
+        .unwrap();
+    assert_eq!(configured.generation, 1);
+    assert_eq!(
+        configured.warnings,
+        ["port p: there is no device va yet; waiting"]
+    );
+    assert_eq!(port(&dataplane, "p").state, "waiting");
+
+    for binds in 1..=2 {
+        lab::veth("va", &guest, "10.9.0.1/24");
+        eventually("up", 5, || port(&dataplane, "p").state == "up");
+        assert!(pings(&guest, "10.9.0.254"));
+        assert_eq!(port(&dataplane, "p").binds, binds);
+        run("ip link set va down");
+        eventually("down", 5, || port(&dataplane, "p").state == "down");
+        run("ip link set va up");
+        eventually("up again", 5, || pings(&guest, "10.9.0.254"));
+        assert_eq!(port(&dataplane, "p").binds, binds);
+        run("ip link del va");
+        eventually("waiting", 5, || port(&dataplane, "p").state == "waiting");
+    }
+    dataplane.stop();
+}
+
+#[test]
+fn a_tap_and_its_sessions_outlive_the_dataplane() {
+    let mut lab = Lab::new();
+    let guest = lab.guest("a");
+    let up = lab.veth_guest("up", "vu", "192.0.2.1/24");
+    let config = config(&format!(
+        "[ports]
+         t = {{ tap = \"eth0\", netns = \"{guest}\", mac = \"02:00:00:00:00:d0\" }}
+         u = {{ device = \"vu\" }}
+         [personalities]
+         P = {{ port = \"u\", mac = \"02:00:00:00:00:aa\", addresses = [\"192.0.2.10/24\"], gateway = \"192.0.2.1\" }}
+         [networks]
+         n = {{ ports = [\"t\"], addresses = [\"10.9.0.254/24\"] }}
+         [tables]
+         out = [{{ to = \"default\", dev = \"P\" }}]
+         [routing]
+         rules = [{{ priority = 100, from = \"10.9.0.0/24\", lookup = \"out\" }}]
+         [nat]
+         snat = [{{ from = \"10.9.0.0/24\", to = \"192.0.2.10\" }}]\n"
+    ));
+    let first = Dataplane::new().unwrap();
+    let kept = first.configure(&config).unwrap().kept;
+    let names: Vec<_> = kept.iter().map(|(name, _)| name.clone()).collect();
+    let tap = Kept::Tap {
+        port: "t".to_owned(),
+        queue: 0,
+    };
+    assert_eq!(names, [Kept::Sessions { worker: 0 }, tap]);
+    run(&format!("ip -n {guest} address add 10.9.0.1/24 dev eth0"));
+    run(&format!("ip -n {guest} route add default via 10.9.0.254"));
+    assert!(pings(&guest, "192.0.2.1"));
+    let link = |guest: &str| run(&format!("ip -n {guest} -o link show eth0"));
+    let before = link(&guest);
+    assert!(before.contains("02:00:00:00:00:d0"), "{before}");
+
+    drop(first);
+    assert_eq!(link(&guest), before);
+    let second = Dataplane::new().unwrap();
+    second.adopt(kept);
+    let configured = second.configure(&config).unwrap();
+    assert_eq!(configured.warnings, [""; 0]);
+    assert!(pings(&guest, "192.0.2.1"));
+    assert_eq!(link(&guest), before);
+    assert_eq!(counter(&second, "sessions_recovered"), 1);
+    assert!(pings(&up, "192.0.2.10"));
+    second.stop();
+    drop(configured.kept);
+    eventually("the TAP is gone", 5, || {
+        !run(&format!("ip -n {guest} link")).contains("eth0")
+    });
+}
+
+#[test]
+fn a_tap_waits_for_its_namespace_and_is_made_anew_with_it() {
+    let mut lab = Lab::new();
+    let guest = lab.guest("a");
+    run(&format!("ip netns del {guest}"));
+    let dataplane = Dataplane::new().unwrap();
+    let configured = dataplane.configure(&tap_config(&guest)).unwrap();
+    let expected = format!("port t: there is no network namespace {guest} yet; waiting");
+    assert_eq!(configured.warnings, [expected]);
+    for _ in 0..2 {
+        run(&format!("ip netns add {guest}"));
+        eventually("up", 5, || port(&dataplane, "t").state == "up");
+        run(&format!("ip -n {guest} address add 10.9.0.1/24 dev eth0"));
+        assert!(pings(&guest, "10.9.0.254"));
+        run(&format!("ip netns del {guest}"));
+        eventually("waiting", 10, || port(&dataplane, "t").state == "waiting");
+    }
+    run(&format!("ip netns add {guest}"));
+    dataplane.stop();
+}
+
+#[test]
+fn a_machine_s_tap_is_made_marked_and_removed() {
+    let _lab = Lab::new();
+    let text = "p = { device = \"vm-c\", create = { owner = \"nobody\" }, mtu = 1400 }";
+    let config = one_network(text, "\"p\"");
+    let first = Dataplane::new().unwrap();
+    assert_eq!(first.configure(&config).unwrap().warnings, [""; 0]);
+    let shown = run("ip -d link show vm-c");
+    for expected in [
+        "tun type tap",
+        "vnet_hdr on",
+        "persist on",
+        "user nobody",
+        "mtu 1400",
+        ",UP",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    assert_eq!(run("ip -6 address show dev vm-c"), "");
+    assert_eq!(port(&first, "p").state, "down");
+
+    // The next dataplane knows the device for one of ours, and takes it away in the end.
+    drop(first);
+    let second = Dataplane::new().unwrap();
+    assert_eq!(second.configure(&config).unwrap().warnings, [""; 0]);
+    second.stop();
+    assert!(!run("ip link").contains("vm-c"));
+
+    // Somebody else's stays.
+    run("ip tuntap add vm-c mode tap vnet_hdr");
+    let third = Dataplane::new().unwrap();
+    third.configure(&config).unwrap();
+    third.stop();
+    assert!(run("ip link").contains("vm-c"));
+}
+
+#[test]
+fn a_reload_touches_only_what_changed() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
+    let dataplane = Dataplane::new().unwrap();
+    let both = "a = { device = \"va\" }\nb = { device = \"vb\" }";
+    let configure = |ports, members| {
+        let configured = dataplane.configure(&one_network(ports, members)).unwrap();
+        assert_eq!(configured.warnings, [""; 0]);
+        configured.generation
+    };
+    assert_eq!(configure(both, "\"a\", \"b\""), 1);
+    assert!(pings(&a, "10.9.0.254") && pings(&b, "10.9.0.254"));
+    assert_eq!(configure("a = { device = \"va\" }", "\"a\""), 2);
+    assert!(pings(&a, "10.9.0.254") && !pings(&b, "10.9.0.254"));
+    assert_eq!(ports(&dataplane).len(), 1);
+    assert_eq!(
+        configure(
+            "c = { device = \"vb\" }\na = { device = \"va\" }",
+            "\"a\", \"c\""
+        ),
+        3
+    );
+    assert!(pings(&a, "10.9.0.254"));
+    eventually("the new port works", 5, || pings(&b, "10.9.0.254"));
+    let row = port(&dataplane, "a");
+    assert_eq!(row.binds, 1);
+    assert!(row.rx_frames >= 6, "{row:?}");
+    dataplane.stop();
+}
+
+#[test]
+fn explain_tells_the_way_and_the_end() {
+    let mut lab = Lab::new();
+    let _a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&one_network("p = { device = \"va\" }", "\"p\""))
+        .unwrap();
+    let query = |port: &str, to: &str| ExplainQuery {
+        port: port.to_owned(),
+        from: "10.9.0.1".parse().unwrap(),
+        to: to.parse().unwrap(),
+        protocol: 17,
+        source_port: 1000,
+        destination_port: 53,
+    };
+    let explained = dataplane.explain(&query("p", "192.0.2.1")).unwrap();
+    assert!(
+        explained.verdict.starts_with("drop: no-route ("),
+        "{explained:?}"
+    );
+    assert!(!explained.delivered && !explained.steps.is_empty());
+    assert!(dataplane.explain(&query("q", "192.0.2.1")).is_err());
+    dataplane.stop();
+}
+
+#[test]
+fn memory_ports_carry_frames() {
+    let _lab = Lab::new();
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&one_network("p = { memory = true }", "\"p\""))
+        .unwrap();
+    let far = dataplane.memory_port("p").unwrap();
+    // The gateway announces itself.
+    eventually("an announcement", 5, || {
+        far.take()
+            .is_some_and(|frame| frame.bytes[12..14] == [0x08, 0x06])
+    });
+    let nobody_s: Vec<(Kept, OwnedFd)> = Vec::new();
+    dataplane.adopt(nobody_s);
+    dataplane.stop();
+}
