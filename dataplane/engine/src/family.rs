@@ -148,6 +148,9 @@ pub trait Family: Address {
     /// Packets to this address may be forwarded.
     fn may_be_destination(self) -> bool;
 
+    /// Valid on one link only: answered where it came from, never routed.
+    fn is_link_local(self) -> bool;
+
     /// One host can be reached by it: an ICMP error may be sent there.
     fn is_one_host(self) -> bool;
 

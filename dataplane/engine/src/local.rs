@@ -36,11 +36,16 @@ impl<T: Trace> Router<'_, T> {
         if destination.is_group(snapshot) {
             return Err(DropReason::Broadcast);
         }
+        let own = || interface.owns(destination.into()).then_some(interface);
+        let owner = snapshot.owner(destination.into()).or_else(own);
         let forged = source.is_group(snapshot) || snapshot.owner(source.into()).is_some();
-        if forged || !source.may_be_source() || !destination.may_be_destination() {
+        let allowed = match owner {
+            Some(_) => source.is_one_host(),
+            None => source.may_be_source() && destination.may_be_destination(),
+        };
+        if forged || !allowed {
             return Err(DropReason::Martian);
         }
-        let owner = snapshot.owner(destination.into());
         if let Some(owner) = owner
             && interface.personality
             && owner.id != interface.id
@@ -69,7 +74,7 @@ impl<T: Trace> Router<'_, T> {
         interface: &Interface,
     ) -> Result<Verdict, DropReason> {
         let unwanted = match packet.transport {
-            Transport::EchoRequest => return self.echo(frame, packet),
+            Transport::EchoRequest => return self.echo(frame, packet, interface),
             Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
                 return Err(DropReason::IcmpIgnored);
             }
@@ -95,6 +100,7 @@ impl<T: Trace> Router<'_, T> {
         &mut self,
         frame: &mut Frame<'_>,
         packet: &Packet<A>,
+        interface: &Interface,
     ) -> Result<Verdict, DropReason> {
         verify_icmp(frame, packet)?;
         let Flow {
@@ -102,8 +108,15 @@ impl<T: Trace> Router<'_, T> {
             destination,
             ..
         } = packet.flow;
-        let way = fib::route(self.snapshot, destination, source, None, self.trace)
-            .map_err(fib::NoWay::reason)?;
+        let way = if source.is_link_local() {
+            fib::Way {
+                interface,
+                next_hop: source,
+            }
+        } else {
+            fib::route(self.snapshot, destination, source, None, self.trace)
+                .map_err(fib::NoWay::reason)?
+        };
         if packet.length() > way.interface.mtu as usize && packet.dont_fragment {
             return Err(DropReason::FragmentationNeeded);
         }

@@ -171,11 +171,16 @@ impl Family for Ipv4Addr {
             || self.is_loopback()
             || self.is_multicast()
             || self.is_broadcast()
-            || self.is_link_local())
+            || Family::is_link_local(self))
     }
 
     fn may_be_destination(self) -> bool {
-        !(self.octets()[0] == 0 || self.is_loopback() || self.is_link_local())
+        !(self.octets()[0] == 0 || self.is_loopback() || Family::is_link_local(self))
+    }
+
+    /// RFC 3927 §2.7.
+    fn is_link_local(self) -> bool {
+        Ipv4Addr::is_link_local(&self)
     }
 
     fn is_one_host(self) -> bool {

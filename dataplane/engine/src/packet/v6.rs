@@ -170,6 +170,10 @@ impl Family for Ipv6Addr {
         self.is_one_host() && !self.is_unicast_link_local()
     }
 
+    fn is_link_local(self) -> bool {
+        self.is_unicast_link_local()
+    }
+
     fn is_one_host(self) -> bool {
         !(self.is_unspecified() || self.is_loopback() || self.is_multicast())
     }
