@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use etherparse::{Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
 
 use crate::packet::{Arp, untag};
 use crate::wire;
@@ -27,7 +27,8 @@ pub fn line(frame: &[u8]) -> String {
     }
     match (frame[12], frame[13]) {
         (8, 6) => arp(&mut text, &frame),
-        (8, 0) => ip(&mut text, &frame),
+        (8, 0) => ipv4(&mut text, &frame),
+        (0x86, 0xdd) => ipv6(&mut text, &frame),
         (a, b) => {
             let _ = write!(text, " ethertype {a:02x}{b:02x} {} bytes", frame.len() - 14);
         }
@@ -60,7 +61,7 @@ fn arp(text: &mut String, frame: &[u8]) {
     let _ = write!(text, " ARP {what} sender {sha} {spa} target {tha} {tpa}");
 }
 
-fn ip(text: &mut String, frame: &[u8]) {
+fn ipv4(text: &mut String, frame: &[u8]) {
     let header = match Ipv4HeaderSlice::from_slice(&frame[14..]) {
         Ok(header) => header,
         Err(error) => {
@@ -95,7 +96,7 @@ fn ip(text: &mut String, frame: &[u8]) {
     if !header.options().is_empty() {
         let _ = write!(text, " options {}", hex(header.options()));
     }
-    if header.to_header().calc_header_checksum() != header.header_checksum() {
+    if !wire::header_checksum(header.slice()) {
         text.push_str(" BAD-HEADER-CHECKSUM");
     }
     let padding = (frame.len() - 14).saturating_sub(header.total_len().into());
@@ -103,6 +104,23 @@ fn ip(text: &mut String, frame: &[u8]) {
         let _ = write!(text, " padding {padding}");
     }
     transport(text, frame, header.protocol().0);
+    if wire::transport_checksum(frame) == Some(false) {
+        text.push_str(" BAD-CHECKSUM");
+    }
+}
+
+fn ipv6(text: &mut String, frame: &[u8]) {
+    let header = match Ipv6HeaderSlice::from_slice(&frame[14..]) {
+        Ok(header) => header,
+        Err(error) => {
+            let _ = write!(text, " IPv6 malformed ({error}): {}", hex(&frame[14..]));
+            return;
+        }
+    };
+    let (from, to) = (header.source_addr(), header.destination_addr());
+    let _ = write!(text, " IPv6 {from} > {to} hop limit {}", header.hop_limit());
+    let _ = write!(text, " len {}", header.payload_length());
+    transport(text, frame, header.next_header().0);
     if wire::transport_checksum(frame) == Some(false) {
         text.push_str(" BAD-CHECKSUM");
     }
@@ -160,9 +178,19 @@ fn transport(text: &mut String, frame: &[u8], protocol: u8) {
                 _ => Ok(()),
             }
         }
+        Some(TransportSlice::Icmpv6(icmp)) => write!(
+            text,
+            " ICMPv6 {}/{} {} + {} bytes: {}",
+            icmp.type_u8(),
+            icmp.code_u8(),
+            hex(&icmp.bytes5to8()),
+            icmp.payload().len(),
+            hex(icmp.payload())
+        ),
         _ => {
             let payload = sliced.as_ref().ok().and_then(|sliced| match &sliced.net {
                 Some(NetSlice::Ipv4(ip)) => Some(ip.payload().payload),
+                Some(NetSlice::Ipv6(ip)) => Some(ip.payload().payload),
                 _ => None,
             });
             write!(

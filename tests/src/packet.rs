@@ -6,6 +6,8 @@ use etherparse::{
     IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader,
 };
 use tapgate_engine::addr::MacAddr;
+use tapgate_engine::checksum;
+use tapgate_engine::frame::{Checksum, Gso, GsoKind, Offload, OwnedFrame};
 
 /// An IPv4 packet in an Ethernet frame. The defaults are those of a plain host: TTL 64, no
 /// options, DF clear, right checksums.
@@ -345,6 +347,36 @@ pub fn tagged(frame: &[u8], vlan: Option<u16>) -> Vec<u8> {
         ]
         .concat(),
     }
+}
+
+/// The untagged frame as a kernel hands it over whose device sums for it: the transport checksum
+/// holds only the sum over the pseudo-header; `None` if it is neither TCP nor UDP over IPv4. With
+/// `size`, it is a super-frame to be cut into segments of that many bytes.
+pub fn unfinished(bytes: &[u8], size: Option<u16>) -> Option<OwnedFrame> {
+    let mut bytes = bytes.to_vec();
+    let start = 14 + usize::from(bytes[14] & 0xf) * 4;
+    let (offset, kind) = match bytes[23] {
+        6 => (16, GsoKind::Tcp4),
+        17 => (6, GsoKind::Udp),
+        _ => return None,
+    };
+    let (from, to) = bytes[26..34].split_at(4);
+    let sum = checksum::pseudo_header(from, to, bytes[23], bytes.len() - start);
+    bytes[start + offset..start + offset + 2].copy_from_slice(&checksum::fold(sum).to_be_bytes());
+    let checksum = Checksum::Partial {
+        start: start as u16,
+        offset: offset as u16,
+    };
+    let gso = size.map(|size| Gso {
+        kind,
+        size,
+        ecn: false,
+    });
+    Some(OwnedFrame {
+        bytes,
+        vlan: None,
+        offload: Offload { checksum, gso },
+    })
 }
 
 /// A MAC from its text.

@@ -11,7 +11,7 @@ use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
 use tapgate_engine::process;
-use tapgate_engine::segment::segment;
+use tapgate_engine::segment::{complete_checksum, segment};
 use tapgate_engine::session::SessionMemory;
 use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
@@ -246,9 +246,10 @@ impl Router {
             .unwrap_or_else(|| panic!("no port {port}"));
         let wire = tagged(&owned.bytes, owned.vlan.filter(|_| owned.bytes.len() >= 14));
         self.remember(Event::In(self.now, port.to_owned(), wire));
-        self.tainted |= wire::transport_checksum(&owned.bytes) == Some(false);
+        self.tainted |= is_wrong(&owned);
         self.last = Some((ingress, owned.clone()));
         let before = self.shard.drops().clone();
+        let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
         let mut frame = owned.as_frame();
         let verdict = process(
             &mut frame,
@@ -262,7 +263,7 @@ impl Router {
             sent.push((port, OwnedFrame::from(&frame)));
         }
         self.remember(Event::Verdict(verdict));
-        self.counted(verdict, &before);
+        self.counted(verdict, &before, frees);
         for (port, frame) in sent {
             self.deliver(port, frame);
         }
@@ -271,15 +272,21 @@ impl Router {
     }
 
     /// Exactly one verdict: a drop counts its reason once and nothing else; anything else counts no
-    /// drop, unless it pushed an older packet out of a queue.
-    fn counted(&mut self, verdict: Verdict, before: &DropCounters) {
-        let after = self.shard.drops();
-        for (reason, count) in after.iter() {
+    /// drop. Other frames may be dropped besides: older ones that were pushed out of a queue, or
+    /// let go by an answer from their next hop (`frees`) and then refused, and the error that
+    /// would have told the sender, by the egress guard.
+    fn counted(&mut self, verdict: Verdict, before: &DropCounters, frees: bool) {
+        for (reason, count) in self.shard.drops().iter() {
             let more = count - before.get(reason);
             let own = u64::from(verdict == Verdict::Drop(reason));
-            let pushed = u64::from(reason == DropReason::HoldQueueFull && verdict == Verdict::Hold);
+            let others = match (verdict, reason) {
+                _ if frees => u64::MAX,
+                (Verdict::Hold, DropReason::HoldQueueFull) => 1,
+                (Verdict::Drop(_), DropReason::EgressGuard) => 1,
+                _ => 0,
+            };
             assert!(
-                (own..=own + pushed).contains(&more),
+                (own..=own.saturating_add(others)).contains(&more),
                 "{verdict:?} counted {} {more} times",
                 reason.name()
             );
@@ -380,6 +387,15 @@ impl Drop for Router {
                 Err(_) => eprintln!("{:#?}", self.remembered),
             }
         }
+    }
+}
+
+/// Whether a frame's transport checksum is wrong, or would be once it is finished.
+fn is_wrong(frame: &OwnedFrame) -> bool {
+    let mut copy = frame.clone();
+    match complete_checksum(&mut copy.as_frame()) {
+        Ok(()) => wire::transport_checksum(&copy.bytes) == Some(false),
+        Err(_) => true,
     }
 }
 

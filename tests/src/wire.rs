@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{
+    IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+};
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::{Config, InterfaceKind};
 
@@ -18,7 +20,7 @@ pub fn fault(config: &Config, port: &str, vlan: Option<u16>, frame: &[u8]) -> Op
         return Some(format!("a frame of {} bytes", frame.len()));
     }
     let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
-    let sender = match ethertype {
+    let sender: IpAddr = match ethertype {
         0x0806 => match Arp::parse(frame) {
             Some(arp) if arp.sender.0 != arp.from => {
                 return Some(format!(
@@ -26,54 +28,83 @@ pub fn fault(config: &Config, port: &str, vlan: Option<u16>, frame: &[u8]) -> Op
                     arp.sender.0, arp.from
                 ));
             }
-            Some(arp) => arp.sender.1,
+            Some(arp) => arp.sender.1.into(),
             None => return Some("malformed ARP".into()),
         },
         0x0800 => match Ipv4HeaderSlice::from_slice(&frame[14..]) {
-            Ok(header) => header.source_addr(),
+            Ok(header) => header.source_addr().into(),
             Err(error) => return Some(format!("malformed IPv4: {error}")),
+        },
+        0x86dd => match Ipv6HeaderSlice::from_slice(&frame[14..]) {
+            Ok(header) => header.source_addr().into(),
+            Err(error) => return Some(format!("malformed IPv6: {error}")),
         },
         other => return Some(format!("ethertype {other:#06x}")),
     };
-    let guard = wearer(
-        config,
-        port,
-        vlan,
-        MacAddr::from_slice(&frame[6..]),
-        sender.into(),
-    );
-    guard.or_else(|| {
-        (ethertype == 0x0800)
-            .then(|| packet_fault(config, port, frame))
-            .flatten()
+    let mac = MacAddr::from_slice(&frame[6..]);
+    wearer(config, port, vlan, mac, sender).or_else(|| match ethertype {
+        0x0800 => ipv4_fault(config, port, frame),
+        0x86dd => ipv6_fault(config, port, frame),
+        _ => None,
     })
 }
 
-/// Whether the transport checksum of a frame with an IPv4 packet is right; `None` when there is
-/// none: a fragment, another protocol, UDP without.
+/// Whether the transport checksum of a frame is right; `None` when there is none: a fragment,
+/// another protocol, UDP over IPv4 without.
 pub fn transport_checksum(frame: &[u8]) -> Option<bool> {
     let sliced = SlicedPacket::from_ethernet(frame).ok()?;
-    let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
-        return None;
-    };
-    let (from, to) = (ip.header().source(), ip.header().destination());
-    let (sent, right) = match &sliced.transport {
-        Some(TransportSlice::Tcp(tcp)) => (tcp.checksum(), tcp.calc_checksum_ipv4(from, to).ok()?),
-        Some(TransportSlice::Udp(udp)) => {
-            let header = udp.to_header();
-            let right = header
-                .calc_checksum_ipv4_raw(from, to, udp.payload())
-                .ok()?;
-            (udp.checksum(), if udp.checksum() == 0 { 0 } else { right })
+    let (sent, right) = match (&sliced.net, &sliced.transport) {
+        (Some(NetSlice::Ipv4(ip)), Some(transport)) => {
+            let (from, to) = (ip.header().source(), ip.header().destination());
+            match transport {
+                TransportSlice::Tcp(tcp) => (tcp.checksum(), tcp.calc_checksum_ipv4(from, to)),
+                TransportSlice::Udp(udp) if udp.checksum() == 0 => return None,
+                TransportSlice::Udp(udp) => {
+                    let header = udp.to_header();
+                    (
+                        udp.checksum(),
+                        header.calc_checksum_ipv4_raw(from, to, udp.payload()),
+                    )
+                }
+                TransportSlice::Icmpv4(icmp) => {
+                    let right = icmp.header().icmp_type.calc_checksum(icmp.payload());
+                    (icmp.checksum(), Ok(right))
+                }
+                _ => return None,
+            }
         }
-        Some(TransportSlice::Icmpv4(icmp)) => {
-            let right = icmp.header().icmp_type.calc_checksum(icmp.payload());
-            (icmp.checksum(), right)
+        (Some(NetSlice::Ipv6(ip)), Some(transport)) => {
+            let (from, to) = (ip.header().source(), ip.header().destination());
+            match transport {
+                TransportSlice::Tcp(tcp) => (tcp.checksum(), tcp.calc_checksum_ipv6(from, to)),
+                TransportSlice::Udp(udp) => {
+                    let header = udp.to_header();
+                    (
+                        udp.checksum(),
+                        header.calc_checksum_ipv6_raw(from, to, udp.payload()),
+                    )
+                }
+                TransportSlice::Icmpv6(icmp) => {
+                    return Some(icmp.is_checksum_valid(from, to));
+                }
+                _ => return None,
+            }
         }
         _ => return None,
     };
     // 0 and 0xffff are the same number in one's complement, and TCP may send either.
-    Some(sent == right || (sent ^ right) == 0xffff && (sent == 0 || right == 0))
+    let right = right.ok()?;
+    Some(sent == right || (sent ^ right == 0xffff && (sent == 0 || right == 0)))
+}
+
+/// Whether an IPv4 header's checksum is right (RFC 1071 §1), reserved bits and all.
+pub fn header_checksum(header: &[u8]) -> bool {
+    let words = header
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (folded & 0xffff) + (folded >> 16) == 0xffff
 }
 
 fn wearer(
@@ -110,10 +141,10 @@ fn wearer(
     })
 }
 
-fn packet_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
+fn ipv4_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
     let header = Ipv4HeaderSlice::from_slice(&frame[14..]).ok()?;
     let owned = header.to_header();
-    if owned.calc_header_checksum() != header.header_checksum() {
+    if !header_checksum(header.slice()) {
         return Some(format!(
             "IPv4 header checksum {:#06x}",
             header.header_checksum()
@@ -139,4 +170,19 @@ fn packet_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
         return Some(format!("F09: an ICMP error of {total} bytes"));
     }
     None
+}
+
+fn ipv6_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
+    let header = Ipv6HeaderSlice::from_slice(&frame[14..]).ok()?;
+    let total = 40 + usize::from(header.payload_length());
+    if total != frame.len() - 14 {
+        return Some(format!("IPv6 length {total} in {} bytes", frame.len() - 14));
+    }
+    too_large(config, port, total)
+}
+
+fn too_large(config: &Config, port: &str, total: usize) -> Option<String> {
+    let mtu = config.ports().iter().find(|known| known.name == port)?.mtu;
+    (total > mtu as usize)
+        .then(|| format!("a packet of {total} bytes on {port}, whose MTU is {mtu}"))
 }

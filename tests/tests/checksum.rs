@@ -1,0 +1,202 @@
+//! F18, F21, T19, X04: what translation changes, and that it changes nothing else. Each packet
+//! that comes out is compared with one built anew, checksums and all.
+
+use proptest::prelude::*;
+use tapgate_engine::checksum::{Delta, checksum};
+use tapgate_engine::frame::OwnedFrame;
+use tapgate_tests::packet::{self, Packet, ping, pong, tcp, udp};
+use tapgate_tests::recipe::*;
+use tapgate_tests::router::Router;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+    Echo,
+}
+
+/// A packet that the guest sends, and its answer.
+#[derive(Debug, Clone)]
+struct Exchange {
+    protocol: Protocol,
+    ports: (u16, u16),
+    remote: [u8; 4],
+    payload: Vec<u8>,
+    tos: u8,
+    id: u16,
+    df: bool,
+    options: bool,
+    /// The checksum is left to the device, as virtio-net and veth do.
+    partial: bool,
+}
+
+impl Exchange {
+    fn any() -> impl Strategy<Value = Self> {
+        let protocol = prop_oneof![
+            Just(Protocol::Tcp),
+            Just(Protocol::Udp),
+            Just(Protocol::Echo)
+        ];
+        // Sums near zero are where mistakes hide.
+        let byte = prop_oneof![2 => Just(0), 2 => Just(0xff), 3 => any::<u8>()];
+        let payload = proptest::collection::vec(byte, 0..200);
+        // Ports are kept when they are free, so that the translation is known beforehand.
+        let ports = (1_024..=u16::MAX, any::<u16>());
+        let remote = prop_oneof![
+            Just([198, 51, 100, 9]),
+            Just([8, 8, 255, 255]),
+            (11..127u8, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| [a, b, c, d]),
+        ];
+        (
+            protocol,
+            ports,
+            remote,
+            payload,
+            any::<(u8, u16, [bool; 3])>(),
+        )
+            .prop_map(
+                |(protocol, ports, remote, payload, (tos, id, [df, options, partial]))| Self {
+                    protocol,
+                    ports,
+                    remote,
+                    payload,
+                    tos,
+                    id,
+                    df,
+                    options,
+                    partial,
+                },
+            )
+    }
+
+    fn packet(&self, from: &str, to: &str, reply: bool) -> Packet {
+        let (own, other) = self.ports;
+        let (from_port, to_port) = if reply { (other, own) } else { (own, other) };
+        let (source, destination) = (format!("{from}:{from_port}"), format!("{to}:{to_port}"));
+        let mut packet = match self.protocol {
+            Protocol::Tcp => tcp(
+                &source,
+                &destination,
+                if reply { "S." } else { "S" },
+                &self.payload,
+            ),
+            Protocol::Udp => udp(&source, &destination, &self.payload),
+            Protocol::Echo if reply => pong(from, to, own, 1, &self.payload),
+            Protocol::Echo => ping(from, to, own, 1, &self.payload),
+        };
+        packet = packet.tos(self.tos).id(self.id);
+        if self.df {
+            packet = packet.df();
+        }
+        if self.options {
+            packet = packet.options(&[0x94, 4, 0, 0, 1, 1, 1, 0]);
+        }
+        packet
+    }
+
+    fn frame(&self, packet: &Packet) -> OwnedFrame {
+        let bytes = packet.bytes();
+        let unfinished = packet::unfinished(&bytes, None).filter(|_| self.partial);
+        unfinished.unwrap_or(OwnedFrame {
+            bytes,
+            ..OwnedFrame::default()
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn f18_f21_t19_translation_changes_addresses_ports_and_sums_only(
+        exchanges in proptest::collection::vec(Exchange::any(), 1..8),
+    ) {
+        let mut router = router();
+        for exchange in exchanges {
+            let remote = std::net::Ipv4Addr::from(exchange.remote).to_string();
+            let sent = exchange.packet("10.0.1.1", &remote, false);
+            router.inject_frame("guest-a", exchange.frame(&sent.link(GUEST_A, NET_A)));
+            let expected = exchange.packet("203.0.113.10", &remote, false).ttl(63);
+            same(&router.take_packets("uplink"), &expected.link(A, PROVIDER))?;
+
+            let sent = exchange.packet(&remote, "203.0.113.10", true);
+            router.inject_frame("uplink", exchange.frame(&sent.link(PROVIDER, A)));
+            let expected = exchange.packet(&remote, "10.0.1.1", true).ttl(63);
+            same(&router.take_packets("guest-a"), &expected.link(NET_A, GUEST_A))?;
+        }
+    }
+
+    /// X04: a super-frame is translated as one; its segments are what the far end needs.
+    #[test]
+    fn x04_super_frames(
+        is_tcp in any::<bool>(),
+        length in 1..60_000usize,
+        size in 500..1_400u16,
+    ) {
+        let mut router = router();
+        let payload: Vec<u8> = (0..length).map(|n| (n * 31 + n / 251) as u8).collect();
+        let (inside, outside) = ("10.0.1.1:4000", "198.51.100.9:443");
+        let packet = if is_tcp { tcp(inside, outside, "P.", &payload) } else { udp(inside, outside, &payload) };
+        let frame = packet::unfinished(&packet.link(GUEST_A, NET_A).bytes(), Some(size)).unwrap();
+        router.inject_frame("guest-a", frame);
+        let segments = router.take_packets("uplink");
+        prop_assert_eq!(segments.len(), length.div_ceil(usize::from(size)));
+        let header = if is_tcp { 54 } else { 42 };
+        let received: Vec<u8> = segments.iter().flat_map(|bytes| bytes[header..].to_vec()).collect();
+        prop_assert_eq!(received, payload);
+        for bytes in &segments {
+            prop_assert_eq!(&bytes[26..30], &[203, 0, 113, 10]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// F21: RFC 1624 §3, equation 3, gives what RFC 1071 gives.
+    #[test]
+    fn f21_incremental_is_full(
+        bytes in proptest::collection::vec(prop_oneof![Just(0), Just(0xff), any::<u8>()], 2..80),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u16>()), 1..6),
+    ) {
+        let mut bytes = bytes[..bytes.len() & !1].to_vec();
+        let before = checksum(&bytes);
+        let mut delta = Delta::default();
+        for (at, word) in changes {
+            let at = at.index(bytes.len() / 2) * 2;
+            let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            bytes[at..at + 2].copy_from_slice(&word.to_be_bytes());
+            delta = delta.word(old, word);
+        }
+        // All-zero data sums to zero, which no difference can tell from its other form.
+        if bytes.iter().any(|byte| *byte != 0) {
+            prop_assert_eq!(delta.apply(before), checksum(&bytes));
+        }
+    }
+}
+
+fn router() -> Router {
+    let mut router = Router::new(MULTI_MAC);
+    router.station("guest-a", None, "10.0.1.1", GUEST_A);
+    router.station("uplink", None, "192.0.2.1", PROVIDER);
+    router
+}
+
+/// Exactly one packet, and byte for byte the expected one. A TCP checksum of 0 may be 0xffff.
+fn same(packets: &[Vec<u8>], expected: &Packet) -> Result<(), TestCaseError> {
+    let expected = expected.bytes();
+    prop_assert_eq!(packets.len(), 1);
+    let mut got = packets[0].clone();
+    let l4 = 14 + usize::from(got[14] & 0xf) * 4;
+    let field = match got[23] {
+        1 => l4 + 2,
+        6 => l4 + 16,
+        _ => l4 + 6,
+    };
+    let pair = (&got[field..field + 2], &expected[field..field + 2]);
+    if got[23] != 17 && (pair == (&[0, 0], &[0xff, 0xff]) || pair == (&[0xff, 0xff], &[0, 0])) {
+        got[field..field + 2].copy_from_slice(&expected[field..field + 2]);
+    }
+    prop_assert_eq!(got, expected);
+    Ok(())
+}
