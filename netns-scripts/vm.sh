@@ -42,8 +42,9 @@ vm_run() {
 
 # Ends the VM at once, as a host that fails would.
 vm_kill() {
-  kill -KILL "$vm_pid" 2>/dev/null || true
-  wait "$vm_pid" 2>/dev/null || true
+  disown "$vm_pid" # bash need not announce its death
+  kill -KILL "$vm_pid"
+  while kill -0 "$vm_pid" 2>/dev/null; do sleep 0.02; done
   exec {vm_in}>&- {vm_out}>&-
 }
 
