@@ -67,6 +67,7 @@ pub struct Router {
     pub now: Instant,
     stations: Vec<Station>,
     everybody_answers: bool,
+    explains: bool,
     out: BTreeMap<String, Vec<Sent>>,
     answers: VecDeque<(String, Vec<u8>)>,
     remembered: VecDeque<Event>,
@@ -94,6 +95,7 @@ impl Router {
             now: START,
             stations: Vec::new(),
             everybody_answers: false,
+            explains: false,
             out: BTreeMap::new(),
             answers: VecDeque::new(),
             remembered: VecDeque::new(),
@@ -116,6 +118,12 @@ impl Router {
     /// Every ARP request on every port is answered from now on, by [`mac_of`] the address.
     pub fn answer_everything(&mut self) {
         self.everybody_answers = true;
+    }
+
+    /// From now on every frame is explained first, and must end as `explain` said. ICMP errors
+    /// are not: `explain` does not look for the session of the packet they quote.
+    pub fn explain_everything(&mut self) {
+        self.explains = true;
     }
 
     /// Adopts another configuration file.
@@ -250,6 +258,13 @@ impl Router {
         self.last = Some((ingress, owned.clone()));
         let before = self.shard.drops().clone();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
+        let explained = (self.explains && !is_icmp_error(&owned.bytes)).then(|| {
+            let mut copy = owned.clone();
+            let shard = &self.shard;
+            shard
+                .explain(&mut copy.as_frame(), ingress, &self.snapshot, self.now)
+                .1
+        });
         let mut frame = owned.as_frame();
         let verdict = process(
             &mut frame,
@@ -263,6 +278,10 @@ impl Router {
             sent.push((port, OwnedFrame::from(&frame)));
         }
         self.remember(Event::Verdict(verdict));
+        assert!(
+            explained.is_none_or(|explained| explained == verdict),
+            "explain: {explained:?}"
+        );
         self.counted(verdict, &before, frees);
         for (port, frame) in sent {
             self.deliver(port, frame);
@@ -388,6 +407,11 @@ impl Drop for Router {
             }
         }
     }
+}
+
+fn is_icmp_error(bytes: &[u8]) -> bool {
+    let l4 = 14 + bytes.get(14).map_or(0, |byte| usize::from(byte & 0xf) * 4);
+    bytes.get(23) == Some(&1) && matches!(bytes.get(l4), Some(3 | 4 | 5 | 11 | 12))
 }
 
 /// Whether a frame's transport checksum is wrong, or would be once it is finished.

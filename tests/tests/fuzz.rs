@@ -1,6 +1,7 @@
 //! Nothing that comes in stops the router: random bytes, and valid frames with bytes changed, cut
 //! or grown, with any metadata, end in exactly one verdict that is counted once. Whatever comes
-//! out still wears one personality's MAC, VLAN and address (both checked by the harness).
+//! out still wears one personality's MAC, VLAN and address, and `explain` foretells every verdict
+//! (all checked by the harness).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -213,6 +214,7 @@ proptest! {
     fn any_frame_ends_in_one_verdict(ops in proptest::collection::vec(op(), 1..200)) {
         let mut router = Router::new(MULTI_MAC);
         router.answer_everything();
+        router.explain_everything();
         for op in ops {
             match op {
                 Op::Frame { port, frame } => drop(router.inject_frame(PORTS[port], frame)),
