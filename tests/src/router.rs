@@ -1,9 +1,9 @@
 //! The engine with a clock, a network around it, and eyes on everything that comes out.
 
+mod report;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::net::Ipv4Addr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tapgate_engine::addr::{MacAddr, PortId};
@@ -19,6 +19,7 @@ use tapgate_engine::time::Instant;
 
 use crate::packet::{Arp, tagged, untag};
 use crate::{decode, wire};
+use report::Event;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
 pub const SEED: u64 = 7;
@@ -43,15 +44,6 @@ struct Station {
     vlan: Option<u16>,
     address: Ipv4Addr,
     mac: MacAddr,
-}
-
-/// What happened, for the report of a failed test.
-#[derive(Debug)]
-enum Event {
-    In(Instant, String, Vec<u8>),
-    Out(Instant, String, Vec<u8>),
-    Verdict(Verdict),
-    Reload(u32),
 }
 
 /// A router under test.
@@ -191,60 +183,6 @@ impl Router {
     /// How many frames were dropped for `reason`.
     pub fn dropped(&mut self, reason: DropReason) -> u64 {
         self.shard.drops().get(reason)
-    }
-
-    /// Everything there is to know, for the report of a failed test.
-    pub fn state(&mut self) -> String {
-        let mut text = format!(
-            "--- at {:?}, generation {}\n",
-            self.now,
-            self.snapshot.generation()
-        );
-        for event in &self.remembered {
-            let _ = match event {
-                Event::In(at, port, bytes) => {
-                    writeln!(
-                        text,
-                        "{} in  {port}: {}",
-                        at.as_millis(),
-                        decode::line(bytes)
-                    )
-                }
-                Event::Out(at, port, bytes) => {
-                    writeln!(
-                        text,
-                        "{} out {port}: {}",
-                        at.as_millis(),
-                        decode::line(bytes)
-                    )
-                }
-                Event::Verdict(verdict) => writeln!(text, "    {verdict:?}"),
-                Event::Reload(generation) => writeln!(text, "reload: generation {generation}"),
-            };
-        }
-        text.push_str("--- neighbours\n");
-        for neighbor in self.shard.neighbors(self.now) {
-            let _ = writeln!(text, "{neighbor:?}");
-        }
-        text.push_str("--- sessions\n");
-        for session in self.shard.sessions(0, 50, self.now).0 {
-            let _ = writeln!(text, "{session:?}");
-        }
-        text.push_str("--- counters\n");
-        for (name, value) in counts(&mut self.shard) {
-            let _ = writeln!(text, "{name} {value}");
-        }
-        if let Some((port, mut frame)) = self.last.clone() {
-            let _ = writeln!(text, "--- explain: {}", decode::line(&frame.bytes));
-            let explained =
-                self.shard
-                    .explain(&mut frame.as_frame(), port, &self.snapshot, self.now);
-            for step in explained.0.0 {
-                let _ = writeln!(text, "{}: {}", step.stage, step.detail);
-            }
-            let _ = writeln!(text, "{:?}", explained.1);
-        }
-        text
     }
 
     fn step(&mut self, port: &str, mut owned: OwnedFrame) -> Verdict {
@@ -395,17 +333,6 @@ impl Router {
             self.remembered.pop_front();
         }
         self.remembered.push_back(event);
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            match catch_unwind(AssertUnwindSafe(|| self.state())) {
-                Ok(state) => eprintln!("{state}"),
-                Err(_) => eprintln!("{:#?}", self.remembered),
-            }
-        }
     }
 }
 
