@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Config;
-use tapgate_engine::session::SessionMemory;
+use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_protocol::Kept;
 
@@ -223,7 +223,7 @@ impl State {
         &mut self,
         capacity: usize,
         warnings: &mut Vec<String>,
-    ) -> Result<(SharedSessions, SessionMemory), String> {
+    ) -> Result<(SharedSessions, Sessions), String> {
         if let Some(descriptor) = take(&mut self.adopted, &Kept::Sessions { worker: 0 }) {
             match SharedSessions::adopt(descriptor, capacity) {
                 Ok(adopted) => {

@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tapgate_engine::addr::PortId;
 use tapgate_engine::frame::Verdict;
 use tapgate_engine::process;
-use tapgate_engine::session::SessionMemory;
+use tapgate_engine::session::Sessions;
 use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
@@ -25,6 +25,9 @@ use crate::port::{Ingress, Opened, Ports};
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
+/// Looks after which a port that never ran dry is taken out of epoll until it does: being watched
+/// costs its senders a wake-up for each frame.
+const HOT: u32 = 16;
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
@@ -47,13 +50,21 @@ pub struct Worker {
     snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     generation: u32,
     /// Ports that had frames at the last look, in turn.
-    busy: Vec<PortId>,
+    busy: Vec<Busy>,
     epoll: OwnedFd,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
     /// Whom to tell about a port whose device is gone.
     lost: Sender<PortId>,
     stopped: bool,
+}
+
+/// A port that had frames at the last look.
+#[derive(Debug)]
+struct Busy {
+    port: PortId,
+    /// Looks since it last had none.
+    looks: u32,
 }
 
 /// Milliseconds on the host's monotonic clock.
@@ -70,7 +81,7 @@ impl WorkerHandle {
     /// No thread or descriptor to be had.
     pub fn start(
         snapshots: &Arc<ArcSwap<Snapshot>>,
-        memory: SessionMemory,
+        memory: Sessions,
         ports: Vec<(PortId, Opened)>,
         lost: Sender<PortId>,
     ) -> io::Result<Self> {
@@ -159,12 +170,8 @@ impl Worker {
     /// Its descriptors cannot be waited for.
     pub fn attach(&mut self, port: PortId, opened: Opened) -> io::Result<()> {
         let (ingress, egress) = opened;
-        for descriptor in ingress.descriptors() {
-            let data = EventData::new_u64(u64::from(port.0));
-            epoll::add(&self.epoll, descriptor, data, EventFlags::IN)?;
-        }
         self.ports.attach(port, ingress, egress);
-        self.busy.push(port);
+        self.watch(port)?;
         let snapshot = self.snapshots.load();
         self.shard.port_attached(port, snapshot, now());
         Ok(())
@@ -172,13 +179,10 @@ impl Worker {
 
     /// Closes a port.
     pub fn detach(&mut self, port: PortId) {
-        self.busy.retain(|&busy| busy != port);
-        if let Some(ingress) = self.ports.detach(port) {
-            // A TAP's descriptors live on in control, and epoll would go on watching them.
-            for descriptor in ingress.descriptors() {
-                let _ = epoll::delete(&self.epoll, descriptor);
-            }
-        }
+        self.busy.retain(|busy| busy.port != port);
+        // A TAP's descriptors live on in control, and epoll would go on watching them.
+        self.unwatch(port);
+        self.ports.detach(port);
     }
 
     fn run(&mut self) {
@@ -192,17 +196,36 @@ impl Worker {
     /// One batch from each busy port, then what has become due.
     fn round(&mut self) {
         let mut place = 0;
-        while let Some(&port) = self.busy.get(place) {
-            match self.batch(port) {
+        while let Some(&mut Busy {
+            port,
+            ref mut looks,
+        }) = self.busy.get_mut(place)
+        {
+            *looks += 1;
+            let looks = *looks;
+            let passed = match self.batch(port) {
                 Ok(0) => {
                     self.busy.swap_remove(place);
+                    if looks > HOT {
+                        self.watch(port)
+                    } else {
+                        Ok(())
+                    }
                 }
-                Ok(_) => place += 1,
-                Err(error) => {
-                    tracing::warn!(port = self.snapshots.load().port_name(port), %error, "device lost");
-                    self.detach(port);
-                    let _ = self.lost.send(port);
+                Ok(_) => {
+                    place += 1;
+                    if looks == HOT {
+                        self.unwatch(port);
+                    }
+                    Ok(())
                 }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = passed {
+                let name = self.snapshots.load().port_name(port);
+                tracing::warn!(port = name, %error, "device lost");
+                self.detach(port);
+                let _ = self.lost.send(port);
             }
         }
         let now = now();
@@ -275,8 +298,8 @@ impl Worker {
             if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
                 self.clear_error(port);
             }
-            if !self.busy.contains(&port) {
-                self.busy.push(port);
+            if !self.busy.iter().any(|busy| busy.port == port) {
+                self.busy.push(Busy { port, looks: 0 });
             }
         }
         if ordered {
@@ -285,6 +308,24 @@ impl Worker {
             while let Ok(order) = self.orders.try_recv() {
                 order(self);
             }
+        }
+    }
+
+    /// Has epoll tell when a port has frames, those that wait already included.
+    fn watch(&self, port: PortId) -> io::Result<()> {
+        let descriptors = self.ports.ingress(port).map(Ingress::descriptors);
+        for descriptor in descriptors.into_iter().flatten() {
+            let data = EventData::new_u64(u64::from(port.0));
+            epoll::add(&self.epoll, descriptor, data, EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    fn unwatch(&self, port: PortId) {
+        let descriptors = self.ports.ingress(port).map(Ingress::descriptors);
+        for descriptor in descriptors.into_iter().flatten() {
+            // It is not watched while it is hot.
+            let _ = epoll::delete(&self.epoll, descriptor);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::frame::{Frame, OwnedFrame, Verdict};
 use crate::icmp::Budget;
 use crate::neighbor::{Event, Held, Neighbors};
 use crate::process::Router;
-use crate::session::SessionMemory;
+use crate::session::Sessions;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 pub use crate::view::{NeighborView, SessionView};
@@ -64,11 +64,12 @@ struct Announcement {
 impl Shard {
     /// State for one worker. Sessions found in `memory` (left by an earlier dataplane of the same
     /// boot) live on. `seed` feeds hashing and random choices.
-    pub fn new(snapshot: &Snapshot, memory: SessionMemory, seed: u64, now: Instant) -> Self {
+    pub fn new(snapshot: &Snapshot, memory: impl Into<Sessions>, seed: u64, now: Instant) -> Self {
         let router = snapshot.config().router();
+        let memory = memory.into();
         let mut shard = Self {
-            v4: Flows::new(memory, seed, router),
-            v6: Flows::new(SessionMemory::owned(router.sessions as usize), seed, router),
+            v4: Flows::new(memory.v4, seed, router),
+            v6: Flows::new(memory.v6, seed, router),
             neighbors: Neighbors::new(router.neighbors as usize, seed.rotate_left(23)),
             budget: Budget::new(router.icmp_errors_per_second, now),
             drops: DropCounters::default(),

@@ -36,24 +36,25 @@ pub enum ReceiveMode {
     Promiscuous,
 }
 
-/// A socket bound to one network device.
+/// A socket that receives from one network device.
 #[derive(Debug)]
 pub struct PacketSocket {
     descriptor: OwnedFd,
     ifindex: c_int,
 }
 
-/// The receiving half of a socket.
+/// Receives from a network device.
 #[derive(Debug)]
 pub struct PacketReceiver {
     socket: Arc<PacketSocket>,
     ring: Ring,
 }
 
-/// The sending half of a socket.
+/// Sends to a network device, by a socket of its own: the kernel wakes whoever waits on a socket
+/// for each frame that has left it, and nobody waits on this one.
 #[derive(Debug)]
 pub struct PacketSender {
-    socket: Arc<PacketSocket>,
+    socket: OwnedFd,
     outgoing: Box<Outgoing>,
 }
 
@@ -75,18 +76,12 @@ pub fn open(ifindex: u32, mtu: u32) -> io::Result<(PacketReceiver, PacketSender)
 /// As [`open`].
 pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver, PacketSender)> {
     let ifindex = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers. Protocol 0 receives nothing until `bind` names a device.
-    let descriptor = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
-    // SAFETY: a descriptor just made, owned by nobody else.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-
-    let option = |name, value: c_int| set_option(&descriptor, libc::SOL_PACKET, name, &value);
+    let incoming = socket()?;
+    let option = |name, value: c_int| set_option(&incoming, libc::SOL_PACKET, name, &value);
     option(
         libc::PACKET_VERSION,
         libc::tpacket_versions::TPACKET_V2 as c_int,
     )?;
-    option(libc::PACKET_VNET_HDR, 1)?;
     option(libc::PACKET_IGNORE_OUTGOING, 1)?;
     option(libc::PACKET_COPY_THRESH, 1)?;
     let request = libc::tpacket_req {
@@ -95,38 +90,37 @@ pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver
         tp_frame_size: geometry.slot as u32,
         tp_frame_nr: geometry.slots() as u32,
     };
+    set_option(&incoming, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
     set_option(
-        &descriptor,
-        libc::SOL_PACKET,
-        libc::PACKET_RX_RING,
-        &request,
+        &incoming,
+        libc::SOL_SOCKET,
+        libc::SO_RCVBUFFORCE,
+        &RECEIVE_BUFFER,
     )?;
-    for (name, bytes) in [
-        (libc::SO_RCVBUFFORCE, RECEIVE_BUFFER),
-        (libc::SO_SNDBUFFORCE, SEND_BUFFER),
-    ] {
-        set_option(&descriptor, libc::SOL_SOCKET, name, &bytes)?;
-    }
-    let ring = Ring::map(&descriptor, geometry)?;
+    let ring = Ring::map(&incoming, geometry)?;
+    bind(&incoming, ifindex, libc::ETH_P_ALL)?;
 
-    // SAFETY: all zeroes is a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = ifindex;
-    let length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: `address` is a sockaddr_ll of `length` bytes.
-    check(unsafe { libc::bind(descriptor.as_raw_fd(), (&raw const address).cast(), length) })?;
+    let outgoing = socket()?;
+    set_option(
+        &outgoing,
+        libc::SOL_SOCKET,
+        libc::SO_SNDBUFFORCE,
+        &SEND_BUFFER,
+    )?;
+    bind(&outgoing, ifindex, 0)?;
 
-    let socket = Arc::new(PacketSocket {
-        descriptor,
-        ifindex,
-    });
+    let receiver = PacketReceiver {
+        socket: Arc::new(PacketSocket {
+            descriptor: incoming,
+            ifindex,
+        }),
+        ring,
+    };
     let sender = PacketSender {
-        socket: socket.clone(),
+        socket: outgoing,
         outgoing: Box::default(),
     };
-    Ok((PacketReceiver { socket, ring }, sender))
+    Ok((receiver, sender))
 }
 
 impl PacketSocket {
@@ -267,6 +261,29 @@ impl PacketSender {
     pub fn send<'f, 'b: 'f>(&mut self, frames: impl Iterator<Item = &'f Frame<'b>>) -> Sent {
         self.outgoing.send(self.socket.as_fd(), frames)
     }
+}
+
+/// A packet socket that is bound to nothing and receives nothing.
+fn socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let descriptor = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    set_option(&descriptor, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+    Ok(descriptor)
+}
+
+/// Binds to a device, to receive frames of `protocol`; 0 is none.
+fn bind(socket: &OwnedFd, ifindex: c_int, protocol: c_int) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = ifindex;
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_ll of `length` bytes.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
 }
 
 /// The 802.1Q tag the kernel took out of a frame. A tag of another kind (802.1ad) makes it a frame

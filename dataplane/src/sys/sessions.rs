@@ -8,7 +8,7 @@ use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
-use tapgate_engine::session::{LAYOUT, Record, SessionMemory};
+use tapgate_engine::session::{LAYOUT, Record, Record6, SessionMemory, Sessions};
 
 /// What the first page holds, so that a later dataplane knows whether it can use the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ use tapgate_engine::session::{LAYOUT, Record, SessionMemory};
 struct Header {
     magic: [u8; 8],
     layout: u32,
-    record: u32,
+    records: [u32; 2],
     capacity: u64,
 }
 
@@ -32,13 +32,18 @@ impl Header {
         Self {
             magic: *b"tapgate\0",
             layout: LAYOUT,
-            record: size_of::<Record>() as u32,
+            records: [size_of::<Record>() as u32, size_of::<Record6>() as u32],
             capacity: capacity as u64,
         }
     }
 
+    /// Where the IPv6 records start: on a page of their own too.
+    const fn second(capacity: usize) -> usize {
+        (HEADER_PAGE + capacity * size_of::<Record>()).next_multiple_of(HEADER_PAGE)
+    }
+
     const fn length(capacity: usize) -> usize {
-        HEADER_PAGE + capacity * size_of::<Record>()
+        Self::second(capacity) + capacity * size_of::<Record6>()
     }
 }
 
@@ -49,11 +54,12 @@ pub struct SharedSessions {
 }
 
 impl SharedSessions {
-    /// Fresh memory for `capacity` sessions.
+    /// Fresh memory for `capacity` sessions of each family. It is zero, which is free, and takes up
+    /// no room until it is used.
     ///
     /// # Errors
     /// Not enough memory or descriptors.
-    pub fn create(capacity: usize) -> io::Result<(Self, SessionMemory)> {
+    pub fn create(capacity: usize) -> io::Result<(Self, Sessions)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let descriptor = memfd_create("tapgate-sessions", flags)?;
         ftruncate(&descriptor, Header::length(capacity) as u64)?;
@@ -61,17 +67,14 @@ impl SharedSessions {
         let base = map(&descriptor, capacity)?;
         // SAFETY: the mapping is new, ours alone, page-aligned and longer than a header.
         unsafe { base.cast::<Header>().write(Header::of(capacity)) };
-        let records = records(base, capacity);
-        // An all-zero record need not be a free one.
-        records.fill(Record::default());
-        Ok((Self { descriptor }, SessionMemory::Mapped(records)))
+        Ok((Self { descriptor }, records(base, capacity)))
     }
 
     /// Memory an earlier dataplane left behind, if it fits: same layout, same capacity.
     ///
     /// # Errors
     /// It does not fit, and why.
-    pub fn adopt(descriptor: OwnedFd, capacity: usize) -> Result<(Self, SessionMemory), String> {
+    pub fn adopt(descriptor: OwnedFd, capacity: usize) -> Result<(Self, Sessions), String> {
         let refuse = |error: rustix::io::Errno| format!("cannot be examined: {error}");
         let length = fstat(&descriptor).map_err(refuse)?.st_size;
         let seals = fcntl_get_seals(&descriptor).map_err(refuse)?;
@@ -88,10 +91,7 @@ impl SharedSessions {
             debug_assert!(unmapped.is_ok());
             return Err("was laid out by another version".to_owned());
         }
-        Ok((
-            Self { descriptor },
-            SessionMemory::Mapped(records(base, capacity)),
-        ))
+        Ok((Self { descriptor }, records(base, capacity)))
     }
 }
 
@@ -120,33 +120,37 @@ fn map(descriptor: &OwnedFd, capacity: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-fn records(base: NonNull<u8>, capacity: usize) -> &'static mut [Record] {
+fn records(base: NonNull<u8>, capacity: usize) -> Sessions {
     // SAFETY: the mapping has `Header::length(capacity)` bytes, is never unmapped once this is
     // called, and is mapped once in this process; the kept descriptor is only stored by control,
-    // not mapped. Any bytes are a valid Record (its documentation), and a page start is aligned.
-    unsafe { std::slice::from_raw_parts_mut(base.add(HEADER_PAGE).cast().as_ptr(), capacity) }
+    // not mapped. The two ranges do not overlap and start on pages, which aligns them. Any bytes
+    // are a valid record (its documentation).
+    let (v4, v6) = unsafe {
+        let second = base.add(Header::second(capacity)).cast();
+        (
+            std::slice::from_raw_parts_mut(base.add(HEADER_PAGE).cast().as_ptr(), capacity),
+            std::slice::from_raw_parts_mut(second.as_ptr(), capacity),
+        )
+    };
+    Sessions {
+        v4: SessionMemory::Mapped(v4),
+        v6: SessionMemory::Mapped(v6),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn length(memory: &SessionMemory) -> usize {
-        match memory {
-            SessionMemory::Owned(records) => records.len(),
-            SessionMemory::Mapped(records) => records.len(),
-        }
-    }
-
     #[test]
     fn memory_is_taken_over_only_by_what_fits_it() {
         let (shared, memory) = SharedSessions::create(1000).unwrap();
-        assert_eq!(length(&memory), 1000);
+        assert_eq!((memory.v4.len(), memory.v6.len()), (1000, 1000));
         drop(memory);
         let again = |shared: &SharedSessions| shared.descriptor.try_clone().unwrap();
         assert!(SharedSessions::adopt(again(&shared), 999).is_err());
         let (_, memory) = SharedSessions::adopt(again(&shared), 1000).unwrap();
-        assert_eq!(length(&memory), 1000);
+        assert_eq!((memory.v4.len(), memory.v6.len()), (1000, 1000));
 
         let base = map(&shared.descriptor, 1000).unwrap();
         let old = Header {

@@ -5,7 +5,7 @@ mod table;
 mod tcp;
 
 use std::hash::{BuildHasher, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
 
@@ -20,6 +20,8 @@ pub const LAYOUT: u32 = 3;
 
 /// The IPv4 session as it lies in memory.
 pub type Record = SessionRecord<Ipv4Addr>;
+/// The IPv6 session as it lies in memory.
+pub type Record6 = SessionRecord<Ipv6Addr>;
 
 /// Which way a packet of a session goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl<A: Address> Flow<A> {
 }
 
 /// One session as it lies in memory: integers and addresses only, so that any bytes are a valid
-/// value and the memory can outlive the process.
+/// value and the memory can outlive the process. All zeroes are a free record.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct SessionRecord<A> {
@@ -304,6 +306,25 @@ pub enum SessionMemory<A: 'static = Ipv4Addr> {
     Owned(Box<[SessionRecord<A>]>),
     /// Memory that outlives the process (a mapped memfd).
     Mapped(&'static mut [SessionRecord<A>]),
+}
+
+/// Where both families' sessions are kept.
+#[derive(Debug)]
+pub struct Sessions {
+    /// IPv4.
+    pub v4: SessionMemory<Ipv4Addr>,
+    /// IPv6.
+    pub v6: SessionMemory<Ipv6Addr>,
+}
+
+impl From<SessionMemory> for Sessions {
+    /// As many IPv6 sessions, in the process's own memory.
+    fn from(v4: SessionMemory) -> Self {
+        Self {
+            v6: SessionMemory::owned(v4.len()),
+            v4,
+        }
+    }
 }
 
 impl<A: Address> SessionMemory<A> {
