@@ -228,6 +228,12 @@ impl<T: Trace> Router<'_, T> {
     }
 }
 
+/// The flow of the packet that an ICMP error quotes, if `packet` is one.
+pub(crate) fn quoted_flow<A: Family>(bytes: &[u8], packet: &Packet<A>) -> Option<Flow<A>> {
+    let quoted = (packet.transport == Transport::IcmpError).then(|| Quoted::parse(bytes, packet));
+    quoted.flatten().map(|quoted| quoted.flow)
+}
+
 /// The packet that an ICMP error quotes; offsets are from the start of the frame.
 struct Quoted<A> {
     flow: Flow<A>,

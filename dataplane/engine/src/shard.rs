@@ -12,9 +12,10 @@ use crate::family::Family;
 use crate::flows::Flows;
 use crate::frame::{Frame, OwnedFrame, Verdict};
 use crate::icmp::Budget;
+use crate::local::quoted_flow;
 use crate::neighbor::{Event, Held, Neighbors};
 use crate::process::Router;
-use crate::session::Sessions;
+use crate::session::{Flow, Sessions};
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 pub use crate::view::{NeighborView, SessionView};
@@ -462,7 +463,10 @@ fn excerpt<A: Family>(
     seed: u64,
 ) -> Flows<A> {
     let packet = A::parse(frame).ok();
-    let number = packet.and_then(|packet| flows.sessions.find(&packet.flow));
+    let number = packet.and_then(|packet| {
+        let quoted = quoted_flow(frame.bytes, &packet).map(Flow::reversed);
+        flows.sessions.find(&quoted.unwrap_or(packet.flow))
+    });
     let externals: Vec<A> = packet
         .iter()
         .flat_map(|packet| {
