@@ -6,6 +6,7 @@
 
 pub mod decode;
 pub mod golden;
+pub mod nd;
 pub mod packet;
 pub mod recipe;
 pub mod router;

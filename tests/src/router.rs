@@ -18,7 +18,7 @@ use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
 use crate::packet::{Arp, tagged, untag};
-use crate::{decode, wire};
+use crate::{decode, nd, wire};
 use report::Event;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
@@ -107,13 +107,13 @@ impl Router {
         });
     }
 
-    /// Every ARP request on every port is answered from now on, by [`mac_of`] the address.
+    /// Every ARP request on every port is answered from now on, by [`mac_of`] the address, and
+    /// every neighbour solicitation.
     pub fn answer_everything(&mut self) {
         self.everybody_answers = true;
     }
 
-    /// From now on every frame is explained first, and must end as `explain` said. ICMP errors
-    /// are not: `explain` does not look for the session of the packet they quote.
+    /// From now on every frame is explained first, and must end as `explain` said.
     pub fn explain_everything(&mut self) {
         self.explains = true;
     }
@@ -196,7 +196,7 @@ impl Router {
         self.last = Some((ingress, owned.clone()));
         let before = self.shard.drops().clone();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
-        let explained = (self.explains && !is_icmp_error(&owned.bytes)).then(|| {
+        let explained = self.explains.then(|| {
             let mut copy = owned.clone();
             let shard = &self.shard;
             shard
@@ -291,6 +291,16 @@ impl Router {
     }
 
     fn answer(&mut self, port: &str, vlan: Option<u16>, bytes: &[u8]) {
+        if let Some((asker, asked, mac)) = nd::solicited(bytes)
+            && self.everybody_answers
+            && asker != asked
+        {
+            let [.., a, b, c, d] = asked.octets();
+            let own = MacAddr([6, 6, a, b, c, d]);
+            let reply = nd::advertisement((asked, own), (asker, mac));
+            self.answers
+                .push_back((port.to_owned(), tagged(&reply, vlan)));
+        }
         let Some(arp) = Arp::parse(bytes).filter(|arp| arp.operation == 1) else {
             return;
         };
@@ -334,11 +344,6 @@ impl Router {
         }
         self.remembered.push_back(event);
     }
-}
-
-fn is_icmp_error(bytes: &[u8]) -> bool {
-    let l4 = 14 + bytes.get(14).map_or(0, |byte| usize::from(byte & 0xf) * 4);
-    bytes.get(23) == Some(&1) && matches!(bytes.get(l4), Some(3 | 4 | 5 | 11 | 12))
 }
 
 /// Whether a frame's transport checksum is wrong, or would be once it is finished.

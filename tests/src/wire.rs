@@ -1,6 +1,6 @@
 //! What must hold for every frame that leaves the router, whatever the test is about.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::{
     IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
@@ -132,13 +132,38 @@ fn wearer(
     let owns = interface
         .addresses
         .iter()
-        .any(|prefix| prefix.addr() == sender);
+        .any(|prefix| prefix.addr() == sender)
+        || sender == link_local(mac);
     (interface.kind.is_personality() && !owns).then(|| {
         format!(
             "X01: {sender} is not an address of personality {}",
             interface.name
         )
     })
+}
+
+/// The link-local address that goes with a MAC (RFC 4291 §2.5.6, appendix A).
+fn link_local(mac: MacAddr) -> IpAddr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
+    .into()
 }
 
 fn ipv4_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {

@@ -4,9 +4,10 @@
 use proptest::prelude::*;
 use tapgate_engine::checksum::{Delta, checksum};
 use tapgate_engine::frame::OwnedFrame;
-use tapgate_tests::packet::{self, Packet, ping, pong, tcp, udp};
+use tapgate_tests::packet::{self, Packet, icmp, ping, pong, tcp, udp};
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::Router;
+use tapgate_tests::wire;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
@@ -117,7 +118,16 @@ proptest! {
             let sent = exchange.packet("10.0.1.1", &remote, false);
             router.inject_frame("guest-a", exchange.frame(&sent.link(GUEST_A, NET_A)));
             let expected = exchange.packet("203.0.113.10", &remote, false).ttl(63);
-            same(&router.take_packets("uplink"), &expected.link(A, PROVIDER))?;
+            same(&router.take_packets("uplink"), &expected.clone().link(A, PROVIDER))?;
+
+            // T14: an error that quotes the whole packet gives the guest back its own.
+            let seen = &expected.bytes()[14..];
+            let error = icmp("192.0.2.1", "203.0.113.10", (3, 1), [0; 4], seen);
+            router.inject("uplink", &error.link(PROVIDER, A).bytes());
+            let own = exchange.packet("10.0.1.1", &remote, false).ttl(63).bytes();
+            let packets = router.take_packets("guest-a");
+            prop_assert_eq!(packets.len(), 1);
+            quoted(&packets[0][42..], &own[14..])?;
 
             let sent = exchange.packet(&remote, "203.0.113.10", true);
             router.inject_frame("uplink", exchange.frame(&sent.link(PROVIDER, A)));
@@ -180,6 +190,18 @@ fn router() -> Router {
     router.station("guest-a", None, "10.0.1.1", GUEST_A);
     router.station("uplink", None, "192.0.2.1", PROVIDER);
     router
+}
+
+/// The quoted packet, byte for byte, and one checksum in another form than built anew at most.
+fn quoted(got: &[u8], expected: &[u8]) -> Result<(), TestCaseError> {
+    let frame = |packet: &[u8]| [&[0; 12][..], &[8, 0], packet].concat();
+    let (got, expected) = (frame(got), frame(expected));
+    prop_assert_eq!(&got[14..34], &expected[14..34]);
+    prop_assert_ne!(wire::transport_checksum(&got), Some(false));
+    let l4 = 14 + usize::from(got[14] & 0xf) * 4;
+    prop_assert_eq!(&got[34..l4 + 2], &expected[34..l4 + 2]);
+    prop_assert_eq!(got.len(), expected.len());
+    Ok(())
 }
 
 /// Exactly one packet, and byte for byte the expected one. A TCP checksum of 0 may be 0xffff.

@@ -94,19 +94,85 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
     proptest::sample::select(frames)
 }
 
-/// IPv6 packets: TCP, echo, a neighbour solicitation.
-fn ipv6() -> [Vec<u8>; 3] {
-    let address = |last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).octets();
-    let ip = || PacketBuilder::ethernet2(GUEST_A.0, NET_A.0).ipv6(address(1), address(2), 255);
-    let mut frames = [const { Vec::new() }; 3];
-    let [tcp, echo, nd] = &mut frames;
-    ip().tcp(1, 2, 3, 4).syn().write(tcp, b"six").unwrap();
-    ip().icmpv6_echo_request(1, 2).write(echo, b"six").unwrap();
-    let solicitation = [&address(2)[..], &[1, 1], &GUEST_A.0].concat();
-    ip().icmpv6_raw(135, 0, [0; 4])
-        .write(nd, &solicitation)
-        .unwrap();
-    frames
+/// IPv6 packets of the first guest, and to the first personality.
+fn ipv6() -> Vec<Vec<u8>> {
+    let guest = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1).octets();
+    let gateway = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 0xfe).octets();
+    let own = Ipv6Addr::new(0x2001, 0xdb8, 0x9, 0, 0, 0, 0, 0x10).octets();
+    let far = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1).octets();
+    let out = |to| PacketBuilder::ethernet2(GUEST_A.0, NET_A.0).ipv6(guest, to, 255);
+    let back = || PacketBuilder::ethernet2(PROVIDER.0, A.0).ipv6(far, own, 255);
+    let build = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = Vec::new();
+        write(&mut frame);
+        frame
+    };
+    let solicitation = [&gateway[..], &[1, 1], &GUEST_A.0].concat();
+    let quoted = build(&|to| {
+        let ip = PacketBuilder::ipv6(own, far, 60);
+        ip.udp(4_000, 53).write(to, b"six").unwrap();
+    });
+    vec![
+        build(&|to| {
+            out(far)
+                .tcp(4_000, 80, 1, 1_000)
+                .syn()
+                .write(to, b"")
+                .unwrap()
+        }),
+        build(&|to| out(far).udp(4_000, 53).write(to, &[6; 100]).unwrap()),
+        build(&|to| {
+            out(far)
+                .icmpv6_echo_request(7, 1)
+                .write(to, b"six")
+                .unwrap()
+        }),
+        build(&|to| {
+            out(gateway)
+                .icmpv6_echo_request(7, 1)
+                .write(to, b"six")
+                .unwrap()
+        }),
+        build(&|to| {
+            out(gateway)
+                .icmpv6_raw(135, 0, [0; 4])
+                .write(to, &solicitation)
+                .unwrap()
+        }),
+        build(&|to| back().udp(53, 4_000).write(to, b"six").unwrap()),
+        build(&|to| back().icmpv6_raw(1, 4, [0; 4]).write(to, &quoted).unwrap()),
+        build(&|to| {
+            back()
+                .icmpv6_raw(2, 0, [0, 0, 5, 0])
+                .write(to, &quoted)
+                .unwrap()
+        }),
+    ]
+}
+
+/// The recipe with IPv6 beside it: routed from the first network, and by SNAT to the personality.
+fn dual_stack() -> String {
+    MULTI_MAC
+        .replace(
+            "[\"203.0.113.10/32\"]",
+            "[\"203.0.113.10/32\", \"2001:db8:9::10/64\"]",
+        )
+        .replace(
+            "[\"10.0.1.254/24\"]",
+            "[\"10.0.1.254/24\", \"2001:db8:a::fe/64\"]",
+        )
+        .replace(
+            "ipB = [",
+            "six = [{ to = \"::/0\", dev = \"A\", via = \"2001:db8:9::1\" }]\nipB = [",
+        )
+        .replace(
+            "rules = [",
+            "rules = [\n  { priority = 61000, from = \"2001:db8::/32\", lookup = \"six\" },",
+        )
+        .replace(
+            "snat = [",
+            "snat = [\n  { from = \"2001:db8:a::/64\", to = \"2001:db8:9::10\" },",
+        )
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -212,14 +278,15 @@ proptest! {
 
     #[test]
     fn any_frame_ends_in_one_verdict(ops in proptest::collection::vec(op(), 1..200)) {
-        let mut router = Router::new(MULTI_MAC);
+        let config = dual_stack();
+        let mut router = Router::new(&config);
         router.answer_everything();
         router.explain_everything();
         for op in ops {
             match op {
                 Op::Frame { port, frame } => drop(router.inject_frame(PORTS[port], frame)),
                 Op::Advance(millis) => router.advance(Duration::from_millis(millis)),
-                Op::Reload => router.reload(MULTI_MAC),
+                Op::Reload => router.reload(&config),
             }
             router.take_all();
         }
