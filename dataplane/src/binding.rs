@@ -24,9 +24,17 @@ pub struct Binding {
     /// What it is to be.
     pub port: Port,
     /// The MACs of the interfaces on it.
-    pub macs: Vec<MacAddr>,
+    macs: Macs,
     /// What is behind it.
     pub bound: Bound,
+}
+
+/// The MACs of the interfaces on a port.
+#[derive(Debug)]
+struct Macs {
+    all: Vec<MacAddr>,
+    /// All are personalities': the device is the host's too.
+    uplink: bool,
 }
 
 /// What is behind a port.
@@ -55,7 +63,7 @@ impl Binding {
         Self {
             id,
             port: port.clone(),
-            macs: macs_on(port, config),
+            macs: Macs::on(port, config),
             bound: Bound::Waiting("not opened yet".to_owned()),
         }
     }
@@ -76,14 +84,13 @@ impl Binding {
 
     /// Takes over what changed about a port that still serves.
     pub fn update(&mut self, port: &Port, config: &Config) {
-        let before = std::mem::replace(&mut self.macs, macs_on(port, config));
+        let before = std::mem::replace(&mut self.macs, Macs::on(port, config)).all;
         self.port = port.clone();
         if let Bound::Device { socket, mode, .. } = &mut self.bound {
-            for mac in before.iter().filter(|mac| !self.macs.contains(mac)) {
+            for mac in before.iter().filter(|mac| !self.macs.all.contains(mac)) {
                 let _ = socket.listen(*mac, false);
             }
-            let new = self.macs.iter().filter(|mac| !before.contains(mac));
-            *mode = listen(socket, new, *mode);
+            *mode = self.macs.listen(socket, &before, *mode);
         }
     }
 
@@ -200,25 +207,49 @@ fn is_ours(link: &Link) -> bool {
     link.alias.as_deref() == Some(MADE_BY_US)
 }
 
-/// The MACs of the interfaces on a port.
-fn macs_on(port: &Port, config: &Config) -> Vec<MacAddr> {
-    let is_it = |index: usize| config.ports()[index].name == port.name;
-    config
-        .interfaces()
-        .iter()
-        .filter(|interface| match &interface.kind {
-            InterfaceKind::Personality { port, .. } => is_it(*port),
-            InterfaceKind::Network { ports } => ports.iter().any(|port| is_it(*port)),
-        })
-        .map(|interface| interface.mac)
-        .collect()
+impl Macs {
+    fn on(port: &Port, config: &Config) -> Self {
+        let is_it = |index: usize| config.ports()[index].name == port.name;
+        let interfaces = config.interfaces().iter();
+        let here: Vec<_> = interfaces
+            .filter(|interface| match &interface.kind {
+                InterfaceKind::Personality { port, .. } => is_it(*port),
+                InterfaceKind::Network { ports } => ports.iter().any(|port| is_it(*port)),
+            })
+            .collect();
+        Self {
+            all: here.iter().map(|interface| interface.mac).collect(),
+            uplink: here.iter().all(|interface| interface.kind.is_personality()),
+        }
+    }
+
+    /// Has the device receive for the MACs that were not there `before`, or all of the link if it
+    /// cannot pick them.
+    fn listen(&self, socket: &PacketSocket, before: &[MacAddr], mode: ReceiveMode) -> ReceiveMode {
+        if let Err(error) = socket.only(self.uplink.then_some(&self.all)) {
+            tracing::warn!(%error, "no socket filter: the host's own traffic is received and dropped");
+        }
+        if mode == ReceiveMode::Promiscuous {
+            return mode;
+        }
+        for mac in self.all.iter().filter(|mac| !before.contains(mac)) {
+            if let Err(refused) = socket.listen(*mac, true) {
+                tracing::warn!(%mac, error = %refused, "no unicast filter: promiscuous mode");
+                if let Err(error) = socket.listen_to_all() {
+                    tracing::error!(%error, "no promiscuous mode either");
+                }
+                return ReceiveMode::Promiscuous;
+            }
+        }
+        mode
+    }
 }
 
 fn open_device(
     port: &Port,
     device: &str,
     create: Option<&Create>,
-    macs: &[MacAddr],
+    macs: &Macs,
     links: &mut Links,
 ) -> Result<(Bound, Opened), String> {
     if let Some(create) = create
@@ -237,7 +268,7 @@ fn open_device(
     let (receiver, sender) = packet::open(index, port.mtu)
         .map_err(|error| format!("cannot open device {device}: {error}"))?;
     let socket = receiver.socket().clone();
-    let mode = listen(&socket, macs.iter(), ReceiveMode::UnicastFilter);
+    let mode = macs.listen(&socket, &[], ReceiveMode::UnicastFilter);
     let bound = Bound::Device {
         index,
         socket,
@@ -265,27 +296,6 @@ fn make_device(
         ..Change::default()
     };
     link::change(device, &change).map_err(|error| explained(&error))
-}
-
-/// Has the device receive for `macs`, all of the link if it cannot pick them.
-fn listen<'m>(
-    socket: &PacketSocket,
-    macs: impl Iterator<Item = &'m MacAddr>,
-    mode: ReceiveMode,
-) -> ReceiveMode {
-    if mode == ReceiveMode::Promiscuous {
-        return mode;
-    }
-    for mac in macs {
-        if let Err(refused) = socket.listen(*mac, true) {
-            tracing::warn!(%mac, error = %refused, "no unicast filter: promiscuous mode");
-            if let Err(error) = socket.listen_to_all() {
-                tracing::error!(%error, "no promiscuous mode either");
-            }
-            return ReceiveMode::Promiscuous;
-        }
-    }
-    mode
 }
 
 fn open_tap(

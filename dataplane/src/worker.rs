@@ -27,7 +27,7 @@ use crate::port::{Ingress, Opened, Ports};
 const ORDERS: u64 = u64::MAX;
 /// Looks after which a port that never ran dry is taken out of epoll until it does: being watched
 /// costs its senders a wake-up for each frame.
-const HOT: u32 = 16;
+const HOT: u32 = 8;
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
@@ -282,9 +282,9 @@ impl Worker {
             Ok((ready, _)) => ready,
             Err(Errno::INTR) => return,
             Err(error) => {
+                // Nothing can be waited for any more: control starts another dataplane.
                 tracing::error!(%error, "epoll failed");
-                self.stopped = true;
-                return;
+                std::process::abort();
             }
         };
         let mut ordered = false;

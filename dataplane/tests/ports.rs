@@ -311,3 +311,41 @@ fn the_router_own_macs_pass_the_unicast_filter() {
     assert!(run("ip -d link show va").contains("promiscuity 1"));
     assert!(socket.as_fd().try_clone_to_owned().is_ok());
 }
+
+#[test]
+fn an_uplink_receives_what_is_for_the_router_and_nothing_else() {
+    let mut lab = Lab::new();
+    let a = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let index = Links::open().unwrap().get("va").unwrap().index;
+    let (receiver, sender) = packet::open(index, 1500).unwrap();
+    let socket = receiver.socket().clone();
+    let mut ports = Ports::default();
+    ports.attach(A, Ingress::Device(receiver), Egress::Device(sender));
+
+    let to = |mac: [u8; 6]| [&mac[..], &SENDER, &[0x88, 0xb5], &[0; 50]].concat();
+    let near = [2, 0, 0, 0, 1, 0xd2];
+    let far = [2, 1, 0, 0, 0, 0xd2];
+    let group = [0x33, 0x33, 0xff, 0, 0, 1];
+    let mut heard = |macs: Option<&[[u8; 6]]>| {
+        let macs: Option<Vec<_>> = macs.map(|macs| macs.iter().copied().map(MacAddr).collect());
+        socket.only(macs.as_deref()).unwrap();
+        send_from(&a, &[RECEIVER, near, far, group, [0xff; 6]].map(to));
+        let mut heard = Vec::new();
+        let mut look = |frames: &mut [tapgate_engine::frame::Frame<'_>],
+                        _: &mut [Option<_>; 64]| {
+            for frame in frames.iter().filter(|frame| frame.bytes[6..12] == SENDER) {
+                heard.push(frame.bytes[..6].to_vec());
+            }
+        };
+        while ports.pass(A, &mut look).unwrap() > 0 {}
+        heard
+    };
+    assert_eq!(heard(Some(&[RECEIVER])), [RECEIVER, group, [0xff; 6]]);
+    assert_eq!(
+        heard(Some(&[far, RECEIVER])),
+        [RECEIVER, far, group, [0xff; 6]]
+    );
+    assert_eq!(heard(Some(&[])), [group, [0xff; 6]]);
+    assert_eq!(heard(Some(&[[2; 6]; 300])).len(), 5);
+    assert_eq!(heard(None).len(), 5);
+}

@@ -1,5 +1,6 @@
 //! What needs the kernel's own interfaces and `unsafe`: nothing outside this module has any.
 
+mod filter;
 pub mod packet;
 pub mod ring;
 pub mod sessions;

@@ -14,6 +14,7 @@ use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::frame::Frame;
 
+use super::filter;
 use super::ring::{Geometry, Ring, Slot};
 use crate::offload::{self, HEADER, Head};
 use crate::port::{BATCH, Batch, SPARE, Sent};
@@ -109,11 +110,14 @@ pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver
     )?;
     bind(&outgoing, ifindex, 0)?;
 
+    let socket = PacketSocket {
+        descriptor: incoming,
+        ifindex,
+    };
+    // Solicited-node groups (RFC 4291 §2.7.1) are as many as addresses, more than filters hold.
+    socket.membership(libc::PACKET_MR_ALLMULTI, MacAddr::ZERO, true)?;
     let receiver = PacketReceiver {
-        socket: Arc::new(PacketSocket {
-            descriptor: incoming,
-            ifindex,
-        }),
+        socket: Arc::new(socket),
         ring,
     };
     let sender = PacketSender {
@@ -130,6 +134,15 @@ impl PacketSocket {
     /// The device's driver refuses.
     pub fn listen(&self, mac: MacAddr, join: bool) -> io::Result<()> {
         self.membership(libc::PACKET_MR_UNICAST, mac, join)
+    }
+
+    /// Has frames to other MACs than these, broadcasts and multicasts aside, kept from us whether
+    /// or not the device receives them. `None` lets everything in.
+    ///
+    /// # Errors
+    /// The kernel refuses the filter.
+    pub fn only(&self, macs: Option<&[MacAddr]>) -> io::Result<()> {
+        filter::attach(&self.descriptor, macs)
     }
 
     /// Has every frame on the link received.
