@@ -41,7 +41,7 @@ impl Exchange {
         // Sums near zero are where mistakes hide.
         let byte = prop_oneof![2 => Just(0), 2 => Just(0xff), 3 => any::<u8>()];
         let payload = proptest::collection::vec(byte, 0..200);
-        // Ports are kept when they are free, so that the translation is known beforehand.
+        // Within the default range, so that they are kept.
         let ports = (1_024..=u16::MAX, any::<u16>());
         let remote = prop_oneof![
             Just([198, 51, 100, 9]),
@@ -70,8 +70,9 @@ impl Exchange {
             )
     }
 
-    fn packet(&self, from: &str, to: &str, reply: bool) -> Packet {
-        let (own, other) = self.ports;
+    /// The packet between two addresses, with the guest's port as seen there.
+    fn packet(&self, from: &str, to: &str, own: u16, reply: bool) -> Packet {
+        let other = self.ports.1;
         let (from_port, to_port) = if reply { (other, own) } else { (own, other) };
         let (source, destination) = (format!("{from}:{from_port}"), format!("{to}:{to_port}"));
         let mut packet = match self.protocol {
@@ -95,6 +96,19 @@ impl Exchange {
         packet
     }
 
+    /// The guest's port, or identifier, in what left.
+    fn port(&self, packets: &[Vec<u8>]) -> Result<u16, TestCaseError> {
+        prop_assert_eq!(packets.len(), 1);
+        let l4 = 14 + usize::from(packets[0][14] & 0xf) * 4;
+        let at = l4
+            + if self.protocol == Protocol::Echo {
+                4
+            } else {
+                0
+            };
+        Ok(u16::from_be_bytes([packets[0][at], packets[0][at + 1]]))
+    }
+
     fn frame(&self, packet: &Packet) -> OwnedFrame {
         let bytes = packet.bytes();
         let unfinished = packet::unfinished(&bytes, None).filter(|_| self.partial);
@@ -111,27 +125,34 @@ proptest! {
     #[test]
     fn f18_f21_t19_translation_changes_addresses_ports_and_sums_only(
         exchanges in proptest::collection::vec(Exchange::any(), 1..8),
+        moves in any::<bool>(),
     ) {
-        let mut router = router();
+        let pool = "to = \"203.0.113.10\", ports = \"900-999\" }";
+        let moved = MULTI_MAC.replace("to = \"203.0.113.10\" }", pool);
+        let mut router = router(if moves { &moved } else { MULTI_MAC });
         for exchange in exchanges {
+            let own = exchange.ports.0;
             let remote = std::net::Ipv4Addr::from(exchange.remote).to_string();
-            let sent = exchange.packet("10.0.1.1", &remote, false);
+            let sent = exchange.packet("10.0.1.1", &remote, own, false);
             router.inject_frame("guest-a", exchange.frame(&sent.link(GUEST_A, NET_A)));
-            let expected = exchange.packet("203.0.113.10", &remote, false).ttl(63);
-            same(&router.take_packets("uplink"), &expected.clone().link(A, PROVIDER))?;
+            let packets = router.take_packets("uplink");
+            let port = exchange.port(&packets)?;
+            let range = if moves { 900..=999 } else { own..=own };
+            prop_assert!(range.contains(&port), "{}", port);
+            let seen = exchange.packet("203.0.113.10", &remote, port, false).ttl(63);
+            same(&packets, &seen.clone().link(A, PROVIDER))?;
 
             // T14: an error that quotes the whole packet gives the guest back its own.
-            let seen = &expected.bytes()[14..];
-            let error = icmp("192.0.2.1", "203.0.113.10", (3, 1), [0; 4], seen);
+            let error = icmp("192.0.2.1", "203.0.113.10", (3, 1), [0; 4], &seen.bytes()[14..]);
             router.inject("uplink", &error.link(PROVIDER, A).bytes());
-            let own = exchange.packet("10.0.1.1", &remote, false).ttl(63).bytes();
+            let expected = exchange.packet("10.0.1.1", &remote, own, false).ttl(63).bytes();
             let packets = router.take_packets("guest-a");
             prop_assert_eq!(packets.len(), 1);
-            quoted(&packets[0][42..], &own[14..])?;
+            quoted(&packets[0][42..], &expected[14..])?;
 
-            let sent = exchange.packet(&remote, "203.0.113.10", true);
+            let sent = exchange.packet(&remote, "203.0.113.10", port, true);
             router.inject_frame("uplink", exchange.frame(&sent.link(PROVIDER, A)));
-            let expected = exchange.packet(&remote, "10.0.1.1", true).ttl(63);
+            let expected = exchange.packet(&remote, "10.0.1.1", own, true).ttl(63);
             same(&router.take_packets("guest-a"), &expected.link(NET_A, GUEST_A))?;
         }
     }
@@ -143,7 +164,7 @@ proptest! {
         length in 1..60_000usize,
         size in 500..1_400u16,
     ) {
-        let mut router = router();
+        let mut router = router(MULTI_MAC);
         let payload: Vec<u8> = (0..length).map(|n| (n * 31 + n / 251) as u8).collect();
         let (inside, outside) = ("10.0.1.1:4000", "198.51.100.9:443");
         let packet = if is_tcp { tcp(inside, outside, "P.", &payload) } else { udp(inside, outside, &payload) };
@@ -185,11 +206,40 @@ proptest! {
     }
 }
 
-fn router() -> Router {
-    let mut router = Router::new(MULTI_MAC);
+fn router(config: &str) -> Router {
+    let mut router = Router::new(config);
     router.station("guest-a", None, "10.0.1.1", GUEST_A);
     router.station("uplink", None, "192.0.2.1", PROVIDER);
     router
+}
+
+/// T19: a UDP checksum that comes out as zero is sent as all ones, whichever side has it.
+#[test]
+fn t19_zero_is_sent_as_all_ones() {
+    let (outside, inside) = ("203.0.113.10:4000", "10.0.1.1:4000");
+    for odd in [outside, inside] {
+        // The checksum over the same packet with zeroes there is what makes it zero.
+        let blank = udp(odd, "198.51.100.9:53", &[0, 0]).bytes();
+        let payload = &blank[40..42];
+        let mut router = router(MULTI_MAC);
+        let sent = udp(inside, "198.51.100.9:53", payload).link(GUEST_A, NET_A);
+        router.inject("guest-a", &sent.bytes());
+        let expected = udp(outside, "198.51.100.9:53", payload)
+            .ttl(63)
+            .link(A, PROVIDER);
+        assert_eq!(
+            udp(odd, "198.51.100.9:53", payload).bytes()[40..42],
+            [0xff, 0xff]
+        );
+        assert_eq!(router.take_packets("uplink"), [expected.bytes()]);
+
+        let sent = udp("198.51.100.9:53", outside, payload).link(PROVIDER, A);
+        router.inject("uplink", &sent.bytes());
+        let expected = udp("198.51.100.9:53", inside, payload)
+            .ttl(63)
+            .link(NET_A, GUEST_A);
+        assert_eq!(router.take_packets("guest-a"), [expected.bytes()]);
+    }
 }
 
 /// The quoted packet, byte for byte, and one checksum in another form than built anew at most.

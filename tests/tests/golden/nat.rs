@@ -380,3 +380,26 @@ fn x01_egress_guard() {
         );
     });
 }
+
+/// A session's packets come in by its interfaces, and by no other: not from another guest that
+/// forges the opener's address, and not to another personality's MAC.
+#[test]
+fn x02_sessions_belong_to_their_interfaces() {
+    check("x02_sessions_belong_to_their_interfaces", |case| {
+        case.all_known();
+        let out = udp("10.0.1.1:4000", "198.51.100.9:53", b"question");
+        case.at(10, "guest-a", out.clone().link(GUEST_A, NET_A).bytes());
+        case.at(20, "guest-b", out.clone().link(GUEST_B, NET_B).bytes());
+        let back = udp("198.51.100.9:53", "203.0.113.10:4000", b"answer");
+        case.at(21, "uplink", back.clone().link(PROVIDER, C).bytes());
+        let tagged = back.clone().link(PROVIDER, B).vlan(20);
+        case.at(22, "uplink", tagged.bytes());
+        let inside = udp("198.51.100.9:53", "203.0.113.10:4000", b"forged");
+        case.at(23, "guest-b", inside.link(GUEST_B, NET_B).bytes());
+        let about = udp("203.0.113.10:4000", "198.51.100.9:53", b"question").bytes();
+        let error = error(REMOTE, "203.0.113.10", (3, 3), [0; 4], &about);
+        case.at(24, "uplink", error.link(PROVIDER, C).bytes());
+        case.at(30, "guest-a", out.link(GUEST_A, NET_A).bytes());
+        case.at(31, "uplink", back.link(PROVIDER, A).bytes());
+    });
+}
