@@ -1,6 +1,8 @@
 //! F18, F21, T19, X04: what translation changes, and that it changes nothing else. Each packet
 //! that comes out is compared with one built anew, checksums and all.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use tapgate_engine::checksum::{Delta, checksum};
 use tapgate_engine::frame::OwnedFrame;
@@ -168,7 +170,8 @@ proptest! {
         let payload: Vec<u8> = (0..length).map(|n| (n * 31 + n / 251) as u8).collect();
         let (inside, outside) = ("10.0.1.1:4000", "198.51.100.9:443");
         let packet = if is_tcp { tcp(inside, outside, "P.", &payload) } else { udp(inside, outside, &payload) };
-        let frame = packet::unfinished(&packet.link(GUEST_A, NET_A).bytes(), Some(size)).unwrap();
+        let packet = packet.df().link(GUEST_A, NET_A);
+        let frame = packet::unfinished(&packet.bytes(), Some(size)).unwrap();
         router.inject_frame("guest-a", frame);
         let segments = router.take_packets("uplink");
         prop_assert_eq!(segments.len(), length.div_ceil(usize::from(size)));
@@ -211,6 +214,46 @@ fn router(config: &str) -> Router {
     router.station("guest-a", None, "10.0.1.1", GUEST_A);
     router.station("uplink", None, "192.0.2.1", PROVIDER);
     router
+}
+
+/// X04, F07, F08: segments too large for the next link are cut further, or refused with DF.
+#[test]
+fn x04_super_frames_to_a_narrow_link() {
+    let payload: Vec<u8> = (0..20_000).map(|n| (n * 31 + n / 251) as u8).collect();
+    let packet = tcp("10.0.1.1:4000", "10.0.3.1:80", "P.", &payload).link(GUEST_A, NET_A);
+    for size in [500, 1_400] {
+        let mut router = router(MULTI_MAC);
+        router.answer_everything();
+        let frame = packet::unfinished(&packet.bytes(), Some(size)).unwrap();
+        router.inject_frame("guest-a", frame);
+        // Identification and offset, then payload: the TCP header is in each first fragment.
+        let mut datagrams = BTreeMap::<u16, BTreeMap<u16, Vec<u8>>>::new();
+        for packet in router.take_packets("guest-c") {
+            let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            let parts = datagrams.entry(word(18)).or_default();
+            parts.insert(word(20) & 0x1fff, packet[34..].to_vec());
+        }
+        let segments = datagrams
+            .values()
+            .map(|parts| parts.values().flatten().copied().collect());
+        let received = segments.flat_map(|segment: Vec<u8>| segment[20..].to_vec());
+        assert_eq!(received.collect::<Vec<u8>>(), payload);
+        assert_eq!(datagrams.len(), 20_000_usize.div_ceil(size.into()));
+
+        let frame = packet::unfinished(&packet.clone().df().bytes(), Some(size)).unwrap();
+        router.inject_frame("guest-a", frame);
+        let errors = router.take_packets("guest-a");
+        assert_eq!(
+            errors.len(),
+            usize::from(size > 536),
+            "3/4 if a segment does not fit"
+        );
+        assert!(
+            errors
+                .iter()
+                .all(|bytes| bytes[34..42] == [3, 4, bytes[36], bytes[37], 0, 0, 2, 64])
+        );
+    }
 }
 
 /// T19: a UDP checksum that comes out as zero is sent as all ones, whichever side has it.

@@ -185,6 +185,12 @@ fn a06_poison() {
             }
             .bytes(),
         );
+        let nobody = Arp {
+            from: MacAddr::ZERO,
+            sender: (MacAddr::ZERO, address("10.0.2.1")),
+            ..lie
+        };
+        case.at(17, "guest-b", nobody.bytes());
         // Our own address, from somebody else; a reply to somebody else; from another port.
         case.at(
             20,
