@@ -25,15 +25,17 @@ struct Bucket {
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub struct Index {
+    /// Made when the first value comes, so that a family nobody uses costs nothing.
     buckets: Box<[Bucket]>,
+    capacity: usize,
 }
 
 impl Index {
     /// An index for at most `capacity` values, each below `u32::MAX`.
     pub fn new(capacity: usize) -> Self {
-        let slots = capacity * LOAD.1 / LOAD.0 + SLOTS;
         Self {
-            buckets: vec![Bucket::default(); slots.div_ceil(SLOTS)].into(),
+            buckets: Box::default(),
+            capacity,
         }
     }
 
@@ -48,7 +50,7 @@ impl Index {
         let tag = hash as u16;
         let mut at = self.home(hash);
         loop {
-            let bucket = &self.buckets[at];
+            let bucket = self.buckets.get(at)?;
             let mut hits = bucket.hits(tag);
             while hits != 0 {
                 let value = bucket.values[hits.trailing_zeros() as usize % SLOTS];
@@ -67,7 +69,7 @@ impl Index {
     /// Every value that could be meant by `hash`; for bringing what they point at into the cache.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
-        let bucket = &self.buckets[self.home(hash)];
+        let bucket = self.buckets.get(self.home(hash))?;
         let hits = bucket.hits(hash as u16);
         let value = bucket.values[hits.trailing_zeros() as usize % SLOTS];
         (hits != 0 && value != 0).then(|| value - 1)
@@ -75,6 +77,10 @@ impl Index {
 
     /// Puts `value` in under `hash`. The caller keeps within the capacity.
     pub fn insert(&mut self, hash: u64, value: u32) {
+        if self.buckets.is_empty() {
+            let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
+            self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
+        }
         let mut at = self.home(hash);
         loop {
             let bucket = &mut self.buckets[at];
@@ -93,7 +99,9 @@ impl Index {
         let home = self.home(hash);
         let mut at = home;
         let slot = loop {
-            let bucket = &self.buckets[at];
+            let Some(bucket) = self.buckets.get(at) else {
+                return;
+            };
             if let Some(slot) = bucket.values.iter().position(|&found| found == value + 1) {
                 break slot;
             }
