@@ -12,7 +12,7 @@ use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Config;
 use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload, Verdict};
 use tapgate_engine::process;
-use tapgate_engine::session::SessionMemory;
+use tapgate_engine::session::{SessionMemory, Sessions};
 use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
@@ -46,14 +46,23 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router with room for `sessions`. Panics if the configuration is refused or a next hop
-    /// does not get resolved.
+    /// A router with room for `sessions` of IPv4, and next to none of IPv6. Panics if the
+    /// configuration is refused.
     pub fn new(sessions: u32) -> Self {
+        Self::with_room(sessions, 64)
+    }
+
+    /// A router with room for so many sessions of each family. Panics if the configuration is
+    /// refused.
+    pub fn with_room(v4: u32, v6: u32) -> Self {
         let config: Config =
-            serde_json::from_value(configuration(sessions)).expect("the configuration is right");
+            serde_json::from_value(configuration(v4.max(v6))).expect("the configuration is right");
         let snapshot = Snapshot::build(&config, None);
         let now = Instant::from_millis(1_000_000);
-        let memory = SessionMemory::owned(sessions as usize);
+        let memory = Sessions {
+            v4: SessionMemory::owned(v4 as usize),
+            v6: SessionMemory::owned(v6 as usize),
+        };
         let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
         shard.adopt(&snapshot, now);
         let port = |name| snapshot.port_id(name).expect("the port is configured");
