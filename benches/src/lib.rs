@@ -49,19 +49,13 @@ impl Router {
     /// A router with room for `sessions` of IPv4, and next to none of IPv6. Panics if the
     /// configuration is refused.
     pub fn new(sessions: u32) -> Self {
-        Self::with_room(sessions, 64)
-    }
-
-    /// A router with room for so many sessions of each family. Panics if the configuration is
-    /// refused.
-    pub fn with_room(v4: u32, v6: u32) -> Self {
         let config: Config =
-            serde_json::from_value(configuration(v4.max(v6))).expect("the configuration is right");
+            serde_json::from_value(configuration(sessions)).expect("the configuration is right");
         let snapshot = Snapshot::build(&config, None);
         let now = Instant::from_millis(1_000_000);
         let memory = Sessions {
-            v4: SessionMemory::owned(v4 as usize),
-            v6: SessionMemory::owned(v6 as usize),
+            v4: SessionMemory::owned(sessions as usize),
+            v6: SessionMemory::owned(64),
         };
         let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
         shard.adopt(&snapshot, now);
