@@ -180,6 +180,9 @@ impl<T: Trace> Router<'_, T> {
                 .or_else(|| router_id(snapshot))?;
             way = fib::route(snapshot, source, sender, None, self.trace).ok()?;
         }
+        if !answers_back(interface, way.interface) {
+            return None;
+        }
         let quoted = frame.bytes.get(ETHERNET..packet.end)?;
         let bytes = build(source, sender, error, quoted);
         let frame = OwnedFrame {
@@ -215,6 +218,12 @@ impl<T: Trace> Router<'_, T> {
 /// The source of errors that leave by an interface without an address of the family.
 fn router_id<A: Family>(snapshot: &Snapshot) -> Option<A> {
     A::from_ip(snapshot.config().router().id.into())
+}
+
+/// Whether what came in by `interface` may be answered by `way`: a guest's packet only to where it
+/// came from, or its forged source would be written to in our name.
+pub(crate) fn answers_back(interface: &Interface, way: &Interface) -> bool {
+    interface.personality || interface.id == way.id
 }
 
 /// Whether the sender of `packet` may be written to: RFC 1812 §4.3.2.7 (F11), RFC 4443 §2.4 (e)

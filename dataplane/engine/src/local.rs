@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::fib;
 use crate::frame::{Checksum, Frame, OwnedFrame, Verdict};
 use crate::hop::{Hop, Stuck};
-use crate::icmp::IcmpError;
+use crate::icmp::{IcmpError, answers_back};
 use crate::neighbor::Held;
 use crate::packet::{Packet, TCP, Transport, UDP, rewrite};
 use crate::process::Router;
@@ -117,6 +117,9 @@ impl<T: Trace> Router<'_, T> {
             fib::route(self.snapshot, destination, source, None, self.trace)
                 .map_err(fib::NoWay::reason)?
         };
+        if !answers_back(interface, way.interface) {
+            return Err(DropReason::WrongInterface);
+        }
         if packet.length() > way.interface.mtu as usize && packet.dont_fragment {
             return Err(DropReason::FragmentationNeeded);
         }

@@ -13,7 +13,8 @@ const CONFIG: &str = r#"{
         "addresses": ["203.0.113.10/32"], "gateway": "192.0.2.1", "onlink": true } },
     "networks": { "a": { "ports": ["g"], "addresses": ["10.0.1.254/24"], "mac": "02:00:00:00:01:fe" } },
     "tables": { "ipA": [ { "to": "default", "dev": "A" } ] },
-    "routing": { "rules": [ { "priority": 60000, "from": "10.0.1.0/24", "lookup": "ipA" } ] },
+    "routing": { "rules": [ { "priority": 60000, "from": "10.0.1.0/24", "lookup": "ipA" },
+        { "priority": 60001, "from": "203.0.113.10", "lookup": "ipA" } ] },
     "nat": { "snat": [ { "from": "10.0.1.0/24", "to": "203.0.113.10" } ] }
 }"#;
 
@@ -76,4 +77,31 @@ fn a_first_packet_waits_for_arp_leaves_translated_and_its_answer_returns() {
         (53, 5000),
     );
     assert_eq!(lab.send(up, stranger), Verdict::Drop(DropReason::NoSession));
+}
+
+#[test]
+fn a_guest_cannot_have_us_write_to_the_source_it_forges() {
+    let mut lab = Lab::new(CONFIG);
+    let (up, guest) = (lab.up, lab.guest);
+    lab.arp_reply(up, GATEWAY, [192, 0, 2, 1], ROUTER_OUT, [203, 0, 113, 10]);
+    lab.out.clear();
+    let victim = [198, 51, 100, 9];
+    let mut echo = Vec::new();
+    PacketBuilder::ethernet2(GUEST, ROUTER_IN)
+        .ipv4(victim, [203, 0, 113, 10], 64)
+        .icmpv4_echo_request(1, 1)
+        .write(&mut echo, &[])
+        .unwrap();
+    assert_eq!(
+        lab.send(guest, echo),
+        Verdict::Drop(DropReason::WrongInterface)
+    );
+    let mut unroutable = udp((GUEST, ROUTER_IN), (victim, [203, 0, 113, 10]), (1, 2));
+    assert_eq!(
+        lab.send(guest, unroutable.clone()),
+        Verdict::Drop(DropReason::PortUnreachable)
+    );
+    unroutable[22] = 1;
+    lab.send(guest, unroutable);
+    assert!(lab.out.is_empty(), "nothing was sent in our name");
 }
