@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 readonly FRAMES=12800
 bin=${CARGO_TARGET_DIR:-target}/release/instructions
 command -v valgrind >/dev/null || {
-    echo "bench-instructions: valgrind is missing: apt-get install valgrind" >&2
-    exit 69
+  echo "bench-instructions: valgrind is missing: apt-get install valgrind" >&2
+  exit 69
 }
 cargo build --quiet --release -p tapgate-benches --bin instructions
 work=$(mktemp -d)
@@ -20,23 +20,23 @@ trap 'rm -rf "$work"' EXIT
 
 # count SCENARIO FRAMES: instructions of the whole run.
 count() {
-    valgrind --tool=callgrind --callgrind-out-file="$work/$1.$2" "$bin" "$1" "$2" 2>&1 |
-        sed -n 's/.*Collected : //p'
+  valgrind --tool=callgrind --callgrind-out-file="$work/$1.$2" "$bin" "$1" "$2" 2>&1 |
+    sed -n 's/.*Collected : //p'
 }
 
 # per_frame SCENARIO: tenths of instructions. Two runs, so that setting up does not count.
 per_frame() {
-    local once twice
-    once=$(count "$1" "$FRAMES")
-    twice=$(count "$1" $((2 * FRAMES)))
-    echo $(((twice - once) * 10 / FRAMES))
+  local once twice
+  once=$(count "$1" "$FRAMES")
+  twice=$(count "$1" $((2 * FRAMES)))
+  echo $(((twice - once) * 10 / FRAMES))
 }
 
 writing=$(per_frame write)
 for scenario in established warm reply bulk new-flow miss guard malformed; do
-    tenths=$(($(per_frame "$scenario") - writing))
-    printf '%-12s %5d.%d instructions a frame\n' "$scenario" $((tenths / 10)) $((tenths % 10))
+  tenths=$(($(per_frame "$scenario") - writing))
+  printf '%-12s %5d.%d instructions a frame\n' "$scenario" $((tenths / 10)) $((tenths % 10))
 done
 if [ "${1:-}" = --profile ]; then
-    callgrind_annotate --inclusive=no "$work/$2.$((2 * FRAMES))" | sed -n '/^Ir/,$p' | head -n 44
+  callgrind_annotate --inclusive=no "$work/$2.$((2 * FRAMES))" | sed -n '/^Ir/,$p' | head -n 44
 fi

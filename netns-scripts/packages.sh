@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   iproute2 iptables nftables iputils-ping # topology, the kernel's own recipe, the witness
   procps util-linux jq                    # pgrep; unshare, nsenter, flock; reading nft's JSON
-  iperf3 busybox-static cpio              # traffic; the guests' tools; the VM's initramfs
+  iperf3 ethtool busybox-static cpio      # traffic, offloads; the guests' tools; the VM's initramfs
   qemu-system-x86                         # the VM
   shellcheck                              # make test
 )
