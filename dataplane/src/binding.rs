@@ -83,14 +83,53 @@ impl Binding {
     }
 
     /// Takes over what changed about a port that still serves.
-    pub fn update(&mut self, port: &Port, config: &Config) {
+    pub fn update(&mut self, port: &Port, config: &Config, links: &Links) {
         let before = std::mem::replace(&mut self.macs, Macs::on(port, config)).all;
-        self.port = port.clone();
+        let old = std::mem::replace(&mut self.port, port.clone());
+        if old.mtu != port.mtu {
+            self.change_mtu(links);
+        }
         if let Bound::Device { socket, mode, .. } = &mut self.bound {
             for mac in before.iter().filter(|mac| !self.macs.all.contains(mac)) {
                 let _ = socket.listen(*mac, false);
             }
             *mode = self.macs.listen(socket, &before, *mode);
+        }
+    }
+
+    /// Gives a device of our making the port's new MTU.
+    fn change_mtu(&self, links: &Links) {
+        let device = match (&self.port.kind, &self.bound) {
+            (PortKind::Device { device, .. }, Bound::Device { .. })
+                if links.get(device).is_some_and(is_ours) =>
+            {
+                device
+            }
+            (
+                PortKind::Tap {
+                    device,
+                    netns: None,
+                    ..
+                },
+                Bound::Tap(_),
+            ) => device,
+            (PortKind::Tap { device, .. }, Bound::Tap(_)) => {
+                // Only its own namespace can change it now, and we may not enter that.
+                tracing::warn!(
+                    device,
+                    mtu = self.port.mtu,
+                    "set the new MTU in the device's namespace"
+                );
+                return;
+            }
+            _ => return,
+        };
+        let change = Change {
+            mtu: Some(self.port.mtu),
+            ..Change::default()
+        };
+        if let Err(error) = link::change(device, &change) {
+            tracing::warn!(device, %error, "cannot change the MTU");
         }
     }
 

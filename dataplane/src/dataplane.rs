@@ -262,7 +262,7 @@ impl State {
                 continue;
             };
             match self.bindings.get_mut(&port.name) {
-                Some(binding) => binding.update(port, config),
+                Some(binding) => binding.update(port, config, &self.links),
                 None => {
                     let binding = Binding::new(id, port, config);
                     self.bindings.insert(port.name.clone(), binding);

@@ -65,6 +65,15 @@ pub enum Egress {
 /// Both directions of a port.
 pub type Opened = (Ingress, Egress);
 
+/// What came in at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Frames.
+    pub frames: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// What passed a port since the dataplane started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields of `tapgate show ports`
@@ -145,7 +154,7 @@ impl Ports {
 
     /// Receives one batch by `port`, has `route` decide about each frame, and sends them. `route`
     /// rewrites the frames in place and sets the place of each frame's number to its egress port;
-    /// a frame whose place stays `None` goes nowhere. Returns how many frames came in.
+    /// a frame whose place stays `None` goes nowhere. Returns what came in.
     ///
     /// # Errors
     /// The port's device is gone: detach it.
@@ -153,19 +162,20 @@ impl Ports {
         &mut self,
         port: PortId,
         route: impl FnOnce(&mut [Frame<'_>], &mut [Option<PortId>; BATCH]),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Passed> {
         let Some(Some(ingress)) = self.ingress.get_mut(port.index()) else {
-            return Ok(0);
+            return Ok(Passed::default());
         };
         let mut batch = Batch::new();
         let received = ingress.receive(&mut self.room, &mut batch, &mut self.drops);
         let count = batch.len();
+        let passed = Passed {
+            frames: count,
+            bytes: batch.iter().map(|frame| frame.bytes.len() as u64).sum(),
+        };
         let counters = &mut self.counters[port.index()];
         counters.rx_frames += count as u64;
-        counters.rx_bytes += batch
-            .iter()
-            .map(|frame| frame.bytes.len() as u64)
-            .sum::<u64>();
+        counters.rx_bytes += passed.bytes;
 
         let mut outputs = [None; BATCH];
         if count > 0 {
@@ -190,7 +200,7 @@ impl Ports {
         if let Some(Some(Ingress::Device(receiver))) = self.ingress.get_mut(port.index()) {
             receiver.release();
         }
-        received.map(|()| count)
+        received.map(|()| passed)
     }
 
     /// Sends one frame by `port`.

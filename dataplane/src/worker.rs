@@ -28,6 +28,10 @@ const ORDERS: u64 = u64::MAX;
 /// Looks after which a port that never ran dry is taken out of epoll until it does: being watched
 /// costs its senders a wake-up for each frame.
 const HOT: u32 = 8;
+/// A batch of this many bytes is bulk traffic: more is on its way,
+const BULK: u64 = 32 << 10;
+/// and is waited for awake so long, because falling asleep and being woken takes longer.
+const LINGER: Duration = Duration::from_micros(10);
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
@@ -51,6 +55,8 @@ pub struct Worker {
     generation: u32,
     /// Ports that had frames at the last look, in turn.
     busy: Vec<Busy>,
+    /// Until when to stay awake, by the monotonic clock.
+    linger: Option<Duration>,
     epoll: OwnedFd,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
@@ -69,8 +75,12 @@ struct Busy {
 
 /// Milliseconds on the host's monotonic clock.
 pub fn now() -> Instant {
+    Instant::from_millis(monotonic().as_millis() as u64)
+}
+
+fn monotonic() -> Duration {
     let time = clock_gettime(ClockId::Monotonic);
-    Instant::from_millis(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl WorkerHandle {
@@ -99,6 +109,7 @@ impl WorkerHandle {
             ports: Ports::default(),
             snapshots,
             busy: Vec::new(),
+            linger: None,
             epoll,
             orders,
             bell: bell.clone(),
@@ -263,12 +274,16 @@ impl Worker {
             }
         })?;
         shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
-        Ok(passed)
+        if passed.bytes >= BULK {
+            self.linger = Some(monotonic() + LINGER);
+        }
+        Ok(passed.frames)
     }
 
     /// Looks which ports have frames; sleeps only when none had any at the last look.
     fn wait(&mut self) {
-        let timeout = if self.busy.is_empty() {
+        self.linger = self.linger.filter(|&until| monotonic() < until);
+        let timeout = if self.busy.is_empty() && self.linger.is_none() {
             self.shard.next_deadline().map(|due| due.since(now()))
         } else {
             Some(Duration::ZERO)

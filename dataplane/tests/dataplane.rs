@@ -175,6 +175,10 @@ fn a_machine_s_tap_is_made_marked_and_removed() {
     assert_eq!(run("ip -6 address show dev vm-c"), "");
     assert_eq!(port(&first, "p").state, "down");
 
+    let wider = one_network(&text.replace("1400", "1450"), "\"p\"");
+    assert_eq!(first.configure(&wider).unwrap().warnings, [""; 0]);
+    assert!(run("ip link show vm-c").contains("mtu 1450"));
+
     // The next dataplane knows the device for one of ours, and takes it away in the end.
     drop(first);
     let second = Dataplane::new().unwrap();

@@ -194,7 +194,12 @@ fn the_frames_the_kernel_dropped_are_counted() {
     send_from(&a, &vec![frame(None, &[0; 50]); 5000]);
     eventually("drops counted", 5, || ports.counters(A).kernel_drops > 0);
     let mut received = 0;
-    while ports.pass(A, |frames, _| received += frames.len()).unwrap() > 0 {}
+    while ports
+        .pass(A, |frames, _| received += frames.len())
+        .unwrap()
+        .frames
+        > 0
+    {}
     let counters = ports.counters(A);
     assert!(received >= 1000, "{received}");
     assert_eq!(received as u64, counters.rx_frames);
@@ -337,7 +342,7 @@ fn an_uplink_receives_what_is_for_the_router_and_nothing_else() {
                 heard.push(frame.bytes[..6].to_vec());
             }
         };
-        while ports.pass(A, &mut look).unwrap() > 0 {}
+        while ports.pass(A, &mut look).unwrap().frames > 0 {}
         heard
     };
     assert_eq!(heard(Some(&[RECEIVER])), [RECEIVER, group, [0xff; 6]]);

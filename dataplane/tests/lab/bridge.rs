@@ -81,7 +81,7 @@ impl Bridge {
                             remember(port, frames, &remembered);
                             outputs[..frames.len()].fill(Some(other));
                         };
-                    idle &= ports.pass(port, route).unwrap() == 0;
+                    idle &= ports.pass(port, route).unwrap().frames == 0;
                 }
                 if idle {
                     sleep(&ports);
