@@ -265,7 +265,7 @@ footprint() {
 
 # CPU time of all threads of a process so far, in nanoseconds.
 cpu_ns() {
-  cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum }'
+  cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'
 }
 
 # field JSON METRIC PATH SCALE DUT: one line of results.
