@@ -9,18 +9,22 @@ need_tool() {
   [[ -x $tools/$1 ]] || fail "there is no $tools/$1; make it with: cargo build -p tapgate-tests"
 }
 
-# Starts the remote host's side of all flows.
+# Starts the remote host's side of all flows: for each guest its own, whose socket buffers a
+# quarter of a second of datagrams.
 flows_serve() {
   need_tool flow
-  inside remote "$tools/flow" serve "$remote:7000" &
-  until inside remote ss -Hltn "sport = 7000" | grep -q .; do sleep 0.02; done
-  declare -gA flow_pids=()
+  declare -gA flow_pids=() flow_port=([guest-a]=7001 [guest-b]=7002)
+  local port
+  for port in "${flow_port[@]}"; do
+    inside remote "$tools/flow" serve "$remote:$port" &
+    until inside remote ss -Hltn "sport = $port" | grep -q .; do sleep 0.02; done
+  done
 }
 
 # flow_start GUEST echo|upload|download SECONDS RATE: a flow from a namespace guest, in the
 # background: datagrams per second for echo, else Mbit/s.
 flow_start() {
-  inside "$1" "$tools/flow" "$2" "$remote:7000" --seconds "$3" --rate "$4" \
+  inside "$1" "$tools/flow" "$2" "$remote:${flow_port[$1]}" --seconds "$3" --rate "$4" \
     >"$state/flow.$1.$2" 2>"$state/flow.$1.$2.error" &
   flow_pids[$1.$2]=$!
 }
@@ -35,11 +39,18 @@ flow_end() {
   ((received > 0)) || fail "nothing of $1's $2 arrived"
 }
 
-# Makes every retransmission mean a loss, or an answer more than 200 ms late: without this the
-# kernel also probes after a few milliseconds of silence, which a busy machine is enough for.
+# Makes every retransmission mean a loss, or an answer more than 200 ms late. Call it when all
+# devices are there. Two things of the kernel's own, with DUT=kernel too, retransmit without loss:
+# - a frame through a veth arrives on the processor that sent it, so that a sender that changes
+#   processors overtakes itself: have each device deliver on one (RPS);
+# - after a few milliseconds of silence, which a busy machine is enough for, TCP probes.
 retransmit_losses_only() {
   local ns
-  for ns in guest-a guest-b remote; do inside "$ns" sysctl -qw net.ipv4.tcp_early_retrans=0; done
+  for ns in provider router remote guest-a guest-b; do
+    # shellcheck disable=SC2016 # for the inner shell
+    inside "$ns" sh -c 'for cpus in /sys/class/net/*/queues/rx-*/rps_cpus; do echo 1 >$cpus; done'
+    inside "$ns" sysctl -qw net.ipv4.tcp_early_retrans=0
+  done
 }
 
 # retransmits NAMESPACE: TCP segments its kernel has sent again since it was made.

@@ -72,7 +72,7 @@ lab_enter() {
   local status=0
   trap 'lab_stop; exit 130' INT
   trap 'lab_stop; exit 143' TERM HUP
-  setpriv --pdeathsig KILL \
+  setpriv --pdeathsig KILL setsid \
     unshare --mount --net --pid --fork --kill-child --mount-proc -- \
     env DUT="$dut" "$here/lab.sh" within "$@" </dev/null &
   lab=$!
@@ -100,6 +100,9 @@ ended() {
 
 # The first process of a lab.
 lab_within() {
+  # Before others, or what else the machine does would count as the router's doing.
+  renice -n -15 -p $$ >/dev/null
+  [[ ! -e /proc/$$/autogroup ]] || echo -15 >/proc/$$/autogroup
   mount -t tmpfs -o mode=755 lab /run
   mkdir -p /run/netns "$state"
   echo "$dut" >"$state/dut"

@@ -6,8 +6,8 @@ topology_up
 router_start
 guest_configure guest-a
 guest_configure guest-b
-flows_serve
 retransmit_losses_only
+flows_serve
 pings guest-a && pings guest-b || fail "no connection before the test"
 
 declare -A before
