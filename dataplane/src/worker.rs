@@ -31,7 +31,7 @@ const HOT: u32 = 8;
 /// A batch of this many bytes is bulk traffic: more is on its way,
 const BULK: u64 = 32 << 10;
 /// and is waited for awake so long, because falling asleep and being woken takes longer.
-const LINGER: Duration = Duration::from_micros(10);
+const LINGER: Duration = Duration::from_micros(30);
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
