@@ -20,8 +20,8 @@ use super::ring::{Geometry, Ring, Slot};
 use crate::offload::{self, HEADER};
 use crate::port::{Batch, SPARE, Sent};
 
-/// Slots of a receive ring: about a millisecond of small packets at full speed.
-const SLOTS: usize = 1024;
+/// Slots of a receive ring: some milliseconds of small packets. 512 to 4096 are equally fast.
+const SLOTS: usize = 2048;
 /// Bytes of unread super-frames a socket may hold.
 const RECEIVE_BUFFER: c_int = 32 << 20;
 /// Bytes of frames on their way out a socket may hold.
