@@ -158,9 +158,19 @@ pub fn change(name: &str, change: &Change<'_>) -> io::Result<()> {
         attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     }
     if change.no_own_ipv6 {
-        let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
-        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]));
+        // By itself and first: the kernel sets a device up before it looks at this.
+        refuse_own_ipv6(name)?;
     }
+    order(RouteNetlinkMessage::SetLink(message))
+}
+
+fn refuse_own_ipv6(name: &str) -> io::Result<()> {
+    let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]),
+    ];
     order(RouteNetlinkMessage::SetLink(message))
 }
 

@@ -169,6 +169,7 @@ fn a_machine_s_tap_is_made_marked_and_removed() {
         "user nobody",
         "mtu 1400",
         ",UP",
+        "addrgenmode none",
     ] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
