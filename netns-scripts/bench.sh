@@ -210,10 +210,7 @@ reachable() {
 
 measure() {
   local out
-  sleep 0.3
-  out=$(sink 0.5)
-  field "$out" disturbance busy_cpus 1 "$1"
-
+  disturbance "$1"
   out=$(guest "$bin/rtt" --to "$REMOTE" --count "$samples")
   field "$out" rtt_p50_us p50_us 1 "$1"
   field "$out" rtt_p99_us p99_us 1 "$1"
@@ -231,6 +228,13 @@ measure() {
   jq -r --arg dut "$1" --argjson rate "$PACED" \
     '"\($dut) paced_lost_percent \([0, 100 - 100 * .frames_per_second / $rate] | max)"' \
     <<<"$sunk" >>"$results"
+  disturbance "$1"
+}
+
+# What the machine does although nothing is asked of it.
+disturbance() {
+  sleep 0.3
+  field "$(sink 0.5)" disturbance busy_cpus 1 "$1"
 }
 
 # Floods at a rate (0: all that goes) and leaves the sink's measurement in $sunk. The sink
@@ -279,7 +283,7 @@ sink() { ip netns exec "$PROVIDER" "$bin/pktsink" --dev p0 --seconds "$1"; }
 
 warn_if_disturbed() {
   awk '$2 == "disturbance" && $3 > worst { worst = $3 }
-    END { if (worst > 0.1) printf "\nThe machine was busy with other work (%.1f CPUs before a round): figures are not reliable.\n", worst }' \
+    END { if (worst > 0.1) printf "\nThe machine was busy with other work (%.1f CPUs between two measurements): figures are not reliable.\n", worst }' \
     "$results"
 }
 
