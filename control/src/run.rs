@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -61,6 +62,7 @@ pub fn run(
         .with_target(false)
         .init();
     let program = program_at(program)?;
+    allow_many_descriptors();
     // Before anything is made that a signal should undo.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
@@ -87,6 +89,20 @@ pub fn run(
 }
 
 /// Listens, gives up what control does not need, and starts its threads, in this order.
+/// Raises the soft limit to the hard one, for control and the dataplane it starts: a port takes two
+/// descriptors, and service managers start daemons with 1,024.
+fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // With less there is only room for fewer ports, and a port that finds none says so.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
+}
+
 fn settle(
     directory: &RuntimeDir,
     signals: Signals,

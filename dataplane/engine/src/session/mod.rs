@@ -16,7 +16,7 @@ pub use table::{SessionTable, Ticks};
 
 /// Changes whenever the layout or meaning of [`Record`] does; memory of another layout is not
 /// taken over.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// The IPv4 session as it lies in memory.
 pub type Record = SessionRecord<Ipv4Addr>;
@@ -86,12 +86,12 @@ impl<A: Address> Flow<A> {
 
 /// One session as it lies in memory: integers and addresses only, so that any bytes are a valid
 /// value and the memory can outlive the process. All zeroes are a free record.
+///
+/// 80 bytes of IPv4 and 128 of IPv6: aligned to 16, either lies in two cache lines, never in three,
+/// and [`Self::touch`] reads a word of each.
 #[derive(Debug, Clone, Copy)]
-#[repr(C)]
+#[repr(C, align(16))]
 pub struct SessionRecord<A> {
-    /// By direction, as its packets come in: from, to.
-    ends: [[A; 2]; 2],
-    ports: [[u16; 2]; 2],
     protocol: u8,
     state: u8,
     tcp: u8,
@@ -100,10 +100,15 @@ pub struct SessionRecord<A> {
     pub(crate) generation: u32,
     /// When a packet was last seen, in [`Ticks`].
     pub(crate) seen: u32,
+    ports: [[u16; 2]; 2],
+    /// By direction, as its packets come in: from, to.
+    ends: [[A; 2]; 2],
     paths: [[u32; 2]; 2],
     packets: [u32; 2],
-    bytes: [[u32; 2]; 2],
+    bytes: [u64; 2],
 }
+
+const _: () = assert!(size_of::<Record>() == 80 && size_of::<Record6>() == 128);
 
 impl<A: Address> Default for SessionRecord<A> {
     fn default() -> Self {
@@ -118,7 +123,7 @@ impl<A: Address> Default for SessionRecord<A> {
             seen: 0,
             paths: [NO_PATH; 2],
             packets: [0; 2],
-            bytes: [[0; 2]; 2],
+            bytes: [0; 2],
         }
     }
 }
@@ -161,6 +166,12 @@ pub struct Path {
 }
 
 impl<A: Address> SessionRecord<A> {
+    /// Reads a word at either end, to have the whole record in the cache.
+    #[inline]
+    pub(crate) fn touch(&self) -> u32 {
+        self.seen ^ self.bytes[1] as u32
+    }
+
     /// A new session: `inside` as the opener sends it, `outside` as it leaves.
     pub fn new(inside: Flow<A>, outside: Flow<A>, translated: bool, generation: u32) -> Self {
         Self {
@@ -277,9 +288,7 @@ impl<A: Address> SessionRecord<A> {
         self.seen = now.0;
         let way = direction as usize;
         self.packets[way] = self.packets[way].wrapping_add(1);
-        let [high, low] = &mut self.bytes[way];
-        let (sum, carry) = low.overflowing_add(length as u32);
-        (*high, *low) = (high.wrapping_add(carry.into()), sum);
+        self.bytes[way] = self.bytes[way].wrapping_add(length as u64);
         match tcp_flags {
             Some(flags) => {
                 (self.state, self.tcp) = tcp::follow(self.state, self.tcp, direction, flags)
@@ -291,11 +300,8 @@ impl<A: Address> SessionRecord<A> {
 
     /// Packets and bytes seen in `direction`.
     pub fn traffic(&self, direction: Direction) -> (u64, u64) {
-        let [high, low] = self.bytes[direction as usize];
-        (
-            u64::from(self.packets[direction as usize]),
-            u64::from(high) << 32 | u64::from(low),
-        )
+        let way = direction as usize;
+        (u64::from(self.packets[way]), self.bytes[way])
     }
 }
 

@@ -123,12 +123,12 @@ impl<A: Address> SessionTable<A> {
         self.index.candidate(hash).map(|value| value >> 1)
     }
 
-    /// Reads a word of a record, to have it in the cache.
+    /// Reads a record's first and last word, to have both its cache lines in the cache.
     #[inline]
     pub fn touch(&self, number: u32) -> u32 {
         self.memory
             .get(number as usize)
-            .map_or(0, |record| record.seen ^ record.generation)
+            .map_or(0, SessionRecord::touch)
     }
 
     /// The record of a session.
