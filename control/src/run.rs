@@ -88,7 +88,6 @@ pub fn run(
     Supervisor::new(setup, config).run(&inbox, source)
 }
 
-/// Listens, gives up what control does not need, and starts its threads, in this order.
 /// Raises the soft limit to the hard one, for control and the dataplane it starts: a port takes two
 /// descriptors, and service managers start daemons with 1,024.
 fn allow_many_descriptors() {
@@ -103,6 +102,7 @@ fn allow_many_descriptors() {
     );
 }
 
+/// Listens, gives up what control does not need, and starts its threads, in this order.
 fn settle(
     directory: &RuntimeDir,
     signals: Signals,
