@@ -4,6 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 DUT ?= tapgate
+RECIPE ?= multi-mac
 PREFIX ?= /usr/local
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
@@ -12,11 +13,12 @@ LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),C
 .PHONY: help
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "DUT=kernel puts the kernel's own macvlan, ip rule and iptables in the router's place (demo, lab-up)"
+	@echo "demo and lab-up take RECIPE=$$(basename -s .sh netns-scripts/recipes/*.sh | paste -sd '|') and DUT=kernel,"
+	@echo "which puts the kernel's own commands in tapgate's place"
 
 .PHONY: demo
-demo: ## Build, and run examples/multi-mac.toml between a provider and three guests, one a VM
-	@netns-scripts/demo.sh DUT=$(DUT)
+demo: ## Build, and run examples/RECIPE.toml between a provider and three guests, one a VM
+	@netns-scripts/demo.sh RECIPE=$(RECIPE) DUT=$(DUT)
 
 .PHONY: test
 test: check build lab-ready ## Everything: formatting, lints, licences, all tests, the labs; about 10 minutes
@@ -30,7 +32,7 @@ test: check build lab-ready ## Everything: formatting, lints, licences, all test
 check: packages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cd netns-scripts && shellcheck -x *.sh scenarios/*.sh ../.ci/*
+	cd netns-scripts && shellcheck -x *.sh recipes/*.sh scenarios/*.sh ../.ci/*
 	.ci/deny
 
 .PHONY: build
@@ -52,7 +54,7 @@ bench: packages build ## Side by side with the kernel, in one run: throughput, l
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
 	@if [[ $(DUT) == tapgate ]]; then $(MAKE) --no-print-directory build; fi
 	@netns-scripts/vm-image.sh
-	@$(LAB) up DUT=$(DUT)
+	@$(LAB) up RECIPE=$(RECIPE) DUT=$(DUT)
 
 .PHONY: lab-down
 lab-down: ## Stop it

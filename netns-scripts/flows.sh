@@ -2,6 +2,7 @@
 # Flows that run while a scenario does something to the router, and what became of them. Sourced.
 # Run: netns-scripts/lab.sh run restart-dataplane
 
+declare -gA flow_pids=()
 tools=${LAB_TOOLS:-${CARGO_TARGET_DIR:-$(dirname "$here")/target}/debug} # tests/src/bin
 
 # need_tool NAME: fails unless it is built.
@@ -13,11 +14,11 @@ need_tool() {
 # quarter of a second of datagrams.
 flows_serve() {
   need_tool flow
-  declare -gA flow_pids=() flow_port=([guest-a]=7001 [guest-b]=7002)
+  declare -gA flow_port=([guest-a]=7001 [guest-b]=7002)
   local port
   for port in "${flow_port[@]}"; do
     inside remote "$tools/flow" serve "$remote:$port" &
-    until inside remote ss -Hltn "sport = $port" | grep -q .; do sleep 0.02; done
+    listening remote "sport = $port"
   done
 }
 
@@ -67,4 +68,42 @@ pings() {
     ((SECONDS < deadline)) || return 1
     sleep 0.1
   done
+}
+
+# session_start NAME NAMESPACE ADDRESS: a TCP connection such as ssh's, a line there and back many
+# times a second, from NAMESPACE to port 22 of ADDRESS (see session_serve), until session_end.
+session_start() {
+  local log=$state/session.$1
+  rm -f "$log.end"
+  # shellcheck disable=SC2016,SC2094 # for the inner shell to expand; a name, not the file
+  ip netns exec "$2" bash -c '
+    exec {tcp}<>"/dev/tcp/$1/22" || exit
+    lines=0 longest=0
+    until [[ -e $2.end ]]; do
+      before=$EPOCHREALTIME
+      echo "line $lines" >&"$tcp" && read -r -t 5 answer <&"$tcp" && [[ $answer == "line $lines" ]] || {
+        echo "broke after $lines lines"
+        exit 1
+      }
+      took=$((${EPOCHREALTIME/./} - ${before/./}))
+      ((took <= longest)) || longest=$took
+      lines=$((lines + 1))
+      sleep 0.02
+    done
+    echo "$lines lines there and back, the slowest in $((longest / 1000)) ms"
+  ' session "$3" "$log" >"$log" 2>&1 &
+  flow_pids[$1]=$!
+}
+
+# session_end NAME: sets $session to what became of it; fails if it broke.
+session_end() {
+  touch "$state/session.$1.end"
+  wait "${flow_pids[$1]}" || return 1
+  session=$(cat "$state/session.$1")
+}
+
+# session_serve NAMESPACE: answers each line on port 22, IPv4 and IPv6.
+session_serve() {
+  inside "$1" busybox nc -ll -p 22 -e /bin/cat &
+  listening "$1" "sport = 22"
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The lab: provider, router and three guests in namespaces of their own.
-#   netns-scripts/lab.sh up [DUT=kernel]           start it and leave it running
-#   netns-scripts/lab.sh exec NAMESPACE COMMAND    run a command in provider, remote, router, guest-a, guest-b
-#   netns-scripts/lab.sh vm COMMAND                run a line of shell in the VM, guest-c
-#   netns-scripts/lab.sh witness                   which MAC and address the router's frames wore
-#   netns-scripts/lab.sh down                      stop it
-#   netns-scripts/lab.sh run SCENARIO [DUT=kernel] run netns-scripts/scenarios/SCENARIO.sh in a lab of its own
-#   netns-scripts/lab.sh list                      the scenarios
+#   netns-scripts/lab.sh up [RECIPE=R] [DUT=kernel] start it and leave it running
+#   netns-scripts/lab.sh exec NAMESPACE COMMAND     run a command in provider, remote, router or a guest
+#   netns-scripts/lab.sh vm COMMAND                 run a line of shell in the VM
+#   netns-scripts/lab.sh witness                    which MAC and address the router's frames wore
+#   netns-scripts/lab.sh down                       stop it
+#   netns-scripts/lab.sh run SCENARIO [DUT=kernel]  run netns-scripts/scenarios/SCENARIO.sh in a lab of its own
+#   netns-scripts/lab.sh list                       the scenarios
+# RECIPE is one of netns-scripts/recipes (default multi-mac); a recipe's scenario has its name.
 # DUT is what stands in the router's place: tapgate (default) or kernel.
 #
 # A lab changes nothing on the host. It has its own network, mount and process namespaces, with an
@@ -18,6 +19,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_dir=${LAB_DIR:-$(dirname "$here")/.lab}
 state=/run/lab # only in the lab's own mount namespace
 dut=${DUT:-tapgate}
+recipe=${RECIPE:-multi-mac}
 
 main() {
   local command=${1-} argument arguments=()
@@ -25,17 +27,19 @@ main() {
   for argument; do
     case $command,$argument in
       up,DUT=* | hold,DUT=* | run,DUT=*) dut=${argument#DUT=} ;;
+      up,RECIPE=* | hold,RECIPE=*) recipe=${argument#RECIPE=} ;;
       *) arguments+=("$argument") ;;
     esac
   done
   [[ $dut == tapgate || $dut == kernel ]] || usage "DUT is tapgate or kernel, not $dut"
+  [[ -f $here/recipes/$recipe.sh ]] || usage "no such recipe: $recipe"
   case $command in
     run)
       [[ -f $here/scenarios/${arguments[0]-}.sh ]] || usage "no such scenario: ${arguments[0]-}"
       need_root
       lab_enter scenario "${arguments[@]}"
       ;;
-    up) need_root && load && lab_up ;;
+    up) need_root && load && recipe "$recipe" && lab_up ;;
     hold) lab_enter hold ;;                    # internal: keeps what `up` started
     exec | vm | witness) need_root && lab_attach "$command" "${arguments[@]}" ;;
     down) need_root && lab_down ;;
@@ -48,7 +52,7 @@ main() {
 
 usage() {
   echo "lab.sh: $1" >&2
-  sed -n '3,8s/^# */  /p' "${BASH_SOURCE[0]}" >&2
+  sed -n '3,11s/^# */  /p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -74,7 +78,7 @@ lab_enter() {
   trap 'lab_stop; exit 143' TERM HUP
   setpriv --pdeathsig KILL setsid \
     unshare --mount --net --pid --fork --kill-child --mount-proc -- \
-    env DUT="$dut" "$here/lab.sh" within "$@" </dev/null &
+    env DUT="$dut" RECIPE="$recipe" "$here/lab.sh" within "$@" </dev/null &
   lab=$!
   wait "$lab" || status=$?
   : >"$lab_dir/lock"
@@ -113,14 +117,14 @@ lab_within() {
     source "$here/scenarios/$2.sh"
     return
   fi
+  recipe "$recipe"
   topology_up
   router_start
   vm_start
-  guest_configure guest-a
-  guest_configure guest-b
   services_start
   vm_wait
-  guest_configure guest-c
+  local guest
+  for guest in "${guests[@]}"; do guest_configure "$guest"; done
   : >"$state/up"
   while :; do sleep 3600 & wait $!; done
 }
@@ -128,17 +132,25 @@ lab_within() {
 # Reads the lab's parts.
 load() {
   local part
-  for part in topology witness vm flows report "$dut-router"; do
+  for part in topology witness vm flows checks report "$dut-router"; do
     # shellcheck source=/dev/null
     source "$here/$part.sh"
   done
+}
+
+# recipe NAME: the recipe of this lab. Each scenario says its own.
+recipe() {
+  recipe=$1
+  [[ ! -d $state ]] || echo "$recipe" >"$state/recipe"
+  # shellcheck source=/dev/null
+  source "$here/recipes/$recipe.sh"
 }
 
 # Starts a lab that outlives this command and the terminal, and waits until it is ready.
 lab_up() {
   "$here/vm-image.sh"
   local log=$lab_dir/up.log starter init
-  setsid "$here/lab.sh" hold "DUT=$dut" </dev/null >"$log" 2>&1 &
+  setsid "$here/lab.sh" hold "DUT=$dut" "RECIPE=$recipe" </dev/null >"$log" 2>&1 &
   starter=$!
   until init=$(lab_init) && [[ -e /proc/$init/root$state/up ]]; do
     kill -0 "$starter" 2>/dev/null || {
@@ -147,7 +159,7 @@ lab_up() {
     }
     sleep 0.1
   done
-  echo "The lab is up, DUT=$dut. Try: $0 exec guest-a ping $remote"
+  echo "The lab is up, RECIPE=$recipe DUT=$dut. Try: $0 vm ping -c 3 $remote"
 }
 
 lab_down() {
@@ -176,11 +188,13 @@ lab_attach() {
 lab_attached() {
   dut=$(cat "$state/dut")
   load
+  recipe "$(cat "$state/recipe")"
   case $1 in
     exec) shift && exec ip netns exec "$@" ;;
     vm) shift && vm_attach && vm_run "$*" ;;
     witness)
       echo "MAC and address of each IPv4 source, frames:" && witness_seen ip-pairs
+      echo "MAC and address of each IPv6 source, frames:" && witness_seen ip6-pairs
       echo "MAC, ARP sender's MAC and address, frames:" && witness_seen arp-pairs
       echo "MAC and EtherType of anything else, frames:" && witness_seen others
       ;;

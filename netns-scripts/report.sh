@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a scenario says while it works and how it fails. Sourced; used by netns-scripts/lab.sh.
-# Run: netns-scripts/lab.sh run recipe
+# Run: netns-scripts/lab.sh run multi-mac
 
 if [[ -t 1 ]]; then
   on_terminal=1 bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
@@ -65,6 +65,6 @@ on_exit() {
     echo "=== the router's state, DUT=$dut"
     router_state
     echo "=== the provider's witness"
-    for set in ip-pairs arp-pairs others; do witness_seen $set; done
+    for set in {ip,ip6,arp}-{pairs,faults} others resets; do echo "--- $set" && witness_seen "$set"; done
   } >&2 2>&1
 }

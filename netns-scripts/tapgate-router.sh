@@ -4,10 +4,13 @@
 
 built=${TAPGATE:-${CARGO_TARGET_DIR:-$(dirname "$here")/target}/release/tapgate}
 tapgate=$state/bin/tapgate
-configuration=$(dirname "$here")/examples/multi-mac.toml
+configuration=$(dirname "$here")/examples/$recipe.toml
 
 router_start() {
-  veth_attach guest-b veth-b
+  local guest
+  for guest in "${guests[@]}"; do
+    [[ ${kind[$guest]} != veth ]] || veth_attach "$guest"
+  done
   tapgate_start
 }
 
@@ -20,11 +23,21 @@ tapgate_start() {
     >>"$state/tapgate.log" 2>&1 &
   control_pid=$!
   local deadline=$((SECONDS + 10))
-  until tapgate_ask status >/dev/null 2>&1 &&
-    ip -n guest-a link show tap-a >/dev/null 2>&1 && ip -n router link show vm-c >/dev/null 2>&1; do
+  until tapgate_ask status >/dev/null 2>&1 && tapgate_made; do
     kill -0 "$control_pid" 2>/dev/null || fail "tapgate run ended"
-    ((SECONDS < deadline)) || fail "tapgate did not answer, with tap-a and vm-c made, in 10 s"
+    ((SECONDS < deadline)) || fail "tapgate did not answer, with all its TAPs made, in 10 s"
     sleep 0.02
+  done
+}
+
+# Whether the TAPs that tapgate makes are there.
+tapgate_made() {
+  local guest
+  for guest in "${guests[@]}"; do
+    case ${kind[$guest]} in
+      tap) ip -n "$guest" link show "${device[$guest]}" ;;
+      VM) ip -n router link show "${port[$guest]}" ;;
+    esac >/dev/null 2>&1 || return 1
   done
 }
 

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# The VM guest: QEMU without KVM, Debian's cloud kernel, virtio-net on the router's TAP vm-c.
+# The VM guest: QEMU without KVM, Debian's cloud kernel, virtio-net on its TAP on the router.
 # Sourced. Run: netns-scripts/lab.sh up, then netns-scripts/lab.sh vm 'ip address'
 
-# Boots the VM on the TAP vm-c, which must be there. Does not wait: see vm_wait.
+# Boots the VM on its TAP, which must be there. Does not wait: see vm_wait.
 vm_start() {
-  local image=$lab_dir/vm
+  local image=$lab_dir/vm guest vm
+  for guest in "${guests[@]}"; do [[ ${kind[$guest]} != VM ]] || vm=$guest; done
   rm -f "$state"/vm.{in,out}
   mkfifo "$state/vm.in" "$state/vm.out"
   # Not `inside`: $! must be QEMU's own process.
-  ip netns exec router qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 512 -no-reboot \
+  ip netns exec router qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 512 \
     -nodefaults -no-user-config -display none \
     -kernel "$image/vmlinuz" -initrd "$image/initramfs" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" \
     -serial "file:$state/vm-console.log" \
     -chardev "pipe,id=commands,path=$state/vm" -serial chardev:commands \
-    -netdev tap,id=net,ifname=vm-c,script=no,downscript=no,vnet_hdr=on \
-    -device virtio-net-pci,netdev=net,mac=02:00:00:00:03:01 \
+    -netdev tap,id=net,ifname="${port[$vm]}",script=no,downscript=no,vnet_hdr=on \
+    -device virtio-net-pci,netdev=net,mac="${own_mac[$vm]}" \
     >"$state/qemu.log" 2>&1 &
   echo $! >"$state/vm.pid"
   vm_attach

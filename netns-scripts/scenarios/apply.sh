@@ -2,6 +2,7 @@
 # Scenario: apply             five changes of configuration under iperf3 load cause no retransmission
 # One guest sends and the other receives 1 Gbit/s; the same load without changes is the baseline.
 # Run: netns-scripts/lab.sh run apply
+recipe multi-mac
 
 apply_under_load() {
   topology_up

@@ -1,6 +1,7 @@
 # shellcheck shell=bash # sourced by lab.sh
 # Scenario: devices           a veth, a VM and the uplink go and come back; the other ports lose nothing
 # Run: netns-scripts/lab.sh run devices
+recipe multi-mac
 
 devices_return() {
   topology_up
@@ -17,7 +18,7 @@ devices_return() {
   flow_start guest-a echo 6 1000
   ip -n router link delete veth-b
   sleep 0.5
-  veth_attach guest-b veth-b
+  veth_attach guest-b
   guest_configure guest-b
   pings guest-b 5 || fail "guest-b has no connection after its veth was deleted and made again"
   say guest-b "its veth was deleted and made again; it is connected"

@@ -2,6 +2,7 @@
 # Scenario: guard             a guest without a SNAT rule never gets a frame out of the uplink; any DUT
 # The kernel has no such guard: with DUT=kernel the frames must leave, and the witness must see them.
 # Run: netns-scripts/lab.sh run guard [DUT=kernel]
+recipe multi-mac
 
 guard() {
   topology_up
@@ -23,7 +24,7 @@ guard() {
   local faults
   faults=$(witness_faults)
   if [[ $dut == kernel ]]; then
-    [[ $faults == *"IPv4 from 10.0.2.1 wears ${mac[guest-b]}"* ]] ||
+    [[ $faults == *"IP from 10.0.2.1 wears ${mac[guest-b]}"* ]] ||
       fail "the kernel let no frame of guest-b out, or the witness missed it: ${faults:-nothing}"
     say provider "seen, as must be: $faults"
     return

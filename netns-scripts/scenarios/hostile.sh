@@ -1,6 +1,7 @@
 # shellcheck shell=bash # sourced by lab.sh
 # Scenario: hostile           malformed frames from a guest and the provider, while pings go on; any DUT
 # Run: netns-scripts/lab.sh run hostile [DUT=kernel]
+recipe multi-mac
 
 hostile() {
   local frames=20000 rate=5000 guest dataplane='' target pids=()

@@ -1,6 +1,7 @@
 # shellcheck shell=bash # sourced by lab.sh
 # Scenario: restart-control   kill -9 of control, and a new one: not one packet of a running flow is lost
 # Run: netns-scripts/lab.sh run restart-control
+recipe multi-mac
 
 topology_up
 router_start

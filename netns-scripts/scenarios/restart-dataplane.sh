@@ -2,6 +2,7 @@
 # Scenario: restart-dataplane kill -9 of the dataplane: running flows go on in under 1 s
 # Uploads and downloads through SNAT, from a guest on a tap port and one on a veth.
 # Run: netns-scripts/lab.sh run restart-dataplane
+recipe multi-mac
 
 topology_up
 router_start

@@ -1,10 +1,11 @@
 # shellcheck shell=bash # sourced by lab.sh
 # Scenario: stop              SIGTERM ends tapgate, and leaves nothing behind
 # Run: netns-scripts/lab.sh run stop
+recipe multi-mac
 
 stop_cleanly() {
   topology_up
-  veth_attach guest-b veth-b
+  veth_attach guest-b
   local before after deadline
   before=$(traces)
   tapgate_start

@@ -42,14 +42,14 @@ fn run(scenario: &str, dut: &str) {
 
 #[test]
 #[ignore = "needs root; run by make test"]
-fn recipe() {
-    run("recipe", "tapgate");
+fn multi_mac() {
+    run("multi-mac", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
-fn recipe_by_the_kernel() {
-    run("recipe", "kernel");
+fn multi_mac_by_the_kernel() {
+    run("multi-mac", "kernel");
 }
 
 #[test]

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# What a recipe's scenario checks of each guest, and the table at its end. Sourced.
+# Run: netns-scripts/lab.sh run ovh-ipv6
+
+rows=()           # of the table: fields between bars, the verdict last
+faults=()         # of the guest in turn
+wrong=0           # guests, or other things checked, with a fault
+kernel_faults=()  # with DUT=kernel: patterns of the faults that the kernel must show
+declare -gA kernel_shown=()
+
+# check_ping GUEST ADDRESS: sets $ping to the mean time.
+check_ping() {
+  begin "$1" "pings $2"
+  ping=$(guest_run "$1" "ping -q -c 10 -i 0.1 -W 2 $2" || true)
+  [[ $ping == *" 0% packet loss"* ]] || faults+=("ping $2 lost packets")
+  ping=$(sed -n 's|^round-trip.*= [^/]*/\([^/]*\)/.*|\1 ms|p' <<<"$ping")
+  say "$1" "ping $2: ${ping:-no answer}"
+}
+
+# check_seen GUEST SERVER ADDRESS: sets $seen to the address that the web server sees.
+check_seen() {
+  seen=$(guest_run "$1" "timeout 5 busybox wget -q -O - http://$2/cgi-bin/whoami" | tr -d '[]' || true)
+  [[ $seen == "$3" ]] || faults+=("the server sees ${seen:-nobody}, not $3")
+}
+
+# check_download GUEST SERVER: sets $download to the rate and whether SHA-256 was right.
+check_download() {
+  local before=$EPOCHREALTIME took sum
+  begin "$1" "downloads 100 MB from $2"
+  if ! guest_run "$1" "timeout 60 busybox wget -q -O $(scratch "$1") http://$2/100MB" >/dev/null; then
+    download=none
+    faults+=("the download from $2 failed")
+    say "$1" "100 MB over HTTP from $2: none"
+    return
+  fi
+  took=$((${EPOCHREALTIME/./} - ${before/./}))
+  download="$((104857600 / took)) MB/s" # bytes per microsecond
+  begin "$1" "computes SHA-256"
+  sum=$(guest_run "$1" "sha256sum <$(scratch "$1"); rm $(scratch "$1")" || true)
+  if [[ $sum == "$file_sum" ]]; then download+=" ok"; else download+=" wrong" faults+=("SHA-256 differs"); fi
+  say "$1" "100 MB over HTTP from $2: $download"
+}
+
+# The file that a guest downloads to: memory, everywhere.
+scratch() {
+  [[ ${kind[$1]} == VM ]] && echo /tmp/100MB || echo "$state/$1.100MB"
+}
+
+# judge WHO: says the faults of WHO, forgets them, sets $verdict. A fault that the kernel is known
+# for is expected of it.
+judge() {
+  local fault known
+  verdict=ok
+  for fault in "${faults[@]}"; do
+    if known=$(known_fault "$fault"); then
+      kernel_shown[$known]=1
+      [[ $verdict == WRONG ]] || verdict='as expected'
+      say "$1" "expected of the kernel: $fault"
+    else
+      verdict=WRONG
+      say "$1" "${red}wrong: $fault$plain"
+    fi
+  done
+  [[ $verdict != WRONG ]] || wrong=$((wrong + 1))
+  faults=()
+}
+
+# known_fault FAULT: prints the pattern that the kernel is known for, if FAULT is such.
+known_fault() {
+  local pattern
+  [[ $dut == kernel ]] || return 1
+  for pattern in "${kernel_faults[@]}"; do
+    # shellcheck disable=SC2053 # a pattern it is
+    [[ $1 != $pattern ]] || { echo "$pattern" && return; }
+  done
+  return 1
+}
+
+# verdict_check: fails if anything was wrong, or if the kernel passed what it is known to fail.
+verdict_check() {
+  local pattern
+  ((wrong == 0)) || fail "$wrong of what was checked did not pass"
+  [[ $dut == kernel ]] || return 0
+  for pattern in "${kernel_faults[@]}"; do
+    [[ ${kernel_shown[$pattern]-} ]] || fail "the kernel was to fail, and did not: $pattern"
+  done
+}
+
+# print_table LAYOUT HEADINGS...: the rows. LAYOUT is printf's, without the verdict.
+print_table() {
+  local row fields layout="$1  %s\n"
+  shift
+  echo
+  # shellcheck disable=SC2059 # the layout is ours
+  printf "$bold$layout$plain" "$@" verdict
+  for row in "${rows[@]}"; do
+    IFS='|' read -ra fields <<<"$row"
+    [[ ${fields[-1]} == WRONG ]] && fields[-1]=$red${fields[-1]}$plain || fields[-1]=$green${fields[-1]}$plain
+    # shellcheck disable=SC2059
+    printf "$layout" "${fields[@]}"
+  done
+  echo
+}
