@@ -105,3 +105,9 @@ fn hostile_frames() {
 fn hostile_frames_at_the_kernel() {
     run("hostile", "kernel");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn ovh_ipv6_by_the_kernel() {
+    run("ovh-ipv6", "kernel");
+}
