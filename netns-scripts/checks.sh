@@ -8,6 +8,35 @@ wrong=0           # guests, or other things checked, with a fault
 kernel_faults=()  # with DUT=kernel: patterns of the faults that the kernel must show
 declare -gA kernel_shown=()
 
+# check_guest GUEST IPV4 IPV6: all of a guest with both families, and its row of the table. The web
+# server must see those addresses. A check that fails does not stop the rest.
+check_guest() {
+  local guest=$1 seen4 ping4 download4 worn
+  witness_reset
+  check_ping "$guest" "$remote" && ping4=$ping
+  check_ping "$guest" "$remote6"
+  check_seen "$guest" "$remote" "$2" && seen4=$seen
+  check_seen "$guest" "[$remote6]" "$3"
+  check_download "$guest" "$remote" && download4=$download
+  check_download "$guest" "[$remote6]"
+  ip -n provider neighbour flush dev uplink
+  [[ $2 == "$host" ]] || check_from_outside "$2"
+  check_from_outside "$3"
+
+  # The bulk of what the provider let in, in this guest's turn: the guest's and the host's.
+  worn=$({ witness_seen ip-pairs && witness_seen ip6-pairs; } | awk '$3 >= 1000 { print $1 }' | sort -u | paste -sd ,)
+  [[ $worn == "$nic_mac" ]] || faults+=("its flows wore: ${worn:-nothing}")
+  witness_judge
+  judge "$guest"
+  rows+=("$guest|${kind[$guest]}|${seen4:--}|${seen:--}|$worn|${ping4:--}|${ping:--}|$download4|$download|$verdict")
+}
+
+# The table of those rows.
+print_guests() {
+  print_table '%-5s %-5s %-13s %-22s %-18s %-10s %-10s %-12s %-12s' \
+    guest kind 'IPv4 seen' 'IPv6 seen' 'MAC seen' ping 'ping IPv6' HTTP 'HTTP IPv6'
+}
+
 # check_ping GUEST ADDRESS: sets $ping to the mean time.
 check_ping() {
   begin "$1" "pings $2"
@@ -44,6 +73,37 @@ check_download() {
 # The file that a guest downloads to: memory, everywhere.
 scratch() {
   [[ ${kind[$1]} == VM ]] && echo /tmp/100MB || echo "$state/$1.100MB"
+}
+
+# check_from_outside ADDRESS [WHAT]: the remote host reaches the address, and the provider, if it
+# must ask, is told the NIC's MAC.
+check_from_outside() {
+  local worn
+  inside remote ping -q -c 3 -i 0.1 -W 2 "$1" >/dev/null || faults+=("${2-}$1 does not answer the remote host's ping")
+  worn=$(ip -n provider neighbour show "$1" dev uplink | sed -n 's/.*lladdr \([^ ]*\).*/\1/p')
+  [[ $(ip -n provider route get "$1") == *" via "* || $worn == "$nic_mac" ]] ||
+    faults+=("${2-}the provider is told that $1 is at ${worn:-no MAC}")
+}
+
+# The host's own connections, there since before the router was.
+check_host() {
+  local name resets
+  for name in in in6 out out6; do
+    if session_end $name; then
+      say router "the host's own TCP connection ($name): $session"
+    else
+      faults+=("the host's own TCP connection ($name): $(cat "$state/session.$name")")
+    fi
+  done
+  resets=$(witness_seen resets)
+  [[ -z $resets ]] || faults+=("the host sent TCP resets: $resets")
+  judge host
+}
+
+# What the provider saw and has not assigned, as faults.
+witness_judge() {
+  local fault
+  while read -r fault; do faults+=("$fault"); done < <(witness_faults)
 }
 
 # judge WHO: says the faults of WHO, forgets them, sets $verdict. A fault that the kernel is known

@@ -61,10 +61,11 @@ retransmits() {
     for (i = 1; i <= NF; i++) if ($i == "RetransSegs") column = i }' /proc/net/snmp
 }
 
-# pings GUEST: whether the guest reaches the remote host, tried for at most $2 s (1).
+# pings GUEST [SECONDS [ADDRESS]]: whether the guest reaches the address (the remote host's), tried
+# for at most so many seconds (1).
 pings() {
   local deadline=$((SECONDS + ${2:-1}))
-  until guest_run "$1" "ping -q -c 1 -W 1 $remote" >/dev/null; do
+  until guest_run "$1" "ping -q -c 1 -W 1 ${3:-$remote}" >/dev/null; do
     ((SECONDS < deadline)) || return 1
     sleep 0.1
   done
@@ -106,4 +107,14 @@ session_end() {
 session_serve() {
   inside "$1" busybox nc -ll -p 22 -e /bin/cat &
   listening "$1" "sport = 22"
+}
+
+# The host's own TCP connections, to and from the remote host.
+host_sessions() {
+  session_serve router
+  session_serve remote
+  session_start in remote "$host"
+  session_start in6 remote "$host6"
+  session_start out router "$remote"
+  session_start out6 router "$remote6"
 }

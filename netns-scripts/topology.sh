@@ -59,6 +59,14 @@ guest_run() {
   fi
 }
 
+# guest_detected GUEST: waits for the end of its duplicate address detection, sets $duplicates to
+# the addresses that it will not use.
+guest_detected() {
+  duplicates=$(guest_run "$1" "for i in \$(seq 50); do
+    ip -6 address show dev ${device[$1]} | grep -v dadfailed | grep -q tentative || break; sleep 0.1; done;
+    ip -6 address show dev ${device[$1]} | grep tentative" || true)
+}
+
 # Starts what the guests talk to: a web server with a file of 100 MB, and iperf3 for each guest
 # where the recipe wants it.
 services_start() {

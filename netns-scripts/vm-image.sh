@@ -13,7 +13,7 @@ modules=(
   net/core/failover drivers/net/net_failover drivers/net/virtio_net
 )
 
-inputs=$(cat "${BASH_SOURCE[0]}" "$here/vm-init.sh" /usr/bin/busybox /usr/bin/iperf3 | sha256sum)
+inputs=$(cat "${BASH_SOURCE[0]}" "$here"/{vm-init,udhcpc}.sh /usr/bin/busybox /usr/bin/iperf3 | sha256sum)
 if [[ -s $image/vmlinuz && -s $image/initramfs && $(cat "$image/inputs" 2>/dev/null) == "$inputs" ]]; then
   exit 0
 fi
@@ -46,7 +46,8 @@ root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,modules,etc}
 cp /usr/bin/busybox /usr/bin/iperf3 "$root/bin/"
 cp "$here/vm-init.sh" "$root/init"
-chmod 755 "$root/init"
+cp "$here/udhcpc.sh" "$root/etc/udhcpc.sh"
+chmod 755 "$root/init" "$root/etc/udhcpc.sh"
 echo "root::0:0::/:/bin/sh" >"$root/etc/passwd"
 for library in $(ldd /usr/bin/iperf3 | grep -o '/[^ ]*'); do
   mkdir -p "$root/$(dirname "$library")"

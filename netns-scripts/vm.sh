@@ -31,7 +31,7 @@ vm_attach() {
 
 # Waits until the VM takes commands.
 vm_wait() {
-  vm_read_until ready 60 || fail "the VM did not boot in 60 s"
+  vm_read_until ready 60 >/dev/null || fail "the VM did not boot in 60 s"
 }
 
 # vm_run COMMAND: runs a line of shell in the VM, prints its output, returns its status.
@@ -39,6 +39,12 @@ vm_run() {
   local id=$EPOCHREALTIME
   printf '%s %s\n' "$id" "${1//$'\n'/ }" >&"$vm_in"
   vm_read_until "$id" 120
+}
+
+# Reboots the VM, whose TAP stays, and waits until it takes commands again.
+vm_reboot() {
+  echo 'reboot reboot -f' >&"$vm_in"
+  vm_wait
 }
 
 # Ends the VM at once, as a host that fails would.

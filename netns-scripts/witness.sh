@@ -44,10 +44,10 @@ table netdev witness {
 END
 }
 
-# Forgets what was seen so far.
+# Forgets what was seen so far, but for TCP resets.
 witness_reset() {
   local set
-  for set in {ip,ip6,arp}-{pairs,faults} others resets; do inside provider nft flush set netdev witness "$set"; done
+  for set in {ip,ip6,arp}-{pairs,faults} others; do inside provider nft flush set netdev witness "$set"; done
 }
 
 # witness_seen SET: one line for each combination seen: its fields, then the frames counted.

@@ -59,11 +59,8 @@ host_addresses() {
 # found no duplicate.
 guest_configure() {
   guest_addresses "$1" "${public6[$1]}" "${address[$1]}"
-  guest_run "$1" "for i in \$(seq 50); do
-    ip -6 address show dev ${device[$1]} | grep -q tentative || break; sleep 0.1; done"
-  local left
-  left=$(guest_run "$1" "ip -6 address show dev ${device[$1]} | grep -E 'tentative|dadfailed'" || true)
-  [[ -z $left ]] || fail "$1's IPv6 address cannot be used: $left"
+  guest_detected "$1"
+  [[ -z $duplicates ]] || fail "$1's IPv6 address cannot be used: $duplicates"
   [[ $dut != kernel ]] || kernel_proxy "$1"
 }
 

@@ -31,62 +31,13 @@ ovh_ipv6() {
   for guest in "${guests[@]}"; do guest_configure "$guest"; done
   say web "the VM is up: $(guest_run web 'uname -sr')"
 
-  for guest in "${guests[@]}"; do check_guest "$guest"; done
+  for guest in "${guests[@]}"; do check_guest "$guest" "$host" "${public6[$guest]}"; done
   check_redirections
   check_prefix
   check_host
-  print_table '%-5s %-5s %-13s %-22s %-18s %-10s %-10s %-12s %-12s' \
-    guest kind 'IPv4 seen' 'IPv6 seen' 'MAC seen' ping 'ping IPv6' HTTP 'HTTP IPv6'
+  print_guests
   verdict_check
   [[ $dut == kernel ]] || say provider "every frame wore $nic_mac, and an address assigned to it"
-}
-
-# The host's own TCP connections, to and from the remote host.
-host_sessions() {
-  session_serve router
-  session_serve remote
-  session_start in remote "$host"
-  session_start in6 remote "$host6"
-  session_start out router "$remote"
-  session_start out6 router "$remote6"
-}
-
-# Runs one guest's checks and keeps its row of the table. A check that fails does not stop the rest.
-check_guest() {
-  local guest=$1 seen4 ping4 download4 worn
-  witness_reset
-  check_ping "$guest" "$remote" && ping4=$ping
-  check_ping "$guest" "$remote6"
-  check_seen "$guest" "$remote" "$host" && seen4=$seen
-  check_seen "$guest" "[$remote6]" "${public6[$guest]}"
-  check_download "$guest" "$remote" && download4=$download
-  check_download "$guest" "[$remote6]"
-
-  # From outside: the provider asks everyone for the address's MAC, and the router answers for it.
-  ip -n provider neighbour flush dev uplink
-  check_from_outside "$guest" "${public6[$guest]}"
-
-  # The bulk of what the provider let in, in this guest's turn: the guest's and the host's.
-  worn=$({ witness_seen ip-pairs && witness_seen ip6-pairs; } | awk '$3 >= 1000 { print $1 }' | sort -u | paste -sd ,)
-  [[ $worn == "$nic_mac" ]] || faults+=("its flows wore: ${worn:-nothing}")
-  witness_judge
-  judge "$guest"
-  rows+=("$guest|${kind[$guest]}|${seen4:--}|${seen:--}|$worn|${ping4:--}|${ping:--}|$download4|$download|$verdict")
-}
-
-# check_from_outside WHO ADDRESS: the remote host reaches ADDRESS, which the provider resolves to
-# the NIC's MAC.
-check_from_outside() {
-  local worn
-  inside remote ping -q -c 3 -i 0.1 -W 2 "$2" >/dev/null || faults+=("${3-}$2 does not answer the remote host's ping")
-  worn=$(ip -n provider neighbour show "$2" dev uplink | sed -n 's/.*lladdr \([^ ]*\).*/\1/p')
-  [[ $worn == "$nic_mac" ]] || faults+=("${3-}NDP says $2 is at ${worn:-no MAC}")
-}
-
-# What the provider saw and has not assigned, as faults.
-witness_judge() {
-  local fault
-  while read -r fault; do faults+=("$fault"); done < <(witness_faults)
 }
 
 # The remote host comes in by the host's ports 2222 (TCP, to the VM) and 5353 (UDP, to db).
@@ -112,29 +63,14 @@ check_redirections() {
 check_prefix() {
   local target
   witness_reset
-  check_from_outside db 2001:db8:12:3401:b::1
+  check_from_outside 2001:db8:12:3401:b::1
   for target in 2001:db8:12:3401:b::2 2001:db8:12:3401:b::abcd; do
-    check_from_outside db "$target" "the /112: "
+    check_from_outside "$target" "the /112: "
   done
   [[ $(ip netns exec db ping -q -c 2 -i 0.1 -W 2 -I 2001:db8:12:3401:b::1 "$remote6") == *" 0% packet loss"* ]] ||
     faults+=("db reaches nobody from 2001:db8:12:3401:b::1")
   witness_judge
   judge /112
-}
-
-# The host's own connections, there since before the router was.
-check_host() {
-  local name resets
-  for name in in in6 out out6; do
-    if session_end $name; then
-      say router "the host's own TCP connection ($name): $session"
-    else
-      faults+=("the host's own TCP connection ($name): $(cat "$state/session.$name")")
-    fi
-  done
-  resets=$(witness_seen resets)
-  [[ -z $resets ]] || faults+=("the host sent TCP resets: $resets")
-  judge host
 }
 
 ovh_ipv6

@@ -111,3 +111,15 @@ fn hostile_frames_at_the_kernel() {
 fn ovh_ipv6_by_the_kernel() {
     run("ovh-ipv6", "kernel");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn hetzner_routed_by_the_kernel() {
+    run("hetzner-routed", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn a_rebooted_vm_finds_a_duplicate_by_the_kernel() {
+    run("reboot", "kernel");
+}
