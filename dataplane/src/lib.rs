@@ -2,11 +2,14 @@
 
 mod binding;
 pub mod dataplane;
+pub mod hostguard;
 pub mod link;
 pub mod memory;
+mod netfilter;
 mod offload;
 pub mod port;
 pub mod server;
+pub mod shared;
 mod show;
 pub mod sys;
 pub mod worker;

@@ -1,0 +1,254 @@
+//! Keeps the host's own kernel quiet about what is tapgate's on a device that both use.
+//!
+//! Where a personality shares its MAC and addresses with the host, the kernel sees tapgate's packets
+//! as well: it would answer them with RST or "port unreachable", and a host that forwards would
+//! forward the guests' packets a second time. Rules on the device drop them for the kernel; we have
+//! received them before, because packet sockets come before the netdev ingress hook.
+//!
+//! The table belongs to a netlink socket (see [`crate::netfilter`]) whose descriptor control keeps,
+//! so that the rules outlive this process, and nothing outlives both.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::system::uname;
+
+use crate::link::Links;
+use crate::netfilter::{Batch, Header, Match, Netfilter, Verdict};
+use crate::shared::{Shared, disjoint, of_ports, of_prefix};
+
+/// The kernel that first let a table belong to a socket.
+const OLDEST_KERNEL: (u32, u32) = (5, 12);
+/// Where the first chain is among those of others on the same device: before them.
+const PRIORITY: i32 = -1_000_000;
+
+/// The rules on all shared devices.
+#[derive(Debug, Default)]
+pub struct HostGuard {
+    /// From the first shared device on.
+    netfilter: Option<Netfilter>,
+    devices: Vec<Device>,
+    /// The device and its index of each chain, as of the last change that succeeded.
+    in_force: Option<Vec<(String, u32)>>,
+}
+
+/// A device that personalities share with the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Who shares what.
+    pub shared: Vec<Shared>,
+}
+
+impl HostGuard {
+    /// Takes over the rules of an earlier process. They stay in force until the next
+    /// [`Self::configure`], which changes them at once.
+    ///
+    /// # Errors
+    /// The descriptor is no netlink socket's.
+    pub fn adopt(&mut self, descriptor: OwnedFd) -> io::Result<()> {
+        self.netfilter = Some(Netfilter::adopt(descriptor)?);
+        Ok(())
+    }
+
+    /// Has the kernel keep quiet on `devices`, as far as they are there, and nowhere else.
+    ///
+    /// # Errors
+    /// It cannot be had: what is the matter and what to do. The rules are what they were.
+    pub fn configure(&mut self, devices: Vec<Device>, links: &Links) -> Result<(), String> {
+        let same = self.devices == devices;
+        self.devices = devices;
+        if self.devices.is_empty() {
+            // The table goes with the socket.
+            self.netfilter = None;
+        }
+        self.follow(links, !same)
+    }
+
+    /// Makes the rules anew if there are other devices than before, if the last attempt failed, or
+    /// in any case (`anew`: a device was opened again).
+    ///
+    /// # Errors
+    /// As [`Self::configure`].
+    pub fn follow(&mut self, links: &Links, anew: bool) -> Result<(), String> {
+        if !anew && self.in_force.as_deref() == Some(&*self.chains(links)) {
+            return Ok(());
+        }
+        self.enforce(links)
+    }
+
+    /// What keeps the rules in force as long as it is open.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.netfilter.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The device and its index of each chain there should be.
+    fn chains(&self, links: &Links) -> Vec<(String, u32)> {
+        let index = |device: &Device| Some((device.name.clone(), links.get(&device.name)?.index));
+        self.devices.iter().filter_map(index).collect()
+    }
+
+    fn enforce(&mut self, links: &Links) -> Result<(), String> {
+        self.in_force = None;
+        let chains = self.chains(links);
+        if !self.devices.is_empty() {
+            let done = self.commit(&chains);
+            done.map_err(|error| self.explained(&error))?;
+        }
+        self.in_force = Some(chains);
+        Ok(())
+    }
+
+    /// Makes new chains beside those there are, and only then deletes the old ones. In one step
+    /// there would be a moment without rules: the kernel lets rules see the elements of a new set
+    /// of intervals a little after the rules themselves. A new chain comes after the old one, so
+    /// that a packet which finds the old one empty finds the new one at work.
+    fn commit(&mut self, chains: &[(String, u32)]) -> io::Result<()> {
+        let netfilter = match self.netfilter.take() {
+            Some(netfilter) => netfilter,
+            None => Netfilter::open()?,
+        };
+        let netfilter = self.netfilter.insert(netfilter);
+        let old = netfilter.chains()?;
+        let number = |chain: &String| chain.rsplit('.').next()?.parse::<i32>().ok();
+        let last = old.iter().filter_map(number).max().unwrap_or(0);
+        let next = last.saturating_add(1);
+
+        let mut making = Batch::new(netfilter.table());
+        for (device, _) in chains {
+            let chain = format!("{device}.{next}");
+            making.chain(&chain, device, PRIORITY.saturating_add(next));
+            let guarded = self.devices.iter().find(|guarded| guarded.name == *device);
+            let shared = guarded.iter().flat_map(|guarded| &guarded.shared);
+            let (tagged, untagged): (Vec<_>, Vec<_>) = shared.partition(|s| s.vlan.is_some());
+            for shared in tagged {
+                add_rules(&mut making, &chain, shared);
+            }
+            let others = [Match::Ethernet, Match::InVlan];
+            making.rule(&chain, &others, Verdict::Accept);
+            for shared in untagged {
+                add_rules(&mut making, &chain, shared);
+            }
+        }
+        netfilter.commit(making)?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let mut deleting = Batch::new(netfilter.table());
+        for chain in &old {
+            deleting.flush(chain);
+            deleting.delete_chain(chain);
+        }
+        netfilter.commit(deleting)
+    }
+
+    fn explained(&self, error: &io::Error) -> String {
+        let names: Vec<_> = self.devices.iter().map(|device| &*device.name).collect();
+        let remedy = match error.raw_os_error() {
+            Some(libc::EPERM) => "CAP_NET_ADMIN is needed".to_owned(),
+            _ if kernel().is_some_and(|kernel| kernel < OLDEST_KERNEL) => format!(
+                "Linux {}.{} or newer is needed; give the personality a MAC and an address of its \
+                 own, without `shared`",
+                OLDEST_KERNEL.0, OLDEST_KERNEL.1
+            ),
+            Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
+                "load its module (modprobe nf_tables); the kernel must have CONFIG_NF_TABLES_NETDEV"
+                    .to_owned()
+            }
+            _ => "it is tried again every second".to_owned(),
+        };
+        format!(
+            "device {}: the host's kernel answers for tapgate's ports and forwards its guests' \
+             packets, for want of nf_tables rules ({error}): {remedy}",
+            names.join(", ")
+        )
+    }
+}
+
+fn kernel() -> Option<(u32, u32)> {
+    let name = uname();
+    let mut numbers = name.release().to_str().ok()?.split(['.', '-']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn add_rules(batch: &mut Batch, chain: &str, shared: &Shared) {
+    for own in &shared.addresses {
+        for (protocol, ports) in own.ports() {
+            let ports = disjoint(ports.iter().map(of_ports));
+            if ports.is_empty() {
+                continue;
+            }
+            let port = Match::In {
+                header: Header::Transport,
+                offset: 2,
+                length: 2,
+                intervals: &ports,
+            };
+            let protocol = Match::Transport(protocol);
+            match own.address {
+                IpAddr::V4(address) => {
+                    let to = Match::Bytes {
+                        header: Header::Network,
+                        offset: 16,
+                        value: &address.octets(),
+                        mask: None,
+                    };
+                    drop_if(batch, chain, shared, IPV4, [to, protocol, port]);
+                }
+                IpAddr::V6(address) => {
+                    let to = Match::Bytes {
+                        header: Header::Network,
+                        offset: 24,
+                        value: &address.octets(),
+                        mask: None,
+                    };
+                    drop_if(batch, chain, shared, IPV6, [to, protocol, port]);
+                }
+            }
+        }
+    }
+    for (ethertype, offset, length) in [(IPV4, 16, 4), (IPV6, 24, 16)] {
+        let guests = shared.guests.iter();
+        let guests = guests.filter(|prefix| (prefix.max_prefix_len() == 32) == (length == 4));
+        let intervals = disjoint(guests.map(of_prefix));
+        if !intervals.is_empty() {
+            let to = Match::In {
+                header: Header::Network,
+                offset,
+                length,
+                intervals: &intervals,
+            };
+            drop_if(batch, chain, shared, ethertype, [to]);
+        }
+    }
+}
+
+const IPV4: [u8; 2] = [0x08, 0x00];
+const IPV6: [u8; 2] = [0x86, 0xdd];
+
+/// Drops packets to the shared MAC, in its VLAN, for which all of `matches` hold.
+fn drop_if<const N: usize>(
+    batch: &mut Batch,
+    chain: &str,
+    shared: &Shared,
+    ethertype: [u8; 2],
+    matches: [Match<'_>; N],
+) {
+    let link = |offset, value, mask| Match::Bytes {
+        header: Header::Link,
+        offset,
+        value,
+        mask,
+    };
+    let mut all = vec![Match::Ethernet, link(0, &shared.mac.0[..], None)];
+    let tag = shared.vlan.map(u16::to_be_bytes);
+    if let Some(tag) = &tag {
+        all.push(link(12, &[0x81, 0x00], None));
+        all.push(link(14, tag, Some(&[0x0f, 0xff])));
+    }
+    all.push(Match::Network(ethertype));
+    all.extend(matches);
+    batch.rule(chain, &all, Verdict::Drop);
+}

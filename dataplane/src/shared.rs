@@ -1,0 +1,100 @@
+//! What is tapgate's of the traffic to a MAC and to addresses that the host's kernel goes on using.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::config::PortRange;
+
+/// A MAC of the host's that a personality wears too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The personality's name.
+    pub name: String,
+    /// The MAC.
+    pub mac: MacAddr,
+    /// 802.1Q VLAN identifier; untagged when absent.
+    pub vlan: Option<u16>,
+    /// The addresses of both.
+    pub addresses: Vec<SharedAddress>,
+    /// The guests' addresses that are reached by this MAC.
+    pub guests: Vec<IpNet>,
+}
+
+/// An address of the host's that is tapgate's too, for some ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The TCP ports that are tapgate's.
+    pub tcp: Vec<PortRange>,
+    /// The UDP ports that are tapgate's.
+    pub udp: Vec<PortRange>,
+}
+
+impl SharedAddress {
+    /// The ports of both protocols with their IP protocol numbers.
+    pub fn ports(&self) -> [(u8, &[PortRange]); 2] {
+        [
+            (libc::IPPROTO_TCP as u8, &self.tcp),
+            (libc::IPPROTO_UDP as u8, &self.udp),
+        ]
+    }
+}
+
+/// First and last of a range, as numbers.
+pub fn of_ports(range: &PortRange) -> (u128, u128) {
+    (range.first.into(), range.last.into())
+}
+
+/// First and last address of a prefix, as numbers.
+pub fn of_prefix(prefix: &IpNet) -> (u128, u128) {
+    match prefix {
+        IpNet::V4(net) => (
+            net.network().to_bits().into(),
+            net.broadcast().to_bits().into(),
+        ),
+        IpNet::V6(net) => (net.network().to_bits(), net.broadcast().to_bits()),
+    }
+}
+
+/// The same numbers in as few intervals as can be, in order: they neither overlap nor touch.
+pub fn disjoint(intervals: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u128)> {
+    let mut sorted: Vec<_> = intervals.collect();
+    sorted.sort_unstable();
+    let mut disjoint: Vec<(u128, u128)> = Vec::with_capacity(sorted.len());
+    for (first, last) in sorted {
+        match disjoint.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => disjoint.push((first, last)),
+        }
+    }
+    disjoint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_that_overlap_or_touch_become_one() {
+        let merged = |intervals: &[(u128, u128)]| disjoint(intervals.iter().copied());
+        assert_eq!(merged(&[]), []);
+        assert_eq!(
+            merged(&[(30, 40), (1, 2), (3, 5), (10, 20), (12, 14)]),
+            [(1, 5), (10, 20), (30, 40)]
+        );
+        assert_eq!(
+            merged(&[(0, u128::MAX), (u128::MAX, u128::MAX)]),
+            [(0, u128::MAX)]
+        );
+    }
+
+    #[test]
+    fn prefixes_are_intervals() {
+        let of = |text: &str| of_prefix(&text.parse().unwrap());
+        assert_eq!(of("192.0.2.7/32"), (0xc000_0207, 0xc000_0207));
+        assert_eq!(of("192.0.2.7/24"), (0xc000_0200, 0xc000_02ff));
+        assert_eq!(of("2001:db8::/112").1 - of("2001:db8::/112").0, 0xffff);
+    }
+}
