@@ -265,7 +265,7 @@ impl Macs {
     /// Has the device receive for the MACs that were not there `before`, or all of the link if it
     /// cannot pick them.
     fn listen(&self, socket: &PacketSocket, before: &[MacAddr], mode: ReceiveMode) -> ReceiveMode {
-        if let Err(error) = socket.only(self.uplink.then_some(&self.all)) {
+        if let Err(error) = socket.only(self.uplink.then_some(&self.all), &[]) {
             tracing::warn!(%error, "no socket filter: the host's own traffic is received and dropped");
         }
         if mode == ReceiveMode::Promiscuous {

@@ -333,7 +333,7 @@ fn an_uplink_receives_what_is_for_the_router_and_nothing_else() {
     let group = [0x33, 0x33, 0xff, 0, 0, 1];
     let mut heard = |macs: Option<&[[u8; 6]]>| {
         let macs: Option<Vec<_>> = macs.map(|macs| macs.iter().copied().map(MacAddr).collect());
-        socket.only(macs.as_deref()).unwrap();
+        socket.only(macs.as_deref(), &[]).unwrap();
         send_from(&a, &[RECEIVER, near, far, group, [0xff; 6]].map(to));
         let mut heard = Vec::new();
         let mut look = |frames: &mut [tapgate_engine::frame::Frame<'_>],

@@ -2,35 +2,59 @@
 //!
 //! An uplink is shared with the host. Without it the kernel would copy every frame of the host's
 //! own traffic to us as well, super-frames included, only for us to drop it.
+//!
+//! The program is made of blocks, one inside the other. A block either says what becomes of the
+//! frame, or ends and leaves it to the block after it. The kernel has taken the tag out of the bytes
+//! by then and shows it aside.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::{sock_filter, sock_fprog};
 use tapgate_engine::addr::MacAddr;
 
-/// Most MACs that are told apart by a filter: the program is searched from its start for each
-/// frame, and the kernel takes 4096 instructions at most.
+use crate::shared::{Shared, SharedAddress, disjoint, of_ports};
+
+/// Most MACs that are told apart by a filter: the program is searched from its start for each frame.
 const MOST: usize = 256;
+/// The longest program the kernel takes (BPF_MAXINSNS).
+const LONGEST: usize = 4096;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
 const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+/// The half-word at an offset from what was loaded last by [`LOAD_IPV4_LENGTH`].
+const LOAD_HALF_BEYOND: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16;
+const LOAD_IPV4_LENGTH: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const JUMP_IF_NOT_BELOW: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const ALL: u32 = u32::MAX;
 const NOTHING: u32 = 0;
+/// Where the kernel shows the tag; 0 without one.
+const TAG: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
 
-/// Has `socket` receive only frames to `macs`, broadcasts and multicasts; everything when there are
-/// none, or too many.
+/// Offsets in a frame without a tag.
+const ETHERTYPE: u32 = 12;
+const IP: u32 = 14;
+const IPV6_PAYLOAD: u32 = IP + 40;
+
+type Block = Vec<sock_filter>;
+
+/// Has `socket` receive only frames to `macs`, broadcasts and multicasts, and of those to the MACs
+/// of `shared` what can be ours; everything when `macs` is `None`, or too many.
 ///
 /// # Errors
 /// The kernel refuses the program.
-pub fn attach(socket: &OwnedFd, macs: Option<&[MacAddr]>) -> io::Result<()> {
+pub fn attach(socket: &OwnedFd, macs: Option<&[MacAddr]>, shared: &[Shared]) -> io::Result<()> {
     let program = match macs {
-        Some(macs) if macs.len() <= MOST => program(macs),
-        _ => vec![instruction(RETURN, 0, 0, ALL)],
+        Some(macs) if macs.len() <= MOST => program(macs, shared),
+        _ => take(ALL),
     };
     let fprog = sock_fprog {
         len: program.len() as u16,
@@ -52,28 +76,139 @@ pub fn attach(socket: &OwnedFd, macs: Option<&[MacAddr]>) -> io::Result<()> {
     Ok(())
 }
 
-fn program(macs: &[MacAddr]) -> Vec<sock_filter> {
-    let mut program = vec![
+fn program(macs: &[MacAddr], shared: &[Shared]) -> Block {
+    let mut program = [
         // The group bit (IEEE 802 §8.2).
-        instruction(LOAD_BYTE, 0, 0, 0),
-        instruction(JUMP_IF_SET, 0, 1, 1),
-        instruction(RETURN, 0, 0, ALL),
-    ];
-    for MacAddr([a, b, c, d, e, f]) in macs {
-        let (high, low) = (
-            u16::from_be_bytes([*a, *b]),
-            u32::from_be_bytes([*c, *d, *e, *f]),
-        );
-        program.extend([
-            instruction(LOAD_WORD, 0, 0, 2),
-            instruction(JUMP_IF_EQUAL, 0, 3, low),
-            instruction(LOAD_HALF, 0, 0, 0),
-            instruction(JUMP_IF_EQUAL, 0, 1, high.into()),
-            instruction(RETURN, 0, 0, ALL),
-        ]);
+        vec![load(LOAD_BYTE, 0)],
+        when(JUMP_IF_SET, 1, take(ALL)),
+    ]
+    .concat();
+    for mac in macs {
+        program.extend(when_to(*mac, take(ALL)));
     }
-    program.push(instruction(RETURN, 0, 0, NOTHING));
+    for shared in shared {
+        program.extend(when_to(shared.mac, when_in_vlan(shared)));
+    }
+    program.extend(take(NOTHING));
+    if program.len() > LONGEST {
+        return take(ALL);
+    }
     program
+}
+
+fn when_to(MacAddr([a, b, c, d, e, f]): MacAddr, then: Block) -> Block {
+    let (high, low) = ([a, b], [c, d, e, f]);
+    let high = when(JUMP_IF_EQUAL, u16::from_be_bytes(high).into(), then);
+    let then = [vec![load(LOAD_HALF, 0)], high].concat();
+    let low = when(JUMP_IF_EQUAL, u32::from_be_bytes(low), then);
+    [vec![load(LOAD_WORD, 2)], low].concat()
+}
+
+/// VLAN 0 is no VLAN, and as good as no tag.
+fn when_in_vlan(shared: &Shared) -> Block {
+    let (vlan, then) = (shared.vlan.unwrap_or(0), to_shared_mac(shared));
+    let tag = vec![load(LOAD_HALF, TAG), instruction(AND, 0, 0, 0x0fff)];
+    [tag, when(JUMP_IF_EQUAL, vlan.into(), then)].concat()
+}
+
+/// What can be ours of frames to a MAC of the host's: ARP, and IP as below.
+fn to_shared_mac(shared: &Shared) -> Block {
+    let (mut ipv4, mut ipv6) = (vec![load(LOAD_WORD, IP + 16)], Vec::new());
+    for own in &shared.addresses {
+        match own.address {
+            IpAddr::V4(address) => {
+                ipv4.extend(when(JUMP_IF_EQUAL, address.to_bits(), to_shared_ipv4(own)));
+            }
+            IpAddr::V6(address) => {
+                let mut then = to_shared_ipv6(own);
+                for n in (0..4).rev() {
+                    let word = (address.to_bits() >> (96 - 32 * n)) as u32;
+                    let then_next = when(JUMP_IF_EQUAL, word, then);
+                    then = [vec![load(LOAD_WORD, IP + 24 + 4 * n)], then_next].concat();
+                }
+                ipv6.extend(then);
+            }
+        }
+    }
+    // Whatever else is sent to the MAC is to be forwarded: by us, as far as the router knows.
+    ipv4.extend(take(ALL));
+    ipv6.extend(take(ALL));
+    [
+        vec![load(LOAD_HALF, ETHERTYPE)],
+        when(JUMP_IF_EQUAL, libc::ETH_P_ARP as u32, take(ALL)),
+        when(JUMP_IF_EQUAL, libc::ETH_P_IP as u32, ipv4),
+        when(JUMP_IF_EQUAL, libc::ETH_P_IPV6 as u32, ipv6),
+        take(NOTHING),
+    ]
+    .concat()
+}
+
+/// ICMP, our ports, and fragments, of which only the first has ports.
+fn to_shared_ipv4(own: &SharedAddress) -> Block {
+    let load_port = [
+        instruction(LOAD_IPV4_LENGTH, 0, 0, IP),
+        instruction(LOAD_HALF_BEYOND, 0, 0, IP + 2),
+    ];
+    [
+        vec![load(LOAD_HALF, IP + 6)],
+        when(JUMP_IF_SET, 0x1fff, take(ALL)),
+        vec![load(LOAD_BYTE, IP + 9)],
+        when(JUMP_IF_EQUAL, libc::IPPROTO_ICMP as u32, take(ALL)),
+        when_ours(own, &load_port),
+        take(NOTHING),
+    ]
+    .concat()
+}
+
+/// ICMPv6, our ports, and whatever has extension headers before them: it is seldom.
+fn to_shared_ipv6(own: &SharedAddress) -> Block {
+    let mut block = vec![load(LOAD_BYTE, IP + 6)];
+    for next in [
+        libc::IPPROTO_ICMPV6,
+        libc::IPPROTO_HOPOPTS,
+        libc::IPPROTO_ROUTING,
+        libc::IPPROTO_FRAGMENT,
+        libc::IPPROTO_DSTOPTS,
+    ] {
+        block.extend(when(JUMP_IF_EQUAL, next as u32, take(ALL)));
+    }
+    block.extend(when_ours(own, &[load(LOAD_HALF, IPV6_PAYLOAD + 2)]));
+    block.extend(take(NOTHING));
+    block
+}
+
+/// With the protocol loaded: packets to the ports that are ours.
+fn when_ours(own: &SharedAddress, load_port: &[sock_filter]) -> Block {
+    let mut block = Vec::new();
+    for (protocol, ports) in own.ports() {
+        let mut then = load_port.to_vec();
+        for (first, last) in disjoint(ports.iter().map(of_ports)) {
+            then.extend([
+                instruction(JUMP_IF_NOT_BELOW, 0, 2, first as u32),
+                instruction(JUMP_IF_ABOVE, 1, 0, last as u32),
+            ]);
+            then.extend(take(ALL));
+        }
+        then.extend(take(NOTHING));
+        block.extend(when(JUMP_IF_EQUAL, protocol.into(), then));
+    }
+    block
+}
+
+/// What follows is done if the loaded value compares so with `value`, else skipped. Conditional
+/// jumps alone reach no further than 255 instructions.
+fn when(compare: u16, value: u32, then: Block) -> Block {
+    let skip = instruction(JUMP, 0, 0, then.len() as u32);
+    [vec![instruction(compare, 1, 0, value), skip], then].concat()
+}
+
+/// The frame's end: so many bytes of it are taken.
+fn take(bytes: u32) -> Block {
+    vec![instruction(RETURN, 0, 0, bytes)]
+}
+
+const fn load(what: u16, offset: u32) -> sock_filter {
+    instruction(what, 0, 0, offset)
 }
 
 const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {

@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::ring::{Geometry, Ring, Slot};
 use crate::offload::{self, HEADER};
 use crate::port::{Batch, SPARE, Sent};
+use crate::shared::Shared;
 
 /// Slots of a receive ring: some milliseconds of small packets. 512 to 4096 are equally fast.
 const SLOTS: usize = 2048;
@@ -138,12 +139,13 @@ impl PacketSocket {
     }
 
     /// Has frames to other MACs than these, broadcasts and multicasts aside, kept from us whether
-    /// or not the device receives them. `None` lets everything in.
+    /// or not the device receives them; of frames to the MACs of `shared`, the host's own traffic.
+    /// `None` lets everything in.
     ///
     /// # Errors
     /// The kernel refuses the filter.
-    pub fn only(&self, macs: Option<&[MacAddr]>) -> io::Result<()> {
-        filter::attach(&self.descriptor, macs)
+    pub fn only(&self, macs: Option<&[MacAddr]>, shared: &[Shared]) -> io::Result<()> {
+        filter::attach(&self.descriptor, macs, shared)
     }
 
     /// Has every frame on the link received.
