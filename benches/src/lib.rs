@@ -56,6 +56,7 @@ impl Router {
         let memory = Sessions {
             v4: SessionMemory::owned(sessions as usize),
             v6: SessionMemory::owned(64),
+            inherited: false,
         };
         let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
         shard.adopt(&snapshot, now);

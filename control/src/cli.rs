@@ -129,6 +129,8 @@ pub enum What {
     Ports,
     /// Personalities and networks: MACs, VLANs, addresses, gateways
     Interfaces,
+    /// VMs and containers: what each owns, and what it sent but may not
+    Guests,
     /// Routing rules by priority
     Rules,
     /// Routes of all tables
@@ -148,6 +150,7 @@ impl From<What> for Show {
         match what {
             What::Ports => Self::Ports,
             What::Interfaces => Self::Interfaces,
+            What::Guests => Self::Guests,
             What::Rules => Self::Rules,
             What::Routes => Self::Routes,
             What::Neighbors => Self::Neighbors,

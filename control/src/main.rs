@@ -82,7 +82,7 @@ fn notes(config: &Config) -> Vec<String> {
         }
         let used = config.interfaces().iter().any(|i| match &i.kind {
             InterfaceKind::Personality { port, .. } => *port == index,
-            InterfaceKind::Network { ports } => ports.contains(&index),
+            InterfaceKind::Network { ports, .. } => ports.contains(&index),
         });
         if !used {
             notes.push(format!(

@@ -126,9 +126,10 @@ fn add(table: &mut Table, rows: Rows) {
         Rows::Interfaces(rows) => {
             head(
                 table,
-                "INTERFACE KIND PORTS MAC VLAN ADDRESSES GATEWAY MTU>",
+                "INTERFACE KIND PORTS MAC VLAN ADDRESSES UNUSABLE GATEWAYS SHARED MTU>",
             );
             for row in rows {
+                let gateways: Vec<String> = row.gateways.iter().map(ToString::to_string).collect();
                 table.add_row([
                     row.name,
                     row.kind,
@@ -136,8 +137,33 @@ fn add(table: &mut Table, rows: Rows) {
                     row.mac.to_string(),
                     or_dash(row.vlan),
                     row.addresses.join(" "),
-                    or_dash(row.gateway),
+                    row.unusable.join(", "),
+                    gateways.join(" "),
+                    or_dash(row.shared),
                     row.mtu.to_string(),
+                ]);
+            }
+        }
+        Rows::Guests(rows) => {
+            head(
+                table,
+                "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY VIOLATIONS",
+            );
+            for row in rows {
+                let violations: Vec<String> = row
+                    .violations
+                    .iter()
+                    .map(|(reason, frames)| format!("{reason} {frames}"))
+                    .collect();
+                table.add_row([
+                    row.name,
+                    row.port,
+                    row.network,
+                    or_dash(row.mac),
+                    some(&row.addresses),
+                    some(&row.public),
+                    or_dash(row.personality),
+                    violations.join(", "),
                 ]);
             }
         }
@@ -217,6 +243,15 @@ fn add(table: &mut Table, rows: Rows) {
                 ]);
             }
         }
+    }
+}
+
+/// The first of a list that may be very long.
+fn some(addresses: &[String]) -> String {
+    const MOST: usize = 6;
+    match addresses.len() {
+        0..=MOST => addresses.join(" "),
+        many => format!("{} and {} more", addresses[..MOST].join(" "), many - MOST),
     }
 }
 

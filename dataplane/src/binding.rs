@@ -253,7 +253,7 @@ impl Macs {
         let here: Vec<_> = interfaces
             .filter(|interface| match &interface.kind {
                 InterfaceKind::Personality { port, .. } => is_it(*port),
-                InterfaceKind::Network { ports } => ports.iter().any(|port| is_it(*port)),
+                InterfaceKind::Network { ports, .. } => ports.iter().any(|port| is_it(*port)),
             })
             .collect();
         Self {

@@ -1,5 +1,8 @@
 //! Answers to `tapgate show` and `tapgate explain`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{
     Config, InterfaceKind, PortKind, RouteAction, RuleAction, RuleVerdict,
@@ -7,12 +10,12 @@ use tapgate_engine::config::{
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
-use tapgate_engine::shard::{NeighborView, SessionView};
+use tapgate_engine::shard::{NeighborView, SessionView, Shard};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
-    CounterRow, DropRow, ExplainQuery, Explanation, InterfaceRow, NeighborRow, PortRow, RouteRow,
-    Rows, RuleRow, SessionRow, Show,
+    CounterRow, DropRow, ExplainQuery, Explanation, GuestRow, InterfaceRow, NeighborRow, PortRow,
+    RouteRow, Rows, RuleRow, SessionRow, Show,
 };
 
 use crate::binding::{Binding, Bound};
@@ -42,7 +45,23 @@ impl Dataplane {
         let config = snapshot.config();
         let (rows, next) = match what {
             Show::Ports => return Ok((Rows::Ports(ports(&state, running)?), None)),
-            Show::Interfaces => page(interfaces(config), cursor, Rows::Interfaces),
+            Show::Interfaces => {
+                let asked = Arc::clone(&snapshot);
+                let unusable = running
+                    .worker
+                    .ask(move |worker| unusable(&asked, worker.shard()));
+                let rows = interfaces(config, unusable.ok_or(ENDED)?);
+                page(rows, cursor, Rows::Interfaces)
+            }
+            Show::Guests => {
+                let violations = running.worker.ask(|worker| {
+                    let list = worker.shard().violations();
+                    list.map(|(port, reason, frames)| ((port, reason), frames))
+                        .collect()
+                });
+                let violations = violations.ok_or(ENDED)?;
+                page(guests(&snapshot, &violations), cursor, Rows::Guests)
+            }
             Show::Rules => page(rules(config), cursor, Rows::Rules),
             Show::Routes => page(routes(config), cursor, Rows::Routes),
             Show::Neighbors => {
@@ -146,6 +165,7 @@ fn nothing(what: Show) -> Rows {
     match what {
         Show::Ports => Rows::Ports(Vec::new()),
         Show::Interfaces => Rows::Interfaces(Vec::new()),
+        Show::Guests => Rows::Guests(Vec::new()),
         Show::Rules => Rows::Rules(Vec::new()),
         Show::Routes => Rows::Routes(Vec::new()),
         Show::Neighbors => Rows::Neighbors(Vec::new()),
@@ -227,17 +247,78 @@ fn port(binding: &Binding, counters: &PortCounters, links: &Links) -> PortRow {
     }
 }
 
-fn interfaces(config: &Config) -> impl Iterator<Item = InterfaceRow> {
+/// By interface: own addresses that are not used, and why.
+type Unusable = BTreeMap<String, Vec<String>>;
+
+fn unusable(snapshot: &Snapshot, shard: &Shard) -> Unusable {
+    let list = |interface: &tapgate_engine::snapshot::Interface| {
+        let not_yet = |address| {
+            let state = shard.claim_state(interface.id, address)?;
+            Some(format!("{address} {}", state.name()))
+        };
+        (
+            interface.name.clone(),
+            interface.own.iter().filter_map(not_yet).collect(),
+        )
+    };
+    snapshot.interfaces().map(list).collect()
+}
+
+fn guests(
+    snapshot: &Snapshot,
+    violations: &BTreeMap<(PortId, DropReason), u64>,
+) -> impl Iterator<Item = GuestRow> {
+    let config = snapshot.config();
+    let strings = |prefixes: &[ipnet::IpNet]| prefixes.iter().map(short).collect();
+    config.guests().iter().map(move |guest| {
+        let port = &config.ports()[guest.port].name;
+        let id = snapshot.port_id(port);
+        let its = violations.iter().filter(|((port, _), _)| Some(*port) == id);
+        GuestRow {
+            name: guest.name.clone(),
+            port: port.clone(),
+            network: config.interfaces()[guest.network].name.clone(),
+            mac: guest.mac,
+            addresses: strings(&guest.addresses),
+            public: strings(&guest.public),
+            personality: guest
+                .personality
+                .map(|index| config.interfaces()[index].name.clone()),
+            violations: its
+                .map(|((_, reason), frames)| (reason.name().to_owned(), *frames))
+                .collect(),
+        }
+    })
+}
+
+/// A prefix, or the address alone if it is a single one's.
+fn short(prefix: &ipnet::IpNet) -> String {
+    match prefix.prefix_len() == prefix.max_prefix_len() {
+        true => prefix.addr().to_string(),
+        false => prefix.to_string(),
+    }
+}
+
+fn interfaces(config: &Config, mut unusable: Unusable) -> impl Iterator<Item = InterfaceRow> {
     let port_name = |index: &usize| config.ports()[*index].name.clone();
     config.interfaces().iter().map(move |interface| {
-        let (kind, ports, vlan, gateway) = match &interface.kind {
+        let (kind, ports, vlan, gateways, shared) = match &interface.kind {
             InterfaceKind::Personality {
                 port,
                 vlan,
-                gateway,
-            } => ("personality", vec![port_name(port)], *vlan, *gateway),
-            InterfaceKind::Network { ports } => {
-                ("network", ports.iter().map(port_name).collect(), None, None)
+                gateways,
+                shared,
+                ..
+            } => (
+                "personality",
+                vec![port_name(port)],
+                *vlan,
+                gateways.clone(),
+                *shared,
+            ),
+            InterfaceKind::Network { ports, .. } => {
+                let ports = ports.iter().map(port_name).collect();
+                ("network", ports, None, Vec::new(), None)
             }
         };
         InterfaceRow {
@@ -251,7 +332,9 @@ fn interfaces(config: &Config) -> impl Iterator<Item = InterfaceRow> {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            gateway,
+            unusable: unusable.remove(&interface.name).unwrap_or_default(),
+            gateways,
+            shared: shared.map(|range| range.to_string()),
             mtu: interface.mtu,
         }
     })

@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use tapgate_engine::addr::PortId;
+use tapgate_engine::claims::Notice;
 use tapgate_engine::frame::Verdict;
 use tapgate_engine::process;
 use tapgate_engine::session::Sessions;
@@ -250,6 +251,9 @@ impl Worker {
             let snapshot = snapshots.load();
             shard.poll(snapshot, now);
             shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
+            for notice in shard.take_notices() {
+                report(&notice, snapshot);
+            }
         }
     }
 
@@ -351,5 +355,22 @@ impl Worker {
         {
             tracing::info!(port = port.0, %error, "device went down");
         }
+    }
+}
+
+/// Tells the operator that somebody else claims an address.
+fn report(notice: &Notice, snapshot: &Snapshot) {
+    let Notice { address, mac, .. } = notice;
+    let interface = snapshot.interface_name(notice.interface);
+    if notice.given_up {
+        tracing::error!(
+            %address, %mac, interface,
+            "somebody else has this address: not used; find the host with that MAC"
+        );
+    } else {
+        tracing::warn!(
+            %address, %mac, interface,
+            "somebody else claims this address: defended; find the host with that MAC"
+        );
     }
 }

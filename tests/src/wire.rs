@@ -122,7 +122,7 @@ fn wearer(
             InterfaceKind::Personality {
                 port, vlan: tag, ..
             } => *port == index && *tag == vlan,
-            InterfaceKind::Network { ports } => ports.contains(&index) && vlan.is_none(),
+            InterfaceKind::Network { ports, .. } => ports.contains(&index) && vlan.is_none(),
         });
     let Some(interface) = on_port.find(|interface| interface.mac == mac) else {
         return Some(format!(
@@ -133,7 +133,8 @@ fn wearer(
         .addresses
         .iter()
         .any(|prefix| prefix.addr() == sender)
-        || sender == link_local(mac);
+        || sender == link_local(mac)
+        || sender.is_unspecified(); // probes; what is forwarded is checked elsewhere
     (interface.kind.is_personality() && !owns).then(|| {
         format!(
             "X01: {sender} is not an address of personality {}",

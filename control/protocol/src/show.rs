@@ -1,5 +1,6 @@
 //! Rows of `tapgate show`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use tapgate_engine::drops::DropReason;
 pub enum Show {
     Ports,
     Interfaces,
+    Guests,
     Rules,
     Routes,
     Neighbors,
@@ -28,6 +30,7 @@ pub enum Show {
 pub enum Rows {
     Ports(Vec<PortRow>),
     Interfaces(Vec<InterfaceRow>),
+    Guests(Vec<GuestRow>),
     Rules(Vec<RuleRow>),
     Routes(Vec<RouteRow>),
     Neighbors(Vec<NeighborRow>),
@@ -82,10 +85,35 @@ pub struct InterfaceRow {
     pub vlan: Option<u16>,
     /// Its addresses with prefix lengths.
     pub addresses: Vec<String>,
-    /// Its gateway.
-    pub gateway: Option<IpAddr>,
+    /// Addresses that are not used, and why: `tentative` or `duplicate`.
+    pub unusable: Vec<String>,
+    /// Its gateways.
+    pub gateways: Vec<IpAddr>,
+    /// The ports that are ours of an address shared with the host.
+    pub shared: Option<String>,
     /// Largest IP packet that passes, in bytes.
     pub mtu: u32,
+}
+
+/// A VM or container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuestRow {
+    /// Its name.
+    pub name: String,
+    /// The port it is behind.
+    pub port: String,
+    /// The network that port is in.
+    pub network: String,
+    /// Its MAC, if it is configured.
+    pub mac: Option<MacAddr>,
+    /// What it has inside only.
+    pub addresses: Vec<String>,
+    /// What it has outside too.
+    pub public: Vec<String>,
+    /// The personality that answers for those.
+    pub personality: Option<String>,
+    /// Frames from its port that it may not send, by reason.
+    pub violations: BTreeMap<String, u64>,
 }
 
 /// A routing rule.

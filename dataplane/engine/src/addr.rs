@@ -116,6 +116,10 @@ id! {
     InterfaceId
 }
 id! {
+    /// A guest's number within one snapshot.
+    GuestId
+}
+id! {
     /// A routing table's number within one snapshot.
     TableId
 }

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType};
 
 use crate::addr::{MacAddr, PortId};
+use crate::answers::Answer;
 use crate::drops::DropReason;
 use crate::explain::Trace;
 use crate::frame::{ETHERTYPE_ARP, Frame, Offload, OwnedFrame, Verdict};
 use crate::packet::ETHERNET;
 use crate::process::Router;
 use crate::shard::Shard;
-use crate::snapshot::Interface;
+use crate::snapshot::{Interface, Snapshot};
 
 /// Bytes of an Ethernet/IPv4 ARP frame.
 const FRAME: usize = ETHERNET + 28;
@@ -44,38 +45,50 @@ impl<T: Trace> Router<'_, T> {
         if arp.sender_mac != source || !arp.sender_mac.is_unicast() {
             return Err(DropReason::ArpSenderMismatch);
         }
-        if snapshot
-            .owner(arp.sender.into())
-            .is_some_and(|owner| owner.ports.contains(&ingress))
-        {
-            return Err(DropReason::ArpSenderIsUs);
-        }
-        let hears = |interface: &&Interface| destination.is_group() || interface.mac == destination;
         if destination != MacAddr::BROADCAST
             && snapshot.wearer(ingress, vlan, destination).is_none()
         {
             return Err(DropReason::UnknownMac);
         }
-        let asked = snapshot
-            .on_port(ingress, vlan)
-            .filter(hears)
-            .find(|interface| interface.owns(arp.target.into()));
-        self.learn(&arp, ingress, vlan, destination, asked);
-        match asked {
-            Some(interface) if !arp.reply => {
-                self.trace.step("arp", || {
-                    format!("{} asks for {}, which is ours", arp.sender, arp.target)
-                });
-                frame.truncate(FRAME);
-                frame.offload = Offload::default(); // the answer is ours
-                answer(frame.bytes, &arp, interface);
-                self.shard.counters.arp_requests_answered += 1;
-                self.emit(frame, interface, (source, ingress))
-            }
-            Some(_) => Ok(Verdict::Consumed),
-            None if arp.sender == arp.target || arp.reply => Err(DropReason::ArpUnsolicited),
-            None => Err(DropReason::ArpNotForUs),
+        if let Some(network) = snapshot.network_on(ingress) {
+            self.admit(ingress, network, arp.sender, DropReason::SpoofedArp)?;
         }
+        if let Some(interface) = self.claimant(arp.sender.into(), ingress, vlan) {
+            self.conflict(interface, arp.sender.into(), source);
+            return Err(DropReason::ArpSenderIsUs);
+        }
+        let asked = (ingress, vlan);
+        let nobody = match arp.sender == arp.target || arp.reply {
+            true => DropReason::ArpUnsolicited,
+            false => DropReason::ArpNotForUs,
+        };
+        let to_us = snapshot
+            .on_port(ingress, vlan)
+            .filter(|interface| destination.is_group() || interface.mac == destination)
+            .find(|interface| interface.owns(arp.target.into()));
+        self.learn(&arp, ingress, vlan, destination, to_us);
+        if arp.reply {
+            return match to_us {
+                Some(_) => Ok(Verdict::Consumed),
+                None => Err(nobody),
+            };
+        }
+        let (interface, owner) =
+            match self.answer_for(arp.target.into(), asked, destination, nobody) {
+                Answer::Own(interface) => (interface, "ours"),
+                Answer::Proxied(interface) => (interface, "a guest's"),
+                Answer::Wait(id) => return Ok(self.hold(frame, ingress, id)),
+                Answer::Silence(reason) => return Err(reason),
+            };
+        self.may_answer(ingress)?;
+        self.trace.step("arp", || {
+            format!("{} asks for {}, which is {owner}", arp.sender, arp.target)
+        });
+        frame.truncate(FRAME);
+        frame.offload = Offload::default(); // the answer is ours
+        answer(frame.bytes, &arp, interface);
+        self.shard.counters.arp_requests_answered += 1;
+        self.emit(frame, interface, (source, ingress))
     }
 
     /// RFC 826's merge (A02): a known sender is updated whatever it says; an unknown one is
@@ -100,21 +113,22 @@ impl<T: Trace> Router<'_, T> {
             let neighbors = &mut self.shard.neighbors;
             let released = if arp.reply && to_it && destination == interface.mac {
                 neighbors.confirm(interface.id, sender, from, self.now)
-            } else if to_it && !arp.reply && interface.is_on_link(sender) {
+            } else if to_it && !arp.reply && self.snapshot.is_on_link(interface, ingress, sender) {
                 neighbors.learn(interface.id, sender, from, self.now)
             } else {
                 neighbors.hear(interface.id, sender, from).0
             };
-            self.shard.release(released, interface, from);
+            self.shard.release(snapshot, released, interface, from);
         }
     }
 }
 
 impl Shard {
-    /// Asks for `target`'s MAC: one station, or everybody on the interface's ports (RFC 826; the
-    /// unicast form is RFC 1122 §2.3.2.1 (2)).
+    /// Asks for `target`'s MAC: one station, or everybody where it may be (RFC 826; the unicast
+    /// form is RFC 1122 §2.3.2.1 (2)).
     pub(crate) fn request(
         &mut self,
+        snapshot: &Snapshot,
         interface: &Interface,
         target: Ipv4Addr,
         to: Option<(MacAddr, PortId)>,
@@ -131,14 +145,40 @@ impl Shard {
         });
         self.counters.arp_requests_sent += 1;
         match to {
-            Some(to) => self.send(frame, interface, to),
-            None => self.broadcast(&frame, interface),
+            Some(to) => self.send(snapshot, frame, interface, to),
+            None => {
+                let ports = snapshot.whereabouts(interface, target.into());
+                self.broadcast(snapshot, &frame, interface, ports);
+            }
         }
+    }
+
+    /// Asks whether anybody has `address`, which we want (RFC 5227 §2.1.1).
+    pub(crate) fn arp_probe(
+        &mut self,
+        snapshot: &Snapshot,
+        interface: &Interface,
+        address: Ipv4Addr,
+    ) {
+        let frame = build(&Arp {
+            reply: false,
+            sender_mac: interface.mac,
+            sender: Ipv4Addr::UNSPECIFIED,
+            target_mac: MacAddr::ZERO,
+            target: address,
+        });
+        self.counters.arp_probes_sent += 1;
+        self.broadcast(snapshot, &frame, interface, &interface.ports);
     }
 
     /// Announces `address`: in the request form and in the reply form, since some peers update
     /// from only one of them (RFC 5227 §3).
-    pub(crate) fn announce(&mut self, interface: &Interface, address: Ipv4Addr) {
+    pub(crate) fn announce(
+        &mut self,
+        snapshot: &Snapshot,
+        interface: &Interface,
+        address: Ipv4Addr,
+    ) {
         for (reply, target_mac) in [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)] {
             let frame = build(&Arp {
                 reply,
@@ -148,13 +188,24 @@ impl Shard {
                 target: address,
             });
             self.counters.arp_announcements_sent += 1;
-            self.broadcast(&frame, interface);
+            self.broadcast(snapshot, &frame, interface, &interface.ports);
         }
     }
 
-    fn broadcast(&mut self, frame: &OwnedFrame, interface: &Interface) {
-        for &port in &interface.ports {
-            self.send(frame.clone(), interface, (MacAddr::BROADCAST, port));
+    fn broadcast(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &OwnedFrame,
+        interface: &Interface,
+        ports: &[PortId],
+    ) {
+        for &port in ports {
+            self.send(
+                snapshot,
+                frame.clone(),
+                interface,
+                (MacAddr::BROADCAST, port),
+            );
         }
     }
 }

@@ -35,5 +35,12 @@ counters! {
     arp_requests_sent: "ARP requests sent to find or probe a neighbour.",
     neighbor_solicitations_answered: "Neighbour solicitations for own addresses answered.",
     neighbor_solicitations_sent: "Neighbour solicitations sent to find or probe a neighbour.",
-    arp_announcements_sent: "ARP announcements of own addresses sent.",
+    arp_announcements_sent: "ARP announcements of own and guests' addresses sent.",
+    arp_probes_sent: "ARP probes sent to claim an own address (RFC 5227).",
+    neighbor_announcements_sent: "Unsolicited neighbour advertisements of own and guests' addresses sent.",
+    duplicate_probes_sent: "Neighbour solicitations sent to detect duplicates of own addresses (RFC 4862).",
+    address_conflicts: "Messages of others who claim an address of ours or of a guest.",
+    address_defences: "Announcements sent to defend an address (RFC 5227 §2.4).",
+    mld_reports_sent: "Multicast listener reports sent.",
+    mld_queries_answered: "Multicast listener queries answered.",
 }

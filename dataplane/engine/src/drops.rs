@@ -73,6 +73,17 @@ reasons! {
     NdNotForUs = "nd-not-for-us": "A neighbour solicitation for an address that is not ours. Normal on a shared link.",
     NdUnsolicited = "nd-unsolicited": "A neighbour advertisement nobody here asked for and nobody here needs.",
     NdIgnored = "nd-ignored": "A router solicitation, router advertisement or redirect: we neither route by others' word nor advertise here.",
+    AddressTentative = "address-tentative": "For an own address that is still being claimed, or that somebody else has. `show interfaces` tells which.",
+    SamePort = "same-port": "The destination is on the port the packet came from, where nobody owns it; the sender was told (RFC 4443 §3.1). Check the guest's prefix length and [guests].",
+    SpoofedMac = "spoofed-mac": "A guest's port sent from a MAC that none of its guests has. Check the guest's `mac` in [guests]; `show guests` counts it by port.",
+    SpoofedSource = "spoofed-source": "A guest's packet has a source address it does not own (RFC 2827). Check `addresses` and `public` in [guests], or the port's `source`; `show guests` counts it by port.",
+    SpoofedArp = "spoofed-arp": "A guest's ARP message says that an address it does not own is its own. `show guests` counts it by port.",
+    SpoofedAdvertisement = "spoofed-advertisement": "A guest's neighbour advertisement is about an address it does not own. `show guests` counts it by port.",
+    RogueServer = "rogue-server": "A guest sent what only DHCP servers and routers say. `show guests` counts it by port.",
+    LeftToHost = "left-to-host": "For the host's own kernel, which shares this MAC and address. Normal where a personality is `shared`.",
+    AskedByOwner = "asked-by-owner": "A guest asks for, or probes, an address that is its own: never answered, or it would find it taken.",
+    AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`.",
+    MldMalformed = "mld-malformed": "A multicast listener query that fails the checks of RFC 3810 (link-local source, hop limit 1, checksum). A broken or hostile sender.",
     ArpUnsolicited = "arp-unsolicited": "An ARP announcement from a host we have no entry for (RFC 826): not believed, not needed.",
 }
 

@@ -1,39 +1,45 @@
 //! The single way out of the router.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::family::Family;
 use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame};
+use crate::owners::Owners;
 use crate::packet::ETHERNET;
 use crate::shard::{Output, Shard};
-use crate::snapshot::Interface;
+use crate::snapshot::{Interface, Snapshot};
 
 /// Where an ARP packet's sender address lies in a frame.
 const ARP_SENDER_AT: usize = ETHERNET + 14;
 
 /// Gives a frame its MACs and VLAN, if `interface` may send it.
 ///
-/// On a personality the source address (or ARP sender) must be one of its own. It is read from
-/// the bytes that leave, whatever produced them; the source MAC and the VLAN are the personality's
+/// On a personality the source address (or ARP sender) must be one of its own, or a public one of
+/// its guests. It is read from the bytes that leave, whatever produced them; the source MAC and the VLAN are the personality's
 /// because they are set here and nowhere else (X01).
 #[inline]
 pub(crate) fn dress(
     frame: &mut Frame<'_>,
     interface: &Interface,
+    owners: &Owners,
     to: MacAddr,
 ) -> Result<(), DropReason> {
     let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
         return Err(DropReason::EgressGuard);
     };
+    // Nobody's: probes and reports from before there is an address (RFC 5227 §2.1.1, RFC 4862
+    // §5.4.2). What is forwarded never has it (F14, S09).
+    let may_send = |source: IpAddr| source.is_unspecified() || interface.may_send(source, owners);
     let may_leave = match u16::from_be_bytes([header[12], header[13]]) {
         ETHERTYPE_IPV4 => chunk(frame.bytes, Ipv4Addr::SOURCE_AT)
-            .is_some_and(|source: [u8; 4]| interface.may_send(source.into())),
-        ETHERTYPE_ARP => chunk(frame.bytes, ARP_SENDER_AT)
-            .is_some_and(|source: [u8; 4]| interface.may_send(source.into())),
+            .is_some_and(|source: [u8; 4]| interface.may_send(source.into(), owners)),
+        ETHERTYPE_ARP => {
+            chunk(frame.bytes, ARP_SENDER_AT).is_some_and(|source: [u8; 4]| may_send(source.into()))
+        }
         ETHERTYPE_IPV6 => chunk(frame.bytes, Ipv6Addr::SOURCE_AT)
-            .is_some_and(|source: [u8; 16]| interface.may_send(source.into())),
+            .is_some_and(|source: [u8; 16]| may_send(source.into())),
         _ => false,
     };
     if !may_leave {
@@ -49,12 +55,13 @@ impl Shard {
     /// Sends a frame of our own making: into the outbox, or dropped and counted.
     pub(crate) fn send(
         &mut self,
+        snapshot: &Snapshot,
         mut frame: OwnedFrame,
         interface: &Interface,
         (to, port): (MacAddr, PortId),
     ) {
         let mut view = frame.as_frame();
-        match dress(&mut view, interface, to) {
+        match dress(&mut view, interface, snapshot.owners(), to) {
             Ok(()) => {
                 frame.vlan = view.vlan;
                 self.outbox.push(Output { port, frame });
@@ -71,8 +78,6 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
     use crate::addr::InterfaceId;
 
@@ -88,6 +93,7 @@ mod tests {
             own: [IpAddr::from([203, 0, 113, 10])].into_iter().collect(),
             link_local: None,
             next_hops: Vec::new(),
+            shared: None,
             mtu: 1500,
         }
     }
@@ -108,16 +114,34 @@ mod tests {
             let mut own = frame(ethertype, at, [203, 0, 113, 10]);
             let mut view = own.as_frame();
             view.vlan = Some(99);
-            assert_eq!(dress(&mut view, &interface(true), MacAddr([4; 6])), Ok(()));
+            assert_eq!(
+                dress(
+                    &mut view,
+                    &interface(true),
+                    &Owners::default(),
+                    MacAddr([4; 6])
+                ),
+                Ok(())
+            );
             assert_eq!(view.vlan, Some(7));
             assert_eq!(view.bytes[..12], [4, 4, 4, 4, 4, 4, 2, 0, 0, 0, 0, 0xaa]);
 
             let mut foreign = frame(ethertype, at, [203, 0, 113, 11]);
             let before = foreign.clone();
-            let refused = dress(&mut foreign.as_frame(), &interface(true), MacAddr([4; 6]));
+            let refused = dress(
+                &mut foreign.as_frame(),
+                &interface(true),
+                &Owners::default(),
+                MacAddr([4; 6]),
+            );
             assert_eq!(refused, Err(DropReason::EgressGuard));
             assert_eq!(foreign, before, "a refused frame is left alone");
-            let inside = dress(&mut foreign.as_frame(), &interface(false), MacAddr([4; 6]));
+            let inside = dress(
+                &mut foreign.as_frame(),
+                &interface(false),
+                &Owners::default(),
+                MacAddr([4; 6]),
+            );
             assert_eq!(inside, Ok(()), "towards guests there is nothing to guard");
         }
     }
@@ -125,13 +149,23 @@ mod tests {
     #[test]
     fn what_is_neither_ip_nor_arp_does_not_leave() {
         let mut other = frame([0x88, 0xcc], 26, [203, 0, 113, 10]);
-        let refused = dress(&mut other.as_frame(), &interface(true), MacAddr([4; 6]));
+        let refused = dress(
+            &mut other.as_frame(),
+            &interface(true),
+            &Owners::default(),
+            MacAddr([4; 6]),
+        );
         assert_eq!(refused, Err(DropReason::EgressGuard));
         let mut short = OwnedFrame {
             bytes: vec![0x08; 20],
             ..OwnedFrame::default()
         };
-        let refused = dress(&mut short.as_frame(), &interface(false), MacAddr([4; 6]));
+        let refused = dress(
+            &mut short.as_frame(),
+            &interface(false),
+            &Owners::default(),
+            MacAddr([4; 6]),
+        );
         assert_eq!(refused, Err(DropReason::EgressGuard));
     }
 }

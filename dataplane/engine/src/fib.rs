@@ -10,7 +10,11 @@ use crate::config::{RuleAction, RuleVerdict};
 use crate::drops::DropReason;
 use crate::explain::Trace;
 use crate::family::Address;
+use crate::owners::Guest;
 use crate::snapshot::{Interface, Snapshot};
+
+/// The place of `main` among the tables of a snapshot.
+const MAIN_TABLE: usize = 0;
 
 /// What a route does with packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +101,8 @@ pub struct Way<'s, A> {
     pub interface: &'s Interface,
     /// The next hop on it.
     pub next_hop: A,
+    /// The guest that owns the destination, if one does.
+    pub guest: Option<&'s Guest>,
 }
 
 /// Finds the way from `source` to `destination` for a packet that came in by `iif` (`None`: our
@@ -135,15 +141,34 @@ pub fn route<'s, A: Address>(
         };
         let (name, fib) = &snapshot.tables[table];
         // As in Linux, only routes that lead somewhere are suppressed.
+        let too_short = |length| suppress.is_some_and(|longest| length <= longest);
         let suppressed = |(prefix, action): &(IpNet, &Action)| {
-            matches!(action, Action::Forward { .. })
-                && suppress.is_some_and(|longest| prefix.prefix_len() <= longest)
+            matches!(action, Action::Forward { .. }) && too_short(prefix.prefix_len())
         };
         let found = fib.lookup(to).filter(|route| !suppressed(route));
         trace.step("rule", || {
             let from = rule.from.map_or("all".into(), |prefix| prefix.to_string());
             format!("{}: from {from} lookup {name}", rule.priority)
         });
+        // What guests own is in `main`, as if each had a route there.
+        let longest = found.map_or(0, |(prefix, _)| prefix.prefix_len());
+        if table == MAIN_TABLE
+            && let Some((owned, length)) = snapshot.owners().find(to)
+            && length >= longest
+            && !too_short(length)
+            && let guest = snapshot.owners().guest(owned.guest)
+            && let Some(interface) = snapshot.interface(guest.network)
+        {
+            trace.step("route", || {
+                format!("{to} is guest {}'s, dev {}", guest.name, interface.name)
+            });
+            let next_hop = snapshot.owners().next_hop(guest, to);
+            return Ok(Way {
+                interface,
+                next_hop: A::from_ip(next_hop).unwrap_or(destination),
+                guest: Some(guest),
+            });
+        }
         let Some((prefix, action)) = found else {
             trace.step("table", || {
                 format!("{name}: no route to {to}; on to the next rule")
@@ -165,6 +190,7 @@ pub fn route<'s, A: Address>(
                 return Ok(Way {
                     interface,
                     next_hop,
+                    guest: None,
                 });
             }
             Action::Throw => {

@@ -39,6 +39,9 @@ impl<T: Trace> Router<'_, T> {
         if back.is_none_or(|path| path.interface != interface.id) {
             return Err(DropReason::WrongInterface);
         }
+        if record.admitted(direction) != Some(ingress) {
+            self.admit_to_session(packet, interface, ingress, number, direction)?;
+        }
         if packet.ttl <= 1 {
             return Err(self.ttl_exceeded(frame, packet, interface));
         }
@@ -79,16 +82,47 @@ impl<T: Trace> Router<'_, T> {
         Ok(Some(verdict))
     }
 
-    /// A packet to somebody else that no session knows.
+    /// A session's packet that came in by another port than those before it, or under a new
+    /// configuration: its source is looked at once more.
+    #[cold]
+    fn admit_to_session<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        interface: &Interface,
+        ingress: PortId,
+        number: u32,
+        direction: Direction,
+    ) -> Result<(), DropReason> {
+        let source = packet.flow.source;
+        self.admit(ingress, interface, source, DropReason::SpoofedSource)?;
+        let session = A::flows_mut(self.shard).sessions.get_mut(number);
+        session.admit(direction, Some(ingress));
+        Ok(())
+    }
+
+    /// A packet to somebody else that no session knows. `flow` is its own, with the destination it
+    /// is redirected to in place of its own where it is.
     pub(crate) fn forward_first<A: Family>(
         &mut self,
         frame: &mut Frame<'_>,
         packet: &Packet<A>,
         interface: &Interface,
         ingress: PortId,
+        flow: Flow<A>,
     ) -> Result<Verdict, DropReason> {
-        let flow = packet.flow;
         let snapshot = self.snapshot;
+        if flow != packet.flow {
+            self.trace.step("nat", || {
+                let from = packet.flow;
+                format!(
+                    "nat.forward redirects {}:{} to {}:{}",
+                    from.destination,
+                    from.destination_port,
+                    flow.destination,
+                    flow.destination_port
+                )
+            });
+        }
         let way = fib::route(
             snapshot,
             flow.source,
@@ -104,6 +138,13 @@ impl<T: Trace> Router<'_, T> {
             format!("{} becomes {}", packet.ttl, packet.ttl - 1)
         });
         let egress = way.interface;
+        let nobodys = way.guest.is_none() && way.next_hop == flow.destination;
+        let owned_only = snapshot.admission(ingress).guests;
+        if nobodys && owned_only && egress.ports == [ingress] {
+            // It would go back to the link it came from (RFC 4443 §3.1, S08).
+            let (error, reason) = (IcmpError::HostUnreachable, DropReason::SamePort);
+            return Err(self.refuse(frame, packet, interface, error, reason));
+        }
         let snat = snapshot
             .snat_for(flow.source.into(), egress.id)
             .filter(|_| egress.personality);
@@ -118,7 +159,7 @@ impl<T: Trace> Router<'_, T> {
             }
         } else {
             self.trace.step("nat", || "no translation".to_owned());
-            if !egress.may_send(flow.source.into()) {
+            if !egress.may_send(flow.source.into(), snapshot.owners()) {
                 self.trace.step("egress", || {
                     format!(
                         "{} is not an address of {}, and nothing translates it",
@@ -154,7 +195,7 @@ impl<T: Trace> Router<'_, T> {
                 packet,
                 to,
                 snat.is_some(),
-                interface.id,
+                (interface.id, ingress),
                 Path {
                     interface: egress.id,
                     neighbor: id,
@@ -162,7 +203,7 @@ impl<T: Trace> Router<'_, T> {
             )?;
         }
         rewrite(frame, packet, &to);
-        self.trace_rewrite(&flow, &to);
+        self.trace_rewrite(&packet.flow, &to);
         let verdict = self.deliver(frame, packet, egress, hop)?;
         self.shard.counters.forwarded_first += 1;
         Ok(verdict)
@@ -227,7 +268,7 @@ impl<T: Trace> Router<'_, T> {
         packet: &Packet<A>,
         to: Flow<A>,
         translated: bool,
-        iif: InterfaceId,
+        (iif, ingress): (InterfaceId, PortId),
         path: Path,
     ) -> Result<(), DropReason> {
         let now = Ticks::from(self.now);
@@ -242,6 +283,7 @@ impl<T: Trace> Router<'_, T> {
                 neighbor: NeighborId::NONE,
             }),
         );
+        record.admit(Direction::Forward, Some(ingress));
         record.account(Direction::Forward, packet.length(), packet.tcp_flags(), now);
         if A::flows_mut(self.shard)
             .sessions

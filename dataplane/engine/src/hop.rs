@@ -46,8 +46,23 @@ impl<T: Trace> Router<'_, T> {
         };
         let iif = record.path(direction.reversed()).map(|path| path.interface);
         let snapshot = self.snapshot;
-        let way =
-            fib::route(snapshot, source, destination, iif, self.trace).map_err(Stuck::NoWay)?;
+        let mut way = fib::route(snapshot, source, destination, iif, self.trace);
+        // Answers to what came from outside leave by the personality it came to, whatever the
+        // rules say of the guest (T21).
+        if direction == Direction::Reply
+            && let Some(path) = record.path(direction)
+            && let Some(came_by) = snapshot.interface(path.interface)
+            && came_by.personality
+            && !way.is_ok_and(|way| way.interface.id == came_by.id)
+            && let Some(next_hop) = came_by.next_hop_for(destination)
+        {
+            way = Ok(Way {
+                interface: came_by,
+                next_hop,
+                guest: None,
+            });
+        }
+        let way = way.map_err(Stuck::NoWay)?;
         let egress = way.interface.id;
         let hop = self.resolve(&way).ok_or(Stuck::Full)?;
         let (Hop::Known(neighbor, ..) | Hop::Pending(neighbor)) = hop;
@@ -65,6 +80,19 @@ impl<T: Trace> Router<'_, T> {
     /// The next hop's MAC, or a start at finding it. `None`: no room to ask.
     pub(crate) fn resolve<A: Family>(&mut self, way: &Way<'_, A>) -> Option<Hop> {
         let (interface, next_hop) = (way.interface, way.next_hop);
+        if let Some(guest) = way.guest
+            && let Some(mac) = guest.mac
+        {
+            let station = (mac, guest.port);
+            let pinned = self
+                .shard
+                .neighbors
+                .pin(interface.id, next_hop.into(), station, self.now);
+            let id = pinned?;
+            self.trace
+                .step("neighbor", || format!("guest {} is {mac}", guest.name));
+            return Some(Hop::Known(id, mac, guest.port));
+        }
         match self
             .shard
             .neighbors

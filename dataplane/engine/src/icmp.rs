@@ -198,8 +198,12 @@ impl<T: Trace> Router<'_, T> {
         match self.resolve(&fib::Way {
             interface,
             next_hop,
+            guest: None,
         }) {
-            Some(Hop::Known(_, mac, port)) => self.shard.send(frame, interface, (mac, port)),
+            Some(Hop::Known(_, mac, port)) => {
+                self.shard
+                    .send(self.snapshot, frame, interface, (mac, port));
+            }
             Some(Hop::Pending(id)) => {
                 let gone = self.shard.neighbors.hold(
                     id,

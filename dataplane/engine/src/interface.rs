@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
-use crate::config;
+use crate::config::{self, PortRange};
 use crate::family::Address;
+use crate::owners::Owners;
 
 /// A personality or a network's gateway, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +31,11 @@ pub struct Interface {
     /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
     /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
     pub link_local: Option<Ipv6Addr>,
-    /// Next hops that configured routes reach on it, beside its prefixes.
+    /// Next hops that configured routes reach on it, beside its prefixes; its gateways first.
     pub next_hops: Vec<IpAddr>,
+    /// The host's kernel has its MAC and addresses too, and answers for them; these ports (and
+    /// ICMP identifiers) are ours.
+    pub shared: Option<PortRange>,
     /// Largest IP packet that leaves by it, in bytes.
     pub mtu: u32,
 }
@@ -43,6 +47,14 @@ pub struct Own {
     pub v4: Vec<Ipv4Addr>,
     /// IPv6.
     pub v6: Vec<Ipv6Addr>,
+}
+
+impl Own {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.v4.iter().copied().map(IpAddr::V4);
+        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
+    }
 }
 
 impl FromIterator<IpAddr> for Own {
@@ -70,8 +82,13 @@ impl Interface {
 
     /// Whether a frame may leave with this source address (the egress guard's question).
     #[inline]
-    pub fn may_send(&self, source: IpAddr) -> bool {
-        !self.personality || self.owns(source)
+    pub fn may_send(&self, source: IpAddr, owners: &Owners) -> bool {
+        !self.personality || self.owns(source) || owners.is_public(source, self.id)
+    }
+
+    /// Whether we answer for its own addresses: nobody else has them.
+    pub fn answers(&self) -> bool {
+        self.shared.is_none()
     }
 
     /// Whether `address` is directly on this link.
@@ -81,6 +98,15 @@ impl Interface {
             .any(|prefix| prefix.contains(&address))
             || self.next_hops.contains(&address)
             || matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+
+    /// The next hop to `destination` on this link: itself, or a gateway of its family.
+    pub fn next_hop_for<A: Address>(&self, destination: A) -> Option<A> {
+        let to: IpAddr = destination.into();
+        if self.addresses.iter().any(|prefix| prefix.contains(&to)) {
+            return Some(destination);
+        }
+        self.next_hops.iter().find_map(|hop| A::from_ip(*hop))
     }
 
     /// The address to speak to `peer` from: one whose prefix covers it, else the first of its

@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod announce;
+mod answers;
+mod antispoof;
 mod arp;
 pub mod checksum;
+pub mod claims;
 pub mod config;
 pub mod counters;
 pub mod drops;
@@ -18,10 +22,12 @@ pub mod frame;
 mod hop;
 mod icmp;
 pub mod interface;
+mod listener;
 mod local;
 pub mod nat;
 mod nd;
 pub mod neighbor;
+pub mod owners;
 pub mod packet;
 mod process;
 pub mod segment;

@@ -43,9 +43,14 @@ impl<T: Trace> Router<'_, T> {
             Some(_) => source.is_one_host(),
             None => source.may_be_source() && destination.may_be_destination(),
         };
+        if interface.shared.is_some() && self.is_the_hosts(packet, interface) {
+            return Err(DropReason::LeftToHost);
+        }
         if forged || !allowed {
             return Err(DropReason::Martian);
         }
+        self.admit(ingress, interface, source, DropReason::SpoofedSource)?;
+        self.admit_service(ingress, packet)?;
         if let Some(owner) = owner
             && interface.personality
             && owner.id != interface.id
@@ -55,6 +60,9 @@ impl<T: Trace> Router<'_, T> {
         if packet.transport == Transport::IcmpError {
             return self.icmp_error(frame, packet, interface, ingress);
         }
+        if let Some(to) = snapshot.forward_for(&packet.flow, interface.id) {
+            return self.forward_first(frame, packet, interface, ingress, to);
+        }
         match owner {
             Some(owner) => {
                 self.trace.step("local", || {
@@ -62,8 +70,23 @@ impl<T: Trace> Router<'_, T> {
                 });
                 self.local(frame, packet, interface)
             }
-            None => self.forward_first(frame, packet, interface, ingress),
+            None => self.forward_first(frame, packet, interface, ingress, packet.flow),
         }
+    }
+
+    /// Whether a first packet that came to a MAC we share with the host's kernel is the kernel's:
+    /// all that is neither for a guest nor about one's session.
+    fn is_the_hosts<A: Family>(&self, packet: &Packet<A>, interface: &Interface) -> bool {
+        let destination = packet.flow.destination;
+        packet.transport != Transport::IcmpError
+            && self
+                .snapshot
+                .forward_for(&packet.flow, interface.id)
+                .is_none()
+            && !self
+                .snapshot
+                .owners()
+                .is_public(destination.into(), interface.id)
     }
 
     /// A packet to one of our own addresses.
@@ -112,6 +135,7 @@ impl<T: Trace> Router<'_, T> {
             fib::Way {
                 interface,
                 next_hop: source,
+                guest: None,
             }
         } else {
             fib::route(self.snapshot, destination, source, None, self.trace)

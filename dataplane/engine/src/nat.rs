@@ -18,8 +18,10 @@ const PORTS: usize = 1 << 16;
 /// The external ports of one address and protocol, and who holds them.
 #[derive(Debug, Clone)]
 struct Pool<A> {
-    /// One bit per port: held.
+    /// One bit per port: held, or reserved.
     held: Box<[u64]>,
+    /// How many are held.
+    used: usize,
     holders: Box<[Holder<A>]>,
     index: Index,
 }
@@ -37,6 +39,8 @@ struct Holder<A> {
 #[derive(Debug)]
 pub struct Nat<A> {
     pools: HashMap<(A, u8), Pool<A>, FixedState>,
+    /// Address, protocol and port of redirections: never given to anybody.
+    reserved: Vec<(A, u8, u16)>,
     seed: FixedState,
     random: Random,
 }
@@ -46,9 +50,28 @@ impl<A: Address> Nat<A> {
     pub fn new(seed: u64) -> Self {
         Self {
             pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            reserved: Vec::new(),
             seed: FixedState::with_seed(seed.rotate_left(17)),
             random: Random::new(seed),
         }
+    }
+
+    /// These external ports, by address and protocol, are given to nobody from now on. Who has one
+    /// already keeps it.
+    pub fn reserve(&mut self, reserved: Vec<(A, u8, u16)>) {
+        for &(external, protocol, port) in &self.reserved {
+            if let Some(pool) = self.pools.get_mut(&(external, protocol))
+                && pool.holders[port as usize].uses == 0
+            {
+                pool.held[port as usize / 64] &= !(1 << (port % 64));
+            }
+        }
+        for &(external, protocol, port) in &reserved {
+            if let Some(pool) = self.pools.get_mut(&(external, protocol)) {
+                pool.held[port as usize / 64] |= 1 << (port % 64);
+            }
+        }
+        self.reserved = reserved;
     }
 
     /// One more session uses the mapping of `inside` on `external`: the port it has, else a new
@@ -62,10 +85,11 @@ impl<A: Address> Nat<A> {
         range: PortRange,
     ) -> Option<u16> {
         let hash = hash(&self.seed, inside);
+        let reserved = &self.reserved;
         let pool = self
             .pools
             .entry((external, protocol))
-            .or_insert_with(Pool::new);
+            .or_insert_with(|| Pool::new(reserved, external, protocol));
         // A reload may have narrowed the range: sessions from before may still hold another port.
         if let Some(port) = pool.find(hash, inside, |port| range.contains(port)) {
             pool.holders[port as usize].uses += 1;
@@ -80,10 +104,11 @@ impl<A: Address> Nat<A> {
     /// a restart. False when somebody else holds it.
     pub fn restore(&mut self, external: A, protocol: u8, inside: (A, u16), port: u16) -> bool {
         let hash = hash(&self.seed, inside);
+        let reserved = &self.reserved;
         let pool = self
             .pools
             .entry((external, protocol))
-            .or_insert_with(Pool::new);
+            .or_insert_with(|| Pool::new(reserved, external, protocol));
         match pool.find(hash, inside, |_| true) {
             Some(found) if found == port => pool.holders[port as usize].uses += 1,
             Some(_) => return false,
@@ -99,21 +124,21 @@ impl<A: Address> Nat<A> {
             return;
         };
         let holder = &mut pool.holders[port as usize];
-        holder.uses = holder.uses.saturating_sub(1);
-        if holder.uses == 0 && pool.held[port as usize / 64] >> (port % 64) & 1 == 1 {
+        let was = holder.uses;
+        holder.uses = was.saturating_sub(1);
+        if holder.uses == 0 && was > 0 {
             let hash = hash(&self.seed, (holder.address, holder.port));
-            pool.held[port as usize / 64] &= !(1 << (port % 64));
+            if !self.reserved.contains(&(external, protocol, port)) {
+                pool.held[port as usize / 64] &= !(1 << (port % 64));
+            }
+            pool.used -= 1;
             pool.index.remove(hash, u32::from(port));
         }
     }
 
     /// How many ports are held.
     pub fn held(&self) -> usize {
-        self.pools
-            .values()
-            .flat_map(|pool| pool.held.iter())
-            .map(|word| word.count_ones() as usize)
-            .sum()
+        self.pools.values().map(|pool| pool.used).sum()
     }
 
     /// Memory used, in bytes.
@@ -128,6 +153,7 @@ impl<A: Address> Nat<A> {
     pub fn excerpt(&self, externals: &[A]) -> Self {
         let mut copy = Self {
             pools: HashMap::with_hasher(self.pools.hasher().clone()),
+            reserved: self.reserved.clone(),
             seed: self.seed.clone(),
             random: self.random.clone(),
         };
@@ -142,9 +168,17 @@ impl<A: Address> Nat<A> {
 }
 
 impl<A: Address> Pool<A> {
-    fn new() -> Self {
+    fn new(reserved: &[(A, u8, u16)], external: A, protocol: u8) -> Self {
+        let mut held: Box<[u64]> = vec![0; PORTS / 64].into();
+        for (_, _, port) in reserved
+            .iter()
+            .filter(|entry| (entry.0, entry.1) == (external, protocol))
+        {
+            held[*port as usize / 64] |= 1 << (port % 64);
+        }
         Self {
-            held: vec![0; PORTS / 64].into(),
+            held,
+            used: 0,
             holders: vec![
                 Holder {
                     address: A::UNSPECIFIED,
@@ -171,6 +205,7 @@ impl<A: Address> Pool<A> {
     }
 
     fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16)) {
+        self.used += 1;
         self.held[port as usize / 64] |= 1 << (port % 64);
         self.holders[port as usize] = Holder {
             address,
@@ -348,6 +383,33 @@ mod tests {
         assert_eq!(nat.acquire(X, 17, inside(1, 3_008), narrow), Some(port));
         nat.release(X, 17, 3_008);
         assert_eq!(nat.held(), 1);
+    }
+
+    #[test]
+    fn a_reserved_port_is_given_to_nobody() {
+        let mut nat = Nat::new(17);
+        let range = PortRange {
+            first: 2_000,
+            last: 2_003,
+        };
+        assert_eq!(nat.acquire(X, 6, inside(1, 2_001), range), Some(2_001));
+        nat.reserve(vec![(X, 6, 2_000), (X, 6, 2_001)]);
+        let others: Vec<_> = (0..3)
+            .map(|n| nat.acquire(X, 6, inside(2, 2_000 + n), range))
+            .collect();
+        assert_eq!(
+            others,
+            [Some(2_002), Some(2_003), None],
+            "2000 and 2001 are not to be had"
+        );
+        nat.release(X, 6, 2_001);
+        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), None);
+        nat.reserve(Vec::new());
+        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), Some(2_001));
+        assert_eq!(nat.held(), 3);
+        let mut fresh = Nat::new(17);
+        fresh.reserve(vec![(X, 17, 2_001)]);
+        assert_ne!(fresh.acquire(X, 17, inside(1, 2_001), range), Some(2_001));
     }
 
     #[test]

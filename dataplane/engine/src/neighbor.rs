@@ -14,6 +14,8 @@
 //! | delay, probe | an answer | reachable |
 //! | probe | 3 solicitations unanswered | (none) |
 //! | any but incomplete | another MAC is heard of | stale, with that MAC |
+//!
+//! A guest whose MAC is configured is `permanent`: nothing that is heard changes it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -112,9 +114,16 @@ pub enum NeighborState {
     Delay,
     /// Being asked whether it is still there.
     Probe,
+    /// Configured: neither asked for nor changed by what is heard.
+    Permanent,
 }
 
 impl NeighborState {
+    /// Its place may be given to another neighbour.
+    const fn may_go(self) -> bool {
+        matches!(self, Self::Stale | Self::Permanent)
+    }
+
     /// As printed.
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,6 +132,7 @@ impl NeighborState {
             Self::Stale => "stale",
             Self::Delay => "delay",
             Self::Probe => "probe",
+            Self::Permanent => "permanent",
         }
     }
 }
@@ -195,7 +205,7 @@ impl Neighbors {
             NeighborState::Reachable if now < neighbor.reachable_until => {}
             NeighborState::Incomplete => return None,
             NeighborState::Reachable | NeighborState::Stale => self.delay(id.slot, now),
-            NeighborState::Delay | NeighborState::Probe => {}
+            NeighborState::Delay | NeighborState::Probe | NeighborState::Permanent => {}
         }
         let neighbor = &self.entries[usize::from(id.slot)];
         Some((neighbor.mac, neighbor.port))
@@ -232,6 +242,30 @@ impl Neighbors {
         Resolution::Pending(id)
     }
 
+    /// The neighbour `address` is known by configuration. `None`: no room.
+    pub fn pin(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        station: (MacAddr, PortId),
+        now: Instant,
+    ) -> Option<NeighborId> {
+        let slot = match self.places.get(&(interface, address)) {
+            Some(&slot) => slot,
+            None => self.place(interface, address, now)?,
+        };
+        let neighbor = &mut self.entries[usize::from(slot)];
+        if neighbor.state == NeighborState::Incomplete {
+            self.incomplete -= 1;
+        }
+        neighbor.state = NeighborState::Permanent;
+        (neighbor.mac, neighbor.port) = station;
+        neighbor.used = now;
+        let use_count = neighbor.use_count;
+        self.schedule(slot, None);
+        Some(NeighborId { slot, use_count })
+    }
+
     /// Keeps a frame until `id` is resolved. Returns how many older ones had to go for it.
     pub fn hold(&mut self, id: NeighborId, held: Held) -> usize {
         let Some(neighbor) = self.entries.get_mut(usize::from(id.slot)) else {
@@ -266,6 +300,9 @@ impl Neighbors {
         };
         let trusted = REACHABLE_MS / 2 + self.random.next() % REACHABLE_MS;
         let neighbor = &mut self.entries[usize::from(slot)];
+        if neighbor.state == NeighborState::Permanent {
+            return VecDeque::new();
+        }
         if neighbor.state == NeighborState::Incomplete {
             self.incomplete -= 1;
         }
@@ -290,7 +327,8 @@ impl Neighbors {
         };
         let neighbor = &mut self.entries[usize::from(slot)];
         let incomplete = neighbor.state == NeighborState::Incomplete;
-        if !incomplete && (neighbor.mac, neighbor.port) == (mac, port) {
+        let same = (neighbor.mac, neighbor.port) == (mac, port);
+        if neighbor.state == NeighborState::Permanent || !incomplete && same {
             return (VecDeque::new(), true);
         }
         if incomplete {
@@ -398,7 +436,7 @@ impl Neighbors {
                     Some((neighbor.mac, neighbor.port))
                 }
                 NeighborState::Probe => Some((neighbor.mac, neighbor.port)),
-                NeighborState::Reachable | NeighborState::Stale => {
+                NeighborState::Reachable | NeighborState::Stale | NeighborState::Permanent => {
                     self.schedule(slot, None);
                     continue;
                 }
@@ -463,7 +501,7 @@ impl Neighbors {
                 .entries
                 .iter()
                 .enumerate()
-                .filter(|(_, neighbor)| neighbor.live && neighbor.state == NeighborState::Stale)
+                .filter(|(_, neighbor)| neighbor.live && neighbor.state.may_go())
                 .min_by_key(|(_, neighbor)| neighbor.used)?;
             self.remove(oldest as u16);
         }

@@ -12,6 +12,7 @@ use crate::egress;
 use crate::explain::{Silent, Trace};
 use crate::family::Family;
 use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Verdict};
+use crate::listener;
 use crate::nd;
 use crate::packet::{ETHERNET, Packet, Transport};
 use crate::shard::Shard;
@@ -61,6 +62,7 @@ impl<T: Trace> Router<'_, T> {
         if source.is_group() {
             return Err(DropReason::GroupSource);
         }
+        self.admit_mac(ingress, source)?;
         let vlan = vlan_id(frame.vlan);
         match u16::from_be_bytes([header[12], header[13]]) {
             ETHERTYPE_IPV4 => {
@@ -72,8 +74,10 @@ impl<T: Trace> Router<'_, T> {
                 let packet = Ipv6Addr::parse(frame)?;
                 frame.truncate(packet.end);
                 match packet.transport {
-                    Transport::IcmpOther(kind) if nd::KINDS.contains(&kind) => {
-                        self.neighbor_discovery(frame, &packet, ingress, vlan, source, destination)
+                    Transport::IcmpOther(kind) if nd::KINDS.contains(&kind) => self
+                        .neighbor_discovery(frame, &packet, (ingress, vlan), source, destination),
+                    Transport::IcmpOther(listener::QUERY) => {
+                        self.listener_query(frame, &packet, (ingress, vlan))
                     }
                     _ => self.ip(frame, &packet, ingress, vlan, source, destination),
                 }
@@ -119,7 +123,7 @@ impl<T: Trace> Router<'_, T> {
         interface: &Interface,
         (mac, port): (MacAddr, PortId),
     ) -> Result<Verdict, DropReason> {
-        let dressed = egress::dress(frame, interface, mac);
+        let dressed = egress::dress(frame, interface, self.snapshot.owners(), mac);
         self.trace.step("egress", || match dressed {
             Ok(()) => {
                 let port = self.snapshot.port_name(port);

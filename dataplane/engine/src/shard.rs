@@ -1,10 +1,13 @@
 //! One worker's mutable state: sessions, neighbours, budgets, counters, frames to send.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::addr::{InterfaceId, MacAddr, PortId};
+use crate::addr::{GuestId, InterfaceId, MacAddr, PortId};
+use crate::announce::Announcer;
+use crate::answers::Bucket;
+use crate::claims::Claims;
 use crate::counters::Counters;
 use crate::drops::{DropCounters, DropReason};
 use crate::explain::{Silent, Steps, Trace};
@@ -12,23 +15,24 @@ use crate::family::Family;
 use crate::flows::Flows;
 use crate::frame::{Frame, OwnedFrame, Verdict};
 use crate::icmp::Budget;
+use crate::listener::Listener;
 use crate::local::quoted_flow;
-use crate::neighbor::{Event, Held, Neighbors};
+use crate::neighbor::{Event, Held, NeighborState, Neighbors};
+use crate::owners::Guest;
 use crate::process::Router;
 use crate::session::{Flow, Sessions};
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 pub use crate::view::{NeighborView, SessionView};
 
-/// Announcements of an address after a start or a change, and the time between them (RFC 5227 §3:
-/// ANNOUNCE_NUM 2, ANNOUNCE_INTERVAL 2 s; one more, and closer, for peers that lose the first).
-const ANNOUNCEMENTS: u8 = 3;
-const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// A full look for expired sessions takes this many steps, one each [`SWEEP_INTERVAL`].
 const SWEEP_STEPS: usize = 40;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// Records looked at when the table is full and a new session wants in.
 const SWEEP_WHEN_FULL: usize = 256;
+
+/// How long after a takeover ports may be attached that were attached before it.
+const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// One worker's state. Nobody else touches it.
 #[derive(Debug)]
@@ -40,11 +44,20 @@ pub struct Shard {
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
+    /// What guests sent and may not, by port.
+    pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
     released: VecDeque<Held>,
-    announcements: Vec<Announcement>,
+    pub(crate) announcer: Announcer,
+    pub(crate) claims: Claims,
+    pub(crate) listener: Listener,
+    /// By guest's port: how much it was answered.
+    pub(crate) answers: Vec<Bucket>,
     next_sweep: Instant,
-    /// The interfaces of the last snapshot adopted.
+    /// The interfaces and guests of the last snapshot adopted.
     interfaces: Vec<Interface>,
+    guests: Vec<Guest>,
+    /// Until then nothing is claimed: an earlier dataplane had the addresses already.
+    claims_from: Instant,
     seed: u64,
 }
 
@@ -55,19 +68,16 @@ pub(crate) struct Output {
     pub(crate) frame: OwnedFrame,
 }
 
-#[derive(Debug)]
-struct Announcement {
-    due: Instant,
-    interface: InterfaceId,
-    left: u8,
-}
-
 impl Shard {
     /// State for one worker. Sessions found in `memory` (left by an earlier dataplane of the same
     /// boot) live on. `seed` feeds hashing and random choices.
     pub fn new(snapshot: &Snapshot, memory: impl Into<Sessions>, seed: u64, now: Instant) -> Self {
         let router = snapshot.config().router();
         let memory = memory.into();
+        let claims_from = match memory.inherited {
+            true => now + TAKEOVER,
+            false => now,
+        };
         let mut shard = Self {
             v4: Flows::new(memory.v4, seed, router),
             v6: Flows::new(memory.v6, seed, router),
@@ -76,10 +86,16 @@ impl Shard {
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
+            violations: BTreeMap::new(),
             released: VecDeque::new(),
-            announcements: Vec::new(),
+            announcer: Announcer::default(),
+            claims: Claims::new(seed.rotate_left(37)),
+            listener: Listener::new(seed.rotate_left(41)),
+            answers: Vec::new(),
             next_sweep: now,
             interfaces: Vec::new(),
+            guests: Vec::new(),
+            claims_from,
             seed,
         };
         shard.counters.sessions_recovered =
@@ -95,6 +111,8 @@ impl Shard {
         self.v4.sessions.set_timeouts(&router.timeouts);
         self.v6.sessions.set_timeouts(&router.timeouts);
         self.budget.set_rate(router.icmp_errors_per_second);
+        self.v4.nat.reserve(snapshot.reserved_ports());
+        self.v6.nat.reserve(snapshot.reserved_ports());
         let old = std::mem::take(&mut self.interfaces);
         let same = |interface: &Interface| {
             snapshot.interface(interface.id).is_some_and(|new| {
@@ -112,13 +130,17 @@ impl Shard {
             .filter(|interface| !same(interface))
             .map(|interface| interface.id)
             .collect();
-        if !changed.is_empty() {
-            let waited = self
-                .neighbors
-                .forget(|neighbor| changed.contains(&neighbor.interface));
-            self.drops
-                .add(DropReason::NeighborUnresolved, waited as u64);
-        }
+        // A guest may have moved, or have another MAC.
+        let waited = self.neighbors.forget(|neighbor| {
+            changed.contains(&neighbor.interface)
+                || neighbor.state == NeighborState::Permanent
+                || snapshot
+                    .owners()
+                    .owner(neighbor.address)
+                    .is_some_and(|g| g.mac.is_some())
+        });
+        self.drops
+            .add(DropReason::NeighborUnresolved, waited as u64);
         let renamed = |interface: &Interface| {
             snapshot
                 .interface(interface.id)
@@ -133,21 +155,74 @@ impl Shard {
             self.counters.sessions_revoked +=
                 self.v4.end_those_of(&gone) + self.v6.end_those_of(&gone);
         }
+        self.claims.forget(|interface, address| {
+            snapshot
+                .interface(interface)
+                .is_none_or(|interface| !interface.owns(address))
+        });
+        self.announcer
+            .keep(|interface| snapshot.interface(interface).is_some());
         for interface in snapshot.interfaces() {
-            if !old.contains(interface) {
-                self.schedule_announcements(interface.id, now);
+            let before = old.iter().find(|old| old.id == interface.id && same(old));
+            self.claim_new(snapshot, interface, before, now);
+            if before != Some(interface) {
+                self.announce_all(snapshot, interface, now);
             }
         }
+        let guests = snapshot.owners().guests().to_vec();
+        let known = std::mem::replace(&mut self.guests, guests);
+        let is_new = |guest: &&Guest| !known.iter().any(|old| old.is_still(guest));
+        let new: Vec<GuestId> = self
+            .guests
+            .iter()
+            .filter(is_new)
+            .map(|guest| guest.id)
+            .collect();
+        if !known.is_empty() && !new.is_empty() {
+            self.announce_guests(snapshot, &new, now);
+        }
+        self.listen(snapshot, now);
         self.interfaces = snapshot.interfaces().cloned().collect();
     }
 
-    /// Call when a port's device came (back): addresses on it are announced anew.
+    /// Begins to claim what `interface` has and `before` had not.
+    fn claim_new(
+        &mut self,
+        snapshot: &Snapshot,
+        interface: &Interface,
+        before: Option<&Interface>,
+        now: Instant,
+    ) {
+        if interface.shared.is_some() || now < self.claims_from {
+            return;
+        }
+        let is_new = |address: &IpAddr| before.is_none_or(|before| !before.owns(*address));
+        let acd = snapshot.claims_ipv4(interface.id);
+        let addresses: Vec<IpAddr> = interface.own.iter().filter(is_new).collect();
+        for address in addresses {
+            if address.is_ipv6() || acd {
+                self.claims.begin(interface.id, address, now);
+            }
+        }
+    }
+
+    /// Call when a port's device came (back): what is behind or on it is announced anew, and an
+    /// uplink's own addresses are claimed anew, since it may be another link.
     pub fn port_attached(&mut self, port: PortId, snapshot: &Snapshot, now: Instant) {
-        for interface in snapshot
+        let on_it = snapshot
             .interfaces()
-            .filter(|interface| interface.ports.contains(&port))
-        {
-            self.schedule_announcements(interface.id, now);
+            .filter(|interface| interface.ports.contains(&port));
+        for interface in on_it {
+            if interface.personality {
+                self.claim_new(snapshot, interface, None, now);
+                self.listener.report_again(interface.id, now);
+            }
+            self.announce_all(snapshot, interface, now);
+        }
+        let behind = snapshot.owners().on_port(port).map(|guest| guest.id);
+        let behind: Vec<GuestId> = behind.collect();
+        if !behind.is_empty() {
+            self.announce_guests(snapshot, &behind, now);
         }
     }
 
@@ -185,7 +260,9 @@ impl Shard {
                 Event::Failed { held, .. } => self.give_up(snapshot, held, now),
             }
         }
-        self.send_announcements(snapshot, now);
+        self.poll_claims(snapshot, now);
+        self.poll_announcements(snapshot, now);
+        self.poll_listener(snapshot, now);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
             let share = |used: usize| used.div_ceil(SWEEP_STEPS);
@@ -198,15 +275,16 @@ impl Shard {
     pub fn next_deadline(&self) -> Option<Instant> {
         let idle = self.v4.sessions.is_empty() && self.v6.sessions.is_empty();
         let sweep = (!idle).then_some(self.next_sweep);
-        let announcement = self
-            .announcements
-            .iter()
-            .map(|announcement| announcement.due)
-            .min();
-        [self.neighbors.next_deadline(), announcement, sweep]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.neighbors.next_deadline(),
+            self.claims.next_deadline(),
+            self.announcer.next_deadline(),
+            self.listener.next_deadline(),
+            sweep,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Hands every frame of the outbox to `send` and empties it, packets released by a resolved
@@ -233,6 +311,12 @@ impl Shard {
             send(*port, &mut frame.as_frame());
         }
         self.outbox.clear();
+    }
+
+    /// What guests sent and may not: port, reason, frames.
+    pub fn violations(&self) -> impl Iterator<Item = (PortId, DropReason, u64)> + '_ {
+        let list = self.violations.iter();
+        list.map(|(&(port, reason), &frames)| (port, reason, frames))
     }
 
     /// Frames dropped by reason. The dataplane adds its own (`PortDown`, `TransmitFailed`,
@@ -345,6 +429,7 @@ impl Shard {
     /// What waited for a neighbour that is now known goes on its way.
     pub(crate) fn release(
         &mut self,
+        snapshot: &Snapshot,
         held: VecDeque<Held>,
         interface: &Interface,
         to: (MacAddr, PortId),
@@ -353,7 +438,7 @@ impl Shard {
             if held.origin.is_some() {
                 self.released.push_back(held);
             } else {
-                self.send(held.frame, interface, to);
+                self.send(snapshot, held.frame, interface, to);
             }
         }
     }
@@ -372,38 +457,6 @@ impl Shard {
         }
     }
 
-    fn schedule_announcements(&mut self, interface: InterfaceId, now: Instant) {
-        self.announcements
-            .retain(|announcement| announcement.interface != interface);
-        self.announcements.push(Announcement {
-            due: now,
-            interface,
-            left: ANNOUNCEMENTS,
-        });
-    }
-
-    fn send_announcements(&mut self, snapshot: &Snapshot, now: Instant) {
-        let mut announcements = std::mem::take(&mut self.announcements);
-        for announcement in announcements
-            .iter_mut()
-            .filter(|announcement| announcement.due <= now)
-        {
-            let Some(interface) = snapshot.interface(announcement.interface) else {
-                announcement.left = 0;
-                continue;
-            };
-            announcement.left -= 1;
-            announcement.due = now + ANNOUNCEMENT_INTERVAL;
-            for prefix in &interface.addresses {
-                if let IpAddr::V4(address) = prefix.addr() {
-                    self.announce(interface, address);
-                }
-            }
-        }
-        announcements.retain(|announcement| announcement.left > 0);
-        self.announcements = announcements;
-    }
-
     fn solicit(
         &mut self,
         snapshot: &Snapshot,
@@ -415,8 +468,8 @@ impl Shard {
             return;
         };
         match target {
-            IpAddr::V4(target) => self.request(interface, target, to),
-            IpAddr::V6(target) => self.neighbor_solicitation(interface, target, to),
+            IpAddr::V4(target) => self.request(snapshot, interface, target, to),
+            IpAddr::V6(target) => self.neighbor_solicitation(snapshot, interface, target, to),
         }
     }
 
@@ -447,10 +500,16 @@ impl Shard {
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
+            violations: BTreeMap::new(),
             released: VecDeque::new(),
-            announcements: Vec::new(),
+            announcer: Announcer::default(),
+            claims: self.claims.clone(),
+            listener: Listener::new(self.seed),
+            answers: self.answers.clone(),
             next_sweep: now,
             interfaces: Vec::new(),
+            guests: Vec::new(),
+            claims_from: now,
             seed: self.seed,
         }
     }

@@ -1,17 +1,30 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
-use crate::config::{self, Config, InterfaceKind, PortRange, RouteAction, RuleVerdict};
+use crate::antispoof::Admission;
+use crate::config::{
+    self, Config, InterfaceKind, PortRange, RouteAction, RuleVerdict, SourceCheck,
+};
+use crate::family::Address;
 use crate::fib::Fib;
 pub use crate::interface::Interface;
 use crate::interface::link_local;
+use crate::owners::{Alive, Guest, Owners};
+use crate::session::Flow;
 use crate::wearers::{Wearers, wearer_key};
+
+/// Where nothing is checked.
+static ANY: Admission = Admission {
+    source: None,
+    macs: Vec::new(),
+    guests: false,
+};
 
 /// A compiled configuration, numbered by generation.
 #[derive(Debug)]
@@ -24,11 +37,16 @@ pub struct Snapshot {
     /// (port, VLAN, MAC) -> the interface that wears it.
     wearers: Wearers,
     on_port: Vec<Vec<InterfaceId>>,
+    /// By port.
+    admissions: Vec<Admission>,
     own: HashMap<IpAddr, InterfaceId, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
+    owners: Owners,
     pub(crate) tables: Vec<(String, Fib)>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) snat: Vec<Snat>,
+    /// (address, protocol number, port) -> where it is redirected, and the personality it is for.
+    forwards: HashMap<(IpAddr, u8, u16), (SocketAddr, InterfaceId), FixedState>,
 }
 
 /// A rule, compiled.
@@ -122,16 +140,44 @@ impl Snapshot {
             interfaces: Vec::new(),
             wearers: Wearers::default(),
             on_port: Vec::new(),
+            admissions: Vec::new(),
             own: HashMap::default(),
             broadcast: HashSet::default(),
+            owners: Owners::default(),
             tables: Vec::new(),
             rules: Vec::new(),
             snat: Vec::new(),
+            forwards: HashMap::default(),
             port_names: port_names.clone(),
             interface_names,
         };
+        let owned = || {
+            config
+                .guests()
+                .iter()
+                .flat_map(|g| g.addresses.iter().chain(&g.public))
+        };
+        let v4 = owned().filter(|net| net.addr().is_ipv4()).count();
+        snapshot.owners.reserve(v4, owned().count() - v4);
+        for spec in config.guests() {
+            let personality = spec.personality.map(|index| ids[index]);
+            let guest = Guest::new(spec, port(spec.port), ids[spec.network], personality);
+            snapshot.owners.add(guest, &spec.addresses, &spec.public);
+        }
         for (spec, &id) in config.interfaces().iter().zip(&ids) {
             snapshot.add_interface(spec, id, port);
+        }
+        for (spec, &network) in config.interfaces().iter().zip(&ids) {
+            if let InterfaceKind::Network {
+                proxy: Some(proxy), ..
+            } = &spec.kind
+            {
+                snapshot.owners.add_alive(Alive {
+                    personality: ids[proxy.personality],
+                    network,
+                    prefixes: proxy.alive.clone(),
+                });
+            }
         }
         for table in config.tables() {
             let mut fib = Fib::default();
@@ -145,6 +191,16 @@ impl Snapshot {
                     for interface in interfaces {
                         snapshot.add_next_hop(ids[*interface], *via);
                     }
+                }
+            }
+            if snapshot.tables.is_empty() {
+                // `main`: what may be alive in a network is looked for there, not on the uplink.
+                for (prefix, network) in snapshot.owners.alive_prefixes() {
+                    let action = crate::fib::Action::Forward {
+                        interfaces: vec![network],
+                        via: None,
+                    };
+                    fib.insert(prefix, action);
                 }
             }
             snapshot.tables.push((table.name.clone(), fib));
@@ -168,6 +224,14 @@ impl Snapshot {
                 interface: ids[snat.interface],
                 to: snat.to,
                 ports: snat.ports,
+            })
+            .collect();
+        snapshot.forwards = config
+            .forwards()
+            .iter()
+            .map(|entry| {
+                let key = (entry.address, entry.protocol.number(), entry.port);
+                (key, (entry.to, ids[entry.interface]))
             })
             .collect();
         snapshot
@@ -231,6 +295,16 @@ impl Snapshot {
     pub fn owner(&self, address: IpAddr) -> Option<&Interface> {
         self.interface(*self.own.get(&address)?)
     }
+    /// Who owns what among the guests.
+    #[inline]
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+    /// What may come in by `port`.
+    #[inline]
+    pub(crate) fn admission(&self, port: PortId) -> &Admission {
+        self.admissions.get(port.index()).unwrap_or(&ANY)
+    }
     /// Whether `address` is the broadcast address of a connected prefix.
     pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
         self.broadcast.contains(&address)
@@ -243,22 +317,109 @@ impl Snapshot {
             .find(|(_, snat)| snat.interface == interface && snat.from.contains(&source))
     }
 
+    /// Where a flow that came in by `interface` is redirected to, if it is.
+    #[inline]
+    pub(crate) fn forward_for<A: Address>(
+        &self,
+        flow: &Flow<A>,
+        interface: InterfaceId,
+    ) -> Option<Flow<A>> {
+        if self.forwards.is_empty() {
+            return None;
+        }
+        let key = (
+            flow.destination.into(),
+            flow.protocol,
+            flow.destination_port,
+        );
+        let (to, _) = self
+            .forwards
+            .get(&key)
+            .filter(|(_, owner)| *owner == interface)?;
+        Some(Flow {
+            destination: A::from_ip(to.ip())?,
+            destination_port: to.port(),
+            ..*flow
+        })
+    }
+
+    /// The ports that SNAT must leave alone: they are redirected.
+    pub(crate) fn reserved_ports<A: Address>(&self) -> Vec<(A, u8, u16)> {
+        let keys = self.forwards.keys();
+        keys.filter_map(|&(address, protocol, port)| Some((A::from_ip(address)?, protocol, port)))
+            .collect()
+    }
+
+    /// Whether IPv4 addresses of `interface` are claimed before use.
+    pub(crate) fn claims_ipv4(&self, interface: InterfaceId) -> bool {
+        let name = self.interface_name(interface);
+        let spec = self
+            .config
+            .interfaces()
+            .iter()
+            .find(|spec| spec.name == name);
+        spec.is_some_and(|spec| matches!(spec.kind, InterfaceKind::Personality { acd: true, .. }))
+    }
+
+    /// The network that `port` is in.
+    pub(crate) fn network_on(&self, port: PortId) -> Option<&Interface> {
+        self.on_port(port, None)
+            .find(|interface| !interface.personality)
+    }
+
+    /// Whether `port` is one that personalities are on.
+    pub(crate) fn is_uplink(&self, port: PortId) -> bool {
+        let ids = self.on_port.get(port.index()).and_then(|ids| ids.first());
+        ids.and_then(|id| self.interface(*id))
+            .is_some_and(|interface| interface.personality)
+    }
+
+    /// Whether `address`, heard of on `port`, is directly on `interface`'s link.
+    pub(crate) fn is_on_link(&self, interface: &Interface, port: PortId, address: IpAddr) -> bool {
+        interface.is_on_link(address)
+            || self
+                .owners
+                .owner(address)
+                .is_some_and(|guest| guest.port == port)
+            || self.owners.alive_in(address) == Some(interface.id)
+    }
+
+    /// The ports of `interface` that `address` may be behind: its owner's, or all.
+    pub(crate) fn whereabouts<'s>(
+        &'s self,
+        interface: &'s Interface,
+        address: IpAddr,
+    ) -> &'s [PortId] {
+        match self.owners.owner(address) {
+            Some(guest) if guest.network == interface.id => std::slice::from_ref(&guest.port),
+            _ => &interface.ports,
+        }
+    }
+
     fn add_interface(
         &mut self,
         spec: &config::Interface,
         id: InterfaceId,
         port: impl Fn(usize) -> PortId,
     ) {
-        let (ports, vlan, gateway) = match &spec.kind {
+        let (ports, vlan, gateways, shared) = match &spec.kind {
             InterfaceKind::Personality {
                 port: index,
                 vlan,
-                gateway,
-            } => (vec![port(*index)], *vlan, *gateway),
-            InterfaceKind::Network { ports } => {
-                (ports.iter().map(|index| port(*index)).collect(), None, None)
+                gateways,
+                shared,
+                ..
+            } => (vec![port(*index)], *vlan, gateways.clone(), *shared),
+            InterfaceKind::Network { ports, .. } => {
+                let ports = ports.iter().map(|index| port(*index)).collect();
+                (ports, None, Vec::new(), None)
             }
         };
+        if !spec.kind.is_personality() {
+            for &port in &ports {
+                self.add_admission(port);
+            }
+        }
         for &port in &ports {
             self.wearers.insert(wearer_key(port, vlan, spec.mac), id);
             if self.on_port.len() <= port.index() {
@@ -278,10 +439,10 @@ impl Snapshot {
             self.interfaces.resize(id.index() + 1, None);
         }
         let own = spec.addresses.iter().map(IpNet::addr);
-        let link_local = own
-            .clone()
-            .any(|address| address.is_ipv6())
-            .then(|| link_local(spec));
+        let guests = ports.iter().flat_map(|port| self.owners.on_port(*port));
+        let link_local = (own.clone().any(|address| address.is_ipv6())
+            || guests.clone().any(Guest::has_ipv6))
+        .then(|| link_local(spec));
         self.interfaces[id.index()] = Some(Interface {
             id,
             name: spec.name.clone(),
@@ -292,9 +453,31 @@ impl Snapshot {
             addresses: spec.addresses.clone(),
             own: own.chain(link_local.map(IpAddr::V6)).collect(),
             link_local,
-            next_hops: gateway.into_iter().collect(),
+            next_hops: gateways,
+            shared,
             mtu: spec.mtu,
         });
+    }
+
+    fn add_admission(&mut self, port: PortId) {
+        let spec = self
+            .config
+            .ports()
+            .iter()
+            .find(|spec| self.port_id(&spec.name) == Some(port));
+        let guests = self.owners.on_port(port);
+        let checked = spec.is_some_and(|spec| spec.source != SourceCheck::Off);
+        let macs: Option<Vec<MacAddr>> = guests.clone().map(|guest| guest.mac).collect();
+        let admission = Admission {
+            source: spec.map(|spec| spec.source),
+            macs: macs.filter(|_| checked).unwrap_or_default(),
+            guests: guests.len() > 0,
+        };
+        if self.admissions.len() <= port.index() {
+            self.admissions
+                .resize(port.index() + 1, Admission::default());
+        }
+        self.admissions[port.index()] = admission;
     }
 
     fn add_next_hop(&mut self, id: InterfaceId, via: IpAddr) {

@@ -42,13 +42,19 @@ impl<T: Trace> Router<'_, T> {
             .map(|way| way.interface),
         };
         let Some(iif) = iif else { return false };
-        if snapshot.owner(inside.destination.into()).is_some() {
+        let redirected = snapshot.forward_for(&inside, iif.id);
+        let to = redirected.unwrap_or(inside);
+        let own = snapshot.owner(inside.destination.into()).is_some();
+        let outside = record.outside();
+        let same = (outside.destination, outside.destination_port)
+            == (to.destination, to.destination_port);
+        if !same || own && redirected.is_none() {
             return false;
         }
         let way = fib::route(
             snapshot,
             inside.source,
-            inside.destination,
+            to.destination,
             Some(iif.id),
             self.trace,
         );
@@ -57,14 +63,15 @@ impl<T: Trace> Router<'_, T> {
         let snat = snapshot
             .snat_for(inside.source.into(), egress.id)
             .filter(|_| egress.personality);
-        let outside = record.outside();
         let stands = match snat {
             Some((_, snat)) => {
                 record.is_translated()
                     && snat.to == outside.source.into()
                     && snat.ports.contains(outside.source_port)
             }
-            None => !record.is_translated() && egress.may_send(inside.source.into()),
+            None => {
+                !record.is_translated() && egress.may_send(inside.source.into(), snapshot.owners())
+            }
         };
         if stands {
             let generation = snapshot.generation();
@@ -78,6 +85,8 @@ impl<T: Trace> Router<'_, T> {
             };
             record.set_path(Direction::Forward, path(egress.id));
             record.set_path(Direction::Reply, path(iif.id));
+            record.admit(Direction::Forward, None);
+            record.admit(Direction::Reply, None);
         }
         stands
     }

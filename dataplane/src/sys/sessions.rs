@@ -67,7 +67,7 @@ impl SharedSessions {
         let base = map(&descriptor, capacity)?;
         // SAFETY: the mapping is new, ours alone, page-aligned and longer than a header.
         unsafe { base.cast::<Header>().write(Header::of(capacity)) };
-        Ok((Self { descriptor }, records(base, capacity)))
+        Ok((Self { descriptor }, records(base, capacity, false)))
     }
 
     /// Memory an earlier dataplane left behind, if it fits: same layout, same capacity.
@@ -91,7 +91,7 @@ impl SharedSessions {
             debug_assert!(unmapped.is_ok());
             return Err("was laid out by another version".to_owned());
         }
-        Ok((Self { descriptor }, records(base, capacity)))
+        Ok((Self { descriptor }, records(base, capacity, true)))
     }
 }
 
@@ -120,7 +120,7 @@ fn map(descriptor: &OwnedFd, capacity: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-fn records(base: NonNull<u8>, capacity: usize) -> Sessions {
+fn records(base: NonNull<u8>, capacity: usize, inherited: bool) -> Sessions {
     // SAFETY: the mapping has `Header::length(capacity)` bytes, is never unmapped once this is
     // called, and is mapped once in this process; the kept descriptor is only stored by control,
     // not mapped. The two ranges do not overlap and start on pages, which aligns them. Any bytes
@@ -135,6 +135,7 @@ fn records(base: NonNull<u8>, capacity: usize) -> Sessions {
     Sessions {
         v4: SessionMemory::Mapped(v4),
         v6: SessionMemory::Mapped(v6),
+        inherited,
     }
 }
 

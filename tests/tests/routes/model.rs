@@ -161,7 +161,7 @@ impl Model {
         let mut text = "[router]\nicmp_errors_per_second = 1000000\nsessions = 1024\n".to_owned();
         for n in 0..NETWORKS {
             let mac = network_mac(n);
-            let _ = writeln!(text, "[ports.p{n}]\nmemory = true");
+            let _ = writeln!(text, "[ports.p{n}]\nmemory = true\nsource = \"off\"");
             let _ = writeln!(text, "[networks.n{n}]\nports = [\"p{n}\"]\nmac = \"{mac}\"");
             let _ = writeln!(text, "addresses = [\"10.0.{n}.254/24\"]");
         }

@@ -3,12 +3,11 @@
 //! Field for field what an operator may write; [`super::Config`] is what comes out of checking it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use super::value::{Gateways, PortRange, Prefix, Protocol};
 use crate::addr::MacAddr;
 
 /// A whole configuration file.
@@ -23,6 +22,8 @@ pub struct File {
     pub personalities: BTreeMap<String, Personality>,
     /// Internal segments, by name.
     pub networks: BTreeMap<String, Network>,
+    /// VMs and containers and the addresses they own, by name.
+    pub guests: BTreeMap<String, Guest>,
     /// Routing tables beside `main`, by name; connected prefixes are in `main` by themselves.
     pub tables: BTreeMap<String, Vec<Route>>,
     /// Which table a packet is looked up in.
@@ -44,6 +45,12 @@ pub struct Router {
     pub neighbors: u32,
     /// ICMP errors per second and kind (RFC 1812 §4.3.2.8); bursts of half as many pass at once.
     pub icmp_errors_per_second: u32,
+    /// Answers (ARP, neighbour discovery, DHCP, RA) per second and guest's port; bursts of half as
+    /// many pass at once. Uplinks are not limited.
+    pub answers_per_second: u32,
+    /// Seconds between announcements of every address, after the burst at its start; 0: only
+    /// bursts.
+    pub announce_interval: u32,
     /// Idle times after which a session ends.
     pub timeouts: Timeouts,
 }
@@ -55,6 +62,8 @@ impl Default for Router {
             sessions: 262_144,
             neighbors: 4_096,
             icmp_errors_per_second: 1_000,
+            answers_per_second: 1_000,
+            announce_interval: 300,
             timeouts: Timeouts::default(),
         }
     }
@@ -120,6 +129,23 @@ pub struct Port {
     /// Queues to open (TAP: multi-queue, device: fanout). Default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
+    /// On a network's port: which sources its packets may have. Default strict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceCheck>,
+}
+
+/// Which sources a guest's packets may have (RFC 3704 §2; F20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceCheck {
+    /// Only what the port's guests own; where none is configured, what is routed back to the
+    /// port's network.
+    #[default]
+    Strict,
+    /// Whatever there is a route back to.
+    Loose,
+    /// Anything.
+    Off,
 }
 
 /// `create = { … }` of a `device` port: the persistent TAP to make for a VM.
@@ -146,13 +172,49 @@ pub struct Personality {
     /// The 802.1Q VLAN on the uplink; untagged when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// The provider's gateway, for routes that say only `dev`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
+    /// The provider's gateway, for routes that say only `dev`: one address, or a list with one of
+    /// each family.
+    #[serde(default, skip_serializing_if = "Gateways::is_empty")]
+    pub gateway: Gateways,
     /// The gateway is reached directly although no address's prefix covers it, as in
     /// `ip route … onlink`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onlink: bool,
+    /// The MAC and the addresses are the host's own, whose kernel goes on using them; these ports
+    /// (and ICMP identifiers) are tapgate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<PortRange>,
+    /// Claim the IPv4 addresses before using them (RFC 5227 §2.1), which takes 4 to 7 seconds.
+    /// They are defended in any case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acd: bool,
+}
+
+/// `[guests]`: a VM or container and the addresses it owns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// The port it is behind: a name from `[ports]`, in a network.
+    pub port: String,
+    /// Its MAC. Default: the `tap` port's own; without either it is learnt, from that port only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Addresses and prefixes it has inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Prefix>,
+    /// Addresses and prefixes it has outside too: answered for on the personality, untranslated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public: Vec<Prefix>,
+    /// The personality that answers for `public`; the only one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<String>,
+    /// The IPv4 address that DHCP hands out. Default: the first single one of `addresses`, else
+    /// of `public`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Ipv4Addr>,
+    /// The host name that DHCP hands out. Default: the guest's name here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
 }
 
 /// `[networks]`: an internal segment whose gateway is tapgate.
@@ -166,6 +228,19 @@ pub struct Network {
     /// The gateway's MAC; derived from the network's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
+    /// Addresses to answer for outside as long as they are alive in here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// `proxy = { … }` of a network: what is learnt by asking inside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// The personality that answers.
+    pub personality: String,
+    /// The prefixes it answers for.
+    pub alive: Vec<Prefix>,
 }
 
 /// One route of a table, as in `ip route`.
@@ -267,6 +342,8 @@ pub enum RuleAction {
 pub struct Nat {
     /// Source translation; the first entry that matches is used.
     pub snat: Vec<Snat>,
+    /// Port redirection from outside.
+    pub forward: Vec<Forward>,
 }
 
 /// One source translation, as in `iptables -t nat … SNAT --to-source`.
@@ -278,117 +355,22 @@ pub struct Snat {
     /// The address to wear: one of a personality's own. The entry applies to packets that leave
     /// by that personality.
     pub to: IpAddr,
-    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`, which is the default.
+    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`, which is the default;
+    /// the personality's own range where it is `shared`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<PortRange>,
 }
 
-/// An inclusive range of transport ports, written `"first-last"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PortRange {
-    /// The first port of the range.
-    pub first: u16,
-    /// The last port of the range, not below the first.
-    pub last: u16,
-}
-
-impl PortRange {
-    /// How many ports the range holds, 1 to 65,536.
-    pub const fn size(self) -> u32 {
-        self.last as u32 - self.first as u32 + 1
-    }
-
-    /// Whether `port` is one of the range's.
-    pub const fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-}
-
-impl Default for PortRange {
-    fn default() -> Self {
-        Self {
-            first: 1024,
-            last: 65_535,
-        }
-    }
-}
-
-impl std::fmt::Display for PortRange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let range = text.split_once('-').and_then(|(first, last)| {
-            Some(Self {
-                first: first.trim().parse().ok()?,
-                last: last.trim().parse().ok()?,
-            })
-        });
-        match range {
-            Some(range) if range.first > 0 && range.first <= range.last => Ok(range),
-            _ => Err(de::Error::custom(format!(
-                "\"{text}\" is not a port range: write \"first-last\" within 1-65535, such as \"1024-65535\""
-            ))),
-        }
-    }
-}
-
-/// An address with a prefix length, kept as written: `10.0.1.254/24` keeps its host bits. A bare
-/// address is a host prefix; `default` is `0.0.0.0/0`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Prefix(pub IpNet);
-
-impl Prefix {
-    /// Host bits beyond the prefix length are set, which makes it an interface address rather
-    /// than a prefix.
-    pub fn has_host_bits(self) -> bool {
-        self.0.network() != self.0.addr()
-    }
-}
-
-impl std::fmt::Display for Prefix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "default" {
-            return Ok(Self(IpNet::V4(ipnet::Ipv4Net::default())));
-        }
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self)
-            .map_err(|_| {
-                format!(
-                    "\"{text}\" is not an address or a prefix: write one such as \"10.0.1.0/24\" or \"203.0.113.10\""
-                )
-            })
-    }
-}
-
-impl Serialize for Prefix {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Prefix {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
+/// One port redirection, as in `iptables -t nat … DNAT --to-destination`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// The address it is for: one of a personality's own.
+    pub address: IpAddr,
+    /// The protocol.
+    pub proto: Protocol,
+    /// The port it is for.
+    pub port: u16,
+    /// Where it goes: address and port inside, as in `"192.168.1.10:22"` or `"[2001:db8::1]:22"`.
+    pub to: SocketAddr,
 }

@@ -7,9 +7,10 @@
 mod closest;
 mod file;
 mod validate;
+mod value;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::addr::MacAddr;
 pub use closest::closest;
 pub use file::{
-    Create, File, Nat, Network, Personality, Port as FilePort, PortRange, Prefix,
-    Route as FileRoute, RouteType, Router, Routing, Rule as FileRule, RuleAction, Snat as FileSnat,
-    Timeouts,
+    Create, File, Forward as FileForward, Guest as FileGuest, Nat, Network, Personality,
+    Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, Router, Routing,
+    Rule as FileRule, RuleAction, Snat as FileSnat, SourceCheck, Timeouts,
 };
+pub use value::{Gateways, PortRange, Prefix, Protocol};
 
 /// The name of the table that holds the connected prefixes and is looked up at
 /// [`MAIN_PRIORITY`], as in Linux.
@@ -36,9 +38,11 @@ pub struct Config {
     file: File,
     ports: Vec<Port>,
     interfaces: Vec<Interface>,
+    guests: Vec<Guest>,
     tables: Vec<Table>,
     rules: Vec<Rule>,
     snat: Vec<Snat>,
+    forwards: Vec<Forward>,
 }
 
 impl Config {
@@ -58,6 +62,10 @@ impl Config {
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
+    /// All guests, by name.
+    pub fn guests(&self) -> &[Guest] {
+        &self.guests
+    }
     /// All tables, [`MAIN`] first.
     pub fn tables(&self) -> &[Table] {
         &self.tables
@@ -69,6 +77,10 @@ impl Config {
     /// Source translations in the order of the file.
     pub fn snat(&self) -> &[Snat] {
         &self.snat
+    }
+    /// Port redirections in the order of the file.
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
     }
 }
 
@@ -89,6 +101,8 @@ pub struct Port {
     pub mtu: u32,
     /// Queues to open, at least 1.
     pub queues: u16,
+    /// Which sources a guest's packets may have.
+    pub source: SourceCheck,
 }
 
 /// What a port is made of.
@@ -138,13 +152,19 @@ pub enum InterfaceKind {
         port: usize,
         /// 802.1Q VLAN identifier, 1 to 4094; untagged when absent.
         vlan: Option<u16>,
-        /// The provider's gateway.
-        gateway: Option<IpAddr>,
+        /// The provider's gateways, at most one of each family.
+        gateways: Vec<IpAddr>,
+        /// The MAC and the addresses are the host's too; these ports are ours.
+        shared: Option<PortRange>,
+        /// Claim IPv4 addresses before use.
+        acd: bool,
     },
     /// A network's gateway: guests' ports, isolated from each other.
     Network {
         /// Indices into [`Config::ports`].
         ports: Vec<usize>,
+        /// What is answered for outside as long as it is alive inside.
+        proxy: Option<Proxy>,
     },
 }
 
@@ -153,6 +173,41 @@ impl InterfaceKind {
     pub fn is_personality(&self) -> bool {
         matches!(self, Self::Personality { .. })
     }
+}
+
+/// Addresses answered for outside as long as they are alive in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// The personality that answers: index into [`Config::interfaces`].
+    pub personality: usize,
+    /// The prefixes.
+    pub alive: Vec<IpNet>,
+}
+
+/// A VM or container and the addresses it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Its name.
+    pub name: String,
+    /// Index into [`Config::ports`] of the port it is behind.
+    pub port: usize,
+    /// Index into [`Config::interfaces`] of that port's network.
+    pub network: usize,
+    /// Its MAC, if it is known beforehand.
+    pub mac: Option<MacAddr>,
+    /// What it has inside only, without host bits.
+    pub addresses: Vec<IpNet>,
+    /// What it has outside too, without host bits.
+    pub public: Vec<IpNet>,
+    /// Index into [`Config::interfaces`] of the personality that answers for `public`; there is
+    /// one if there is any `public`.
+    pub personality: Option<usize>,
+    /// The IPv4 address that DHCP hands out.
+    pub lease: Option<Ipv4Addr>,
+    /// The IPv6 address that DHCPv6 hands out.
+    pub lease6: Option<Ipv6Addr>,
+    /// The host name that DHCP hands out.
+    pub hostname: String,
 }
 
 /// A named routing table.
@@ -233,6 +288,21 @@ pub struct Snat {
     pub to: IpAddr,
     /// The external ports to use.
     pub ports: PortRange,
+}
+
+/// A port redirection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The personality it is for: index into [`Config::interfaces`].
+    pub interface: usize,
+    /// The personality's address.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+    /// Where it goes.
+    pub to: SocketAddr,
 }
 
 /// One step on the way to a place in the file.

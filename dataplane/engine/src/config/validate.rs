@@ -9,6 +9,8 @@ macro_rules! path {
 }
 
 mod address;
+mod forward;
+mod guests;
 mod interfaces;
 mod ports;
 mod rules;
@@ -35,23 +37,28 @@ impl TryFrom<File> for Config {
             ("ports", file.ports.len()),
             ("personalities", file.personalities.len()),
             ("networks", file.networks.len()),
+            ("guests", file.guests.len()),
             ("tables", file.tables.len()),
         ] {
             check.count(section, entries);
         }
         let ports = check.ports(&file);
         let interfaces = check.interfaces(&file, &ports);
+        let guests = check.guests(&file, &ports, &interfaces);
         let tables = check.tables(&file, &interfaces);
         let rules = check.rules(&file, &interfaces, &tables);
         let snat = check.snat(&file, &interfaces);
+        let forwards = check.forwards(&file, &interfaces);
         if check.errors.is_empty() {
             Ok(Self {
                 file,
                 ports,
                 interfaces,
+                guests,
                 tables,
                 rules,
                 snat,
+                forwards,
             })
         } else {
             Err(ConfigErrors(check.errors))
@@ -208,7 +215,15 @@ impl Check {
                 );
             }
         }
+        if router.announce_interval > 0 && router.announce_interval < 10 {
+            self.fault(
+                path!["router", "announce_interval"],
+                format!("every {} s is too often", router.announce_interval),
+                "write 10 or more seconds, or 0 to announce only at a start or change",
+            );
+        }
         for (key, value, most) in [
+            ("answers_per_second", router.answers_per_second, 1_000_000),
             ("sessions", router.sessions, 1 << 24),
             ("neighbors", router.neighbors, 60_000),
         ] {

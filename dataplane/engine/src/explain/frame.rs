@@ -91,7 +91,7 @@ fn receiver<'a>(config: &'a Config, packet: &Packet<'_>) -> Result<&'a Interface
     };
     let mut on_port = config.interfaces().iter().filter(|i| match &i.kind {
         InterfaceKind::Personality { port: uplink, .. } => *uplink == port,
-        InterfaceKind::Network { ports } => ports.contains(&port),
+        InterfaceKind::Network { ports, .. } => ports.contains(&port),
     });
     let owns = |i: &&Interface| i.addresses.iter().any(|prefix| prefix.addr() == packet.to);
     on_port

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
 
+use crate::addr::PortId;
 use crate::family::Address;
 use crate::neighbor::NeighborId;
 pub use index::Index;
@@ -16,7 +17,7 @@ pub use table::{SessionTable, Ticks};
 
 /// Changes whenever the layout or meaning of [`Record`] does; memory of another layout is not
 /// taken over.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The IPv4 session as it lies in memory.
 pub type Record = SessionRecord<Ipv4Addr>;
@@ -105,6 +106,8 @@ pub struct SessionRecord<A> {
     ends: [[A; 2]; 2],
     paths: [[u32; 2]; 2],
     packets: [u32; 2],
+    /// By direction: the port whose packets were found to have a source they may have.
+    admitted: [u16; 2],
     bytes: [u64; 2],
 }
 
@@ -123,6 +126,7 @@ impl<A: Address> Default for SessionRecord<A> {
             seen: 0,
             paths: [NO_PATH; 2],
             packets: [0; 2],
+            admitted: [u16::MAX; 2],
             bytes: [0; 2],
         }
     }
@@ -276,6 +280,18 @@ impl<A: Address> SessionRecord<A> {
         });
     }
 
+    /// The port whose packets in `direction` need no further look at their source.
+    #[inline]
+    pub fn admitted(&self, direction: Direction) -> Option<PortId> {
+        let port = self.admitted[direction as usize];
+        (port != u16::MAX).then_some(PortId(port))
+    }
+
+    /// Remembers the port whose packets in `direction` may have their source, or forgets it.
+    pub fn admit(&mut self, direction: Direction, port: Option<PortId>) {
+        self.admitted[direction as usize] = port.map_or(u16::MAX, |port| port.0);
+    }
+
     /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state.
     #[inline]
     pub fn account(
@@ -321,6 +337,8 @@ pub struct Sessions {
     pub v4: SessionMemory<Ipv4Addr>,
     /// IPv6.
     pub v6: SessionMemory<Ipv6Addr>,
+    /// Left by an earlier dataplane, whose place this one takes.
+    pub inherited: bool,
 }
 
 impl From<SessionMemory> for Sessions {
@@ -329,6 +347,7 @@ impl From<SessionMemory> for Sessions {
         Self {
             v6: SessionMemory::owned(v4.len()),
             v4,
+            inherited: false,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! A router with one guest behind one personality, all in memory.
+//! A router with its ports, all in memory, and a clock that goes when it is told to.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use tapgate_engine::addr::PortId;
@@ -23,10 +24,21 @@ pub struct Lab {
     pub out: VecDeque<(PortId, Vec<u8>)>,
     pub up: PortId,
     pub guest: PortId,
+    pub now: Instant,
 }
 
+#[allow(dead_code)] // not every test needs all of it
 impl Lab {
+    /// A router that has claimed and announced its addresses.
     pub fn new(config: &str) -> Self {
+        let mut lab = Self::fresh(config);
+        lab.wait(10_000);
+        lab.out.clear();
+        lab
+    }
+
+    /// A router that begins just now.
+    pub fn fresh(config: &str) -> Self {
         let file: File = serde_json::from_str(config).unwrap();
         let config = Config::try_from(file).unwrap();
         let snapshot = Snapshot::build(&config, None);
@@ -46,11 +58,55 @@ impl Lab {
             out: VecDeque::new(),
             up,
             guest,
+            now: Instant::from_millis(0),
         }
     }
 
+    /// Another configuration from now on.
+    pub fn apply(&mut self, config: &str) {
+        let file: File = serde_json::from_str(config).unwrap();
+        let config = Config::try_from(file).unwrap();
+        self.snapshot = Snapshot::build(&config, Some(&self.snapshot));
+        self.shard.adopt(&self.snapshot, self.now);
+    }
+
+    /// Lets time pass, and does what becomes due meanwhile.
+    pub fn wait(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.shard.poll(&self.snapshot, self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    pub fn port(&self, name: &str) -> PortId {
+        self.snapshot.port_id(name).unwrap()
+    }
+
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// What left since the last time, by port.
+    pub fn sent(&mut self) -> Vec<(PortId, Vec<u8>)> {
+        self.out.drain(..).collect()
+    }
+
+    fn drain(&mut self) {
+        let out = &mut self.out;
+        self.shard.drain(&self.snapshot, self.now, |port, frame| {
+            out.push_back((port, frame.bytes.to_vec()))
+        });
+    }
+
     pub fn send(&mut self, port: PortId, mut bytes: Vec<u8>) -> Verdict {
-        let now = Instant::from_millis(10_000);
+        let now = self.now;
         let mut frame = Frame {
             bytes: &mut bytes,
             vlan: None,
@@ -60,14 +116,10 @@ impl Lab {
         if let Verdict::Emit(port) = verdict {
             self.out.push_back((port, frame.bytes.to_vec()));
         }
-        let out = &mut self.out;
-        self.shard.drain(&self.snapshot, now, |port, frame| {
-            out.push_back((port, frame.bytes.to_vec()))
-        });
+        self.drain();
         verdict
     }
 
-    #[allow(dead_code)] // IPv6 has no ARP
     pub fn arp_reply(
         &mut self,
         port: PortId,

@@ -82,7 +82,10 @@ impl Check {
                 format!("gateway {gateway} is not one host's address"),
                 "write the address of the next router",
             );
-        } else if !onlink && !own.iter().any(|prefix| prefix.contains(&gateway)) {
+        } else if !onlink
+            && !own.iter().any(|prefix| prefix.contains(&gateway))
+            && !matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
+        {
             self.fault(
                 at,
                 format!("gateway {gateway} cannot be reached: no address of \"{name}\" has a prefix that covers it"),

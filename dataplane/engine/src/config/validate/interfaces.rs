@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::Check;
 use crate::addr::MacAddr;
 use crate::config::{
-    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Segment,
+    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Proxy, Segment,
 };
 
 /// What interfaces must not have in common, and where it was seen first.
@@ -49,7 +49,7 @@ impl Check {
                     "rename one of them: rules and routes could mean either",
                 );
             }
-            interfaces.push(self.network(name, network, ports, &mut seen));
+            interfaces.push(self.network(name, network, (file, ports), &mut seen));
         }
         self.gateways(file, &seen);
         interfaces
@@ -82,8 +82,21 @@ impl Check {
             let here = path!["personalities", name, "addresses", n];
             seen.uplink_prefixes.entry(prefix.trunc()).or_insert(here);
         }
-        if let Some(gateway) = personality.gateway {
-            self.gateway(at("gateway"), gateway, &addresses, personality.onlink, name);
+        let gateways = &personality.gateway.0;
+        for (n, gateway) in gateways.iter().enumerate() {
+            let here = gateway_at(name, gateways.len(), n);
+            if gateways[..n]
+                .iter()
+                .any(|other| other.is_ipv4() == gateway.is_ipv4())
+            {
+                self.fault(
+                    here,
+                    format!("gateway {gateway} is the second of its family"),
+                    "write at most one IPv4 and one IPv6 gateway; other next hops go into [tables]",
+                );
+            } else {
+                self.gateway(here, *gateway, &addresses, personality.onlink, name);
+            }
         }
         let port = self.port(at("port"), &personality.port, ports);
         if let Some(port) = port {
@@ -109,7 +122,9 @@ impl Check {
                 // Out of range only when the port is not defined, and then there is no Config.
                 port: port.unwrap_or(usize::MAX),
                 vlan: personality.vlan,
-                gateway: personality.gateway,
+                gateways: gateways.clone(),
+                shared: personality.shared,
+                acd: personality.acd,
             },
             mac: personality.mac,
             addresses,
@@ -121,7 +136,7 @@ impl Check {
         &mut self,
         name: &String,
         network: &Network,
-        ports: &[Port],
+        (file, ports): (&File, &[Port]),
         seen: &mut Seen,
     ) -> Interface {
         let at = |key: &str| path!["networks", name, key];
@@ -183,7 +198,10 @@ impl Check {
                 .map(|port| ports[*port].mtu)
                 .min()
                 .unwrap_or(1500),
-            kind: InterfaceKind::Network { ports: members },
+            kind: InterfaceKind::Network {
+                ports: members,
+                proxy: self.proxy(name, network, file),
+            },
         }
     }
 
@@ -243,27 +261,60 @@ impl Check {
         }
     }
 
+    /// What a network's `proxy` says.
+    fn proxy(&mut self, name: &String, network: &Network, file: &File) -> Option<Proxy> {
+        let proxy = network.proxy.as_ref()?;
+        for (n, prefix) in proxy.alive.iter().enumerate() {
+            if prefix.has_host_bits() {
+                self.fault(
+                    path!["networks", name, "proxy", "alive", n],
+                    format!("{prefix} has bits set beyond its prefix length"),
+                    format!("write {}", prefix.0.trunc()),
+                );
+            }
+        }
+        // Personalities come first among the interfaces, in the order of the file.
+        let personality = file
+            .personalities
+            .keys()
+            .position(|key| *key == proxy.personality);
+        if personality.is_none() {
+            let known: Vec<&str> = file.personalities.keys().map(String::as_str).collect();
+            self.undefined(
+                path!["networks", name, "proxy", "personality"],
+                "personality",
+                &proxy.personality,
+                &known,
+                "[personalities]",
+            );
+        }
+        Some(Proxy {
+            personality: personality?,
+            alive: proxy.alive.iter().map(|prefix| prefix.0.trunc()).collect(),
+        })
+    }
+
     /// A provider's gateway is nobody of ours.
     fn gateways(&mut self, file: &File, seen: &Seen) {
         for (name, personality) in &file.personalities {
-            let Some(gateway) = personality.gateway else {
-                continue;
-            };
             // Its own address as its gateway is reported elsewhere.
             let own: &[Segment] = &["personalities".into(), name.into()];
-            let elsewhere = seen.addresses.get(&gateway);
-            if let Some(there) = elsewhere.filter(|at| !at.starts_with(own)) {
-                self.conflict(
-                    path!["personalities", name, "gateway"],
-                    there.clone(),
-                    format!("gateway {gateway} is one of the router's own addresses"),
-                    "write the address of the provider's router",
-                );
+            let gateways = &personality.gateway.0;
+            for (n, gateway) in gateways.iter().enumerate() {
+                let elsewhere = seen.addresses.get(gateway);
+                if let Some(there) = elsewhere.filter(|at| !at.starts_with(own)) {
+                    self.conflict(
+                        gateway_at(name, gateways.len(), n),
+                        there.clone(),
+                        format!("gateway {gateway} is one of the router's own addresses"),
+                        "write the address of the provider's router",
+                    );
+                }
             }
         }
     }
 
-    fn port(&mut self, at: Vec<Segment>, name: &str, ports: &[Port]) -> Option<usize> {
+    pub(super) fn port(&mut self, at: Vec<Segment>, name: &str, ports: &[Port]) -> Option<usize> {
         let found = ports.iter().position(|port| port.name == name);
         if found.is_none() {
             let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
@@ -281,4 +332,13 @@ fn derived_mac(name: &str) -> MacAddr {
     });
     let [a, b, c, d, e, ..] = hash.to_be_bytes();
     MacAddr([0x02, a, b, c, d, e])
+}
+
+/// Where gateway `n` of `count` is written.
+fn gateway_at(name: &String, count: usize, n: usize) -> Vec<Segment> {
+    if count == 1 {
+        path!["personalities", name, "gateway"]
+    } else {
+        path!["personalities", name, "gateway", n]
+    }
 }

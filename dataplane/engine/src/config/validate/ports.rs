@@ -114,6 +114,7 @@ impl Check {
                 kind,
                 mtu,
                 queues,
+                source: port.source.unwrap_or_default(),
             });
         }
         ports

@@ -2,8 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::{Check, MOST_NAMES};
-use crate::config::{File, Interface, Snat};
+use super::Check;
+use super::forward::personal_addresses;
+use crate::config::{File, Interface, InterfaceKind, Snat};
 
 impl Check {
     /// Checks all source translations.
@@ -35,17 +36,7 @@ impl Check {
                         .any(|prefix| prefix.addr() == entry.to)
             });
             let Some(interface) = owner else {
-                let known: Vec<String> = interfaces
-                    .iter()
-                    .filter(|interface| interface.kind.is_personality())
-                    .flat_map(|interface| {
-                        interface
-                            .addresses
-                            .iter()
-                            .map(|prefix| prefix.addr().to_string())
-                    })
-                    .take(MOST_NAMES)
-                    .collect();
+                let known = personal_addresses(interfaces);
                 let remedy = match known.is_empty() {
                     true => "give a personality that address".to_owned(),
                     false => format!("write one of {}", known.join(", ")),
@@ -73,11 +64,28 @@ impl Check {
                 );
             }
             seen.push((from, interface, n));
+            let shared = match interfaces[interface].kind {
+                InterfaceKind::Personality { shared, .. } => shared,
+                InterfaceKind::Network { .. } => None,
+            };
+            let ports = entry.ports.or(shared).unwrap_or_default();
+            if let Some(shared) = shared
+                && !(shared.contains(ports.first) && shared.contains(ports.last))
+            {
+                self.fault(
+                    at("ports"),
+                    format!(
+                        "{ports} is not within {shared}, the ports of {} that are not the host's",
+                        entry.to
+                    ),
+                    format!("leave it out, or write ports within {shared}"),
+                );
+            }
             snat.push(Snat {
                 from,
                 interface,
                 to: entry.to,
-                ports: entry.ports.unwrap_or_default(),
+                ports,
             });
         }
         snat

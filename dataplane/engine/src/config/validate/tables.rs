@@ -151,17 +151,17 @@ impl Check {
                     return None;
                 };
                 let interface = &interfaces[index];
-                let gateway = match interface.kind {
-                    InterfaceKind::Personality { gateway, .. } => gateway,
-                    InterfaceKind::Network { .. } => None,
+                let gateways: &[IpAddr] = match &interface.kind {
+                    InterfaceKind::Personality { gateways, .. } => gateways,
+                    InterfaceKind::Network { .. } => &[],
                 };
-                if let Some(via) = via.filter(|via| gateway != Some(*via)) {
+                if let Some(via) = via.filter(|via| !gateways.contains(via)) {
                     self.gateway(key("via"), via, &interface.addresses, route.onlink, dev);
                 }
-                let fits = |address: &IpAddr| address.is_ipv4() == route.to.0.addr().is_ipv4();
+                let fits = |address: &&IpAddr| address.is_ipv4() == route.to.0.addr().is_ipv4();
                 Some(RouteAction::Forward {
                     interfaces: vec![index],
-                    via: via.or(gateway.filter(fits)),
+                    via: via.or(gateways.iter().find(fits).copied()),
                 })
             }
         }

@@ -1,0 +1,301 @@
+//! `[guests]`: the owner table as it is written.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::Check;
+use super::address::not_a_host;
+use crate::addr::MacAddr;
+use crate::config::{
+    File, FileGuest, Guest, Interface, InterfaceKind, Port, PortKind, Prefix, Segment,
+};
+
+/// Longest host name, in bytes (RFC 1035 §2.3.4).
+const MAX_HOSTNAME: usize = 63;
+
+/// Where an owned prefix is written: the guest, `addresses` or `public`, and which of them.
+type Written<'f> = (&'f String, &'static str, usize);
+
+/// What may stand only once among all guests, and who has it. Places are made of it only for a
+/// fault: there may be a hundred thousand.
+#[derive(Default)]
+struct Seen<'f> {
+    prefixes: HashMap<IpNet, Written<'f>>,
+    macs: HashMap<(usize, MacAddr), Vec<Segment>>,
+}
+
+impl Check {
+    /// Checks all guests.
+    pub(super) fn guests(
+        &mut self,
+        file: &File,
+        ports: &[Port],
+        interfaces: &[Interface],
+    ) -> Vec<Guest> {
+        let mut seen = Seen::default();
+        let own: HashMap<IpAddr, &str> = interfaces
+            .iter()
+            .flat_map(|interface| {
+                let name = interface.name.as_str();
+                interface
+                    .addresses
+                    .iter()
+                    .map(move |net| (net.addr(), name))
+            })
+            .collect();
+        let mut guests = Vec::new();
+        for (name, guest) in &file.guests {
+            self.name(path!["guests", name], name);
+            let mut owned = |check: &mut Self, key, prefixes: &[Prefix]| {
+                check.owned((name, key), prefixes, &own, &mut seen.prefixes)
+            };
+            let addresses = owned(self, "addresses", &guest.addresses);
+            let public = owned(self, "public", &guest.public);
+            if guest.addresses.is_empty() && guest.public.is_empty() {
+                self.fault(
+                    path!["guests", name],
+                    format!("guest \"{name}\" owns no address"),
+                    "add `addresses = [\"10.0.1.1\"]` (inside) or `public = [\"203.0.113.20\"]`",
+                );
+            }
+            let place = self.place_of(name, guest, file, ports, interfaces);
+            let mac = self.guest_mac(name, guest, place, ports, interfaces, &mut seen);
+            let personality = self.answerer(name, guest, interfaces);
+            let lease = self.lease(name, guest, &addresses, &public);
+            let single = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+            let lease6 = public
+                .iter()
+                .chain(&addresses)
+                .filter(single)
+                .find_map(|net| match net.addr() {
+                    IpAddr::V6(address) => Some(address),
+                    IpAddr::V4(_) => None,
+                });
+            let hostname = guest.hostname.clone().unwrap_or_else(|| name.clone());
+            self.hostname(name, guest);
+            let Some((port, network)) = place else {
+                continue;
+            };
+            guests.push(Guest {
+                name: name.clone(),
+                port,
+                network,
+                mac,
+                addresses,
+                public,
+                personality,
+                lease,
+                lease6,
+                hostname,
+            });
+        }
+        guests
+    }
+
+    /// `prefixes` must be hosts' or prefixes of hosts, nobody else's, and not the router's own.
+    fn owned<'f>(
+        &mut self,
+        (name, key): (&'f String, &'static str),
+        prefixes: &[Prefix],
+        own: &HashMap<IpAddr, &str>,
+        seen: &mut HashMap<IpNet, Written<'f>>,
+    ) -> Vec<IpNet> {
+        for (n, prefix) in prefixes.iter().enumerate() {
+            let at = || path!["guests", name, key, n];
+            let address = prefix.0.addr();
+            let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+            if prefix.has_host_bits() {
+                self.fault(
+                    at(),
+                    format!("{prefix} has bits set beyond its prefix length"),
+                    format!(
+                        "write {address} for the one address, or {} for the whole prefix",
+                        prefix.0.trunc()
+                    ),
+                );
+            } else if let Some(why) = not_a_host(address) {
+                self.fault(at(), format!("{prefix} {why}"), "write what the guest owns");
+            } else if link_local {
+                self.fault(
+                    at(),
+                    format!("{prefix} is link-local, which every guest has by itself"),
+                    "leave it out",
+                );
+            } else if let Some(owner) = own.get(&address)
+                && prefix.0.prefix_len() == prefix.0.max_prefix_len()
+            {
+                self.fault(
+                    at(),
+                    format!("{address} is \"{owner}\"'s own address"),
+                    "give the guest an address of its own",
+                );
+            }
+            match seen.get(&prefix.0) {
+                Some(&(other, there, m)) => self.conflict(
+                    at(),
+                    path!["guests", other, there, m],
+                    format!("{} is owned twice", prefix.0),
+                    "an address or prefix belongs to exactly one guest, and is inside or public",
+                ),
+                None => drop(seen.insert(prefix.0, (name, key, n))),
+            }
+        }
+        prefixes.iter().map(|prefix| prefix.0).collect()
+    }
+
+    /// The guest's port and that port's network.
+    fn place_of(
+        &mut self,
+        name: &String,
+        guest: &FileGuest,
+        file: &File,
+        ports: &[Port],
+        interfaces: &[Interface],
+    ) -> Option<(usize, usize)> {
+        let port = self.port(path!["guests", name, "port"], &guest.port, ports)?;
+        let is_its = |interface: &Interface| match &interface.kind {
+            InterfaceKind::Network { ports, .. } => ports.contains(&port),
+            InterfaceKind::Personality { .. } => false,
+        };
+        let network = interfaces.iter().position(is_its);
+        if network.is_none() {
+            let known: Vec<&str> = file.networks.keys().map(String::as_str).collect();
+            let remedy = match known.is_empty() {
+                true => "define a network in [networks] with this port".to_owned(),
+                false => format!("add it to the `ports` of a network: {}", known.join(", ")),
+            };
+            self.fault(
+                path!["guests", name, "port"],
+                format!("port \"{}\" is in no network", guest.port),
+                remedy,
+            );
+        }
+        Some((port, network?))
+    }
+
+    fn guest_mac(
+        &mut self,
+        name: &String,
+        guest: &FileGuest,
+        place: Option<(usize, usize)>,
+        ports: &[Port],
+        interfaces: &[Interface],
+        seen: &mut Seen<'_>,
+    ) -> Option<MacAddr> {
+        let at = || path!["guests", name, "mac"];
+        if let Some(mac) = guest.mac {
+            self.station_mac(at(), mac);
+        }
+        let (port, network) = place?;
+        let device = match ports[port].kind {
+            PortKind::Tap { mac, .. } => mac,
+            _ => None,
+        };
+        let mac = guest.mac.or(device)?;
+        if mac == interfaces[network].mac {
+            self.fault(
+                at(),
+                format!(
+                    "{mac} is the gateway's of network \"{}\"",
+                    interfaces[network].name
+                ),
+                "write the guest's own MAC",
+            );
+        }
+        if guest.mac.is_some() {
+            match seen.macs.get(&(port, mac)) {
+                Some(first) => self.conflict(
+                    at(),
+                    first.clone(),
+                    format!("MAC {mac} is worn by two guests on port \"{}\"", guest.port),
+                    "put both guests' addresses into one guest",
+                ),
+                None => drop(seen.macs.insert((port, mac), at())),
+            }
+        }
+        Some(mac)
+    }
+
+    /// The personality that answers for the guest's public addresses.
+    fn answerer(
+        &mut self,
+        name: &String,
+        guest: &FileGuest,
+        interfaces: &[Interface],
+    ) -> Option<usize> {
+        let personalities: Vec<&str> = interfaces
+            .iter()
+            .filter(|interface| interface.kind.is_personality())
+            .map(|interface| interface.name.as_str())
+            .collect();
+        let at = path!["guests", name, "personality"];
+        let wanted = match (&guest.personality, &personalities[..]) {
+            (Some(wanted), _) => wanted.as_str(),
+            (None, _) if guest.public.is_empty() => return None,
+            (None, [only]) => only,
+            (None, _) => {
+                let remedy = match personalities.is_empty() {
+                    true => "define one in [personalities], or use `addresses`".to_owned(),
+                    false => format!("add `personality`: one of {}", personalities.join(", ")),
+                };
+                self.fault(
+                    path!["guests", name, "public"],
+                    format!("nothing says which personality answers for guest \"{name}\""),
+                    remedy,
+                );
+                return None;
+            }
+        };
+        if !personalities.contains(&wanted) {
+            self.undefined(at, "personality", wanted, &personalities, "[personalities]");
+            return None;
+        }
+        interfaces
+            .iter()
+            .position(|interface| interface.name == wanted)
+    }
+
+    fn lease(
+        &mut self,
+        name: &String,
+        guest: &FileGuest,
+        addresses: &[IpNet],
+        public: &[IpNet],
+    ) -> Option<Ipv4Addr> {
+        let Some(wanted) = guest.dhcp else {
+            return addresses.iter().chain(public).find_map(|net| match net {
+                IpNet::V4(net) if net.prefix_len() == 32 => Some(net.addr()),
+                _ => None,
+            });
+        };
+        let owns = |net: &IpNet| net.contains(&IpAddr::V4(wanted));
+        if !addresses.iter().chain(public).any(owns) {
+            self.fault(
+                path!["guests", name, "dhcp"],
+                format!("{wanted} is not guest \"{name}\"'s"),
+                "write one of its own addresses, or leave it out",
+            );
+        }
+        Some(wanted)
+    }
+
+    fn hostname(&mut self, name: &String, guest: &FileGuest) {
+        let Some(hostname) = &guest.hostname else {
+            return;
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let right = (1..=MAX_HOSTNAME).contains(&hostname.len())
+            && hostname.chars().all(fits)
+            && !hostname.starts_with('-')
+            && !hostname.ends_with('-');
+        if !right {
+            self.fault(
+                path!["guests", name, "hostname"],
+                format!("\"{hostname}\" cannot be a host name"),
+                format!("use 1 to {MAX_HOSTNAME} letters, digits and inner \"-\""),
+            );
+        }
+    }
+}

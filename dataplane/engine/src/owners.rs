@@ -1,0 +1,343 @@
+//! The owner table: which guest owns an address, behind which port and with which MAC.
+//!
+//! Answering, defending, filtering by source and routing to guests all ask here.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foldhash::fast::FixedState;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+
+use crate::addr::{GuestId, InterfaceId, MacAddr, PortId};
+
+/// A VM or container, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Its number in this snapshot.
+    pub id: GuestId,
+    /// Its name.
+    pub name: String,
+    /// The port it is behind.
+    pub port: PortId,
+    /// The network that port is in.
+    pub network: InterfaceId,
+    /// Its MAC, if it is known beforehand.
+    pub mac: Option<MacAddr>,
+    /// The personality that answers for its public addresses.
+    pub personality: Option<InterfaceId>,
+    /// The IPv4 address that DHCP hands out.
+    pub lease: Option<Ipv4Addr>,
+    /// The IPv6 address that DHCPv6 hands out.
+    pub lease6: Option<Ipv6Addr>,
+    /// The host name that DHCP hands out.
+    pub hostname: String,
+    /// The next hop for its prefixes, where its MAC is known: stands for the guest among the
+    /// neighbours. Its first address of the family.
+    anchor: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// Of its public addresses, to see whether they changed.
+    digest: u64,
+}
+
+/// An owned address or prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// Whose it is.
+    pub guest: GuestId,
+    /// It has it outside too: the guest's personality answers for it.
+    pub public: bool,
+}
+
+/// Who owns what: single addresses by hash, prefixes by longest match.
+#[derive(Debug, Clone, Default)]
+pub struct Owners {
+    guests: Vec<Guest>,
+    v4: HashMap<Ipv4Addr, Owned, FixedState>,
+    v6: HashMap<Ipv6Addr, Owned, FixedState>,
+    prefixes4: PrefixMap<Ipv4Net, Owned>,
+    prefixes6: PrefixMap<Ipv6Net, Owned>,
+    /// The guests of each port.
+    by_port: Vec<Vec<GuestId>>,
+    alive: Vec<Alive>,
+}
+
+/// Addresses that a personality answers for as long as they are alive in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// Who answers.
+    pub personality: InterfaceId,
+    /// Where they are looked for.
+    pub network: InterfaceId,
+    /// What they are part of.
+    pub prefixes: Vec<IpNet>,
+}
+
+impl Owners {
+    /// Whether no guest is configured.
+    pub fn is_empty(&self) -> bool {
+        self.guests.is_empty()
+    }
+
+    /// All guests.
+    pub fn guests(&self) -> &[Guest] {
+        &self.guests
+    }
+
+    /// A guest of this snapshot.
+    #[inline]
+    pub fn guest(&self, id: GuestId) -> &Guest {
+        &self.guests[usize::from(id.0)]
+    }
+
+    /// The guests behind `port`.
+    pub fn on_port(&self, port: PortId) -> impl ExactSizeIterator<Item = &Guest> + Clone {
+        let ids = self
+            .by_port
+            .get(port.index())
+            .map_or(&[][..], Vec::as_slice);
+        ids.iter().map(|id| self.guest(*id))
+    }
+
+    /// What `address` is part of, and how long its prefix is.
+    #[inline]
+    pub fn find(&self, address: IpAddr) -> Option<(Owned, u8)> {
+        match address {
+            IpAddr::V4(address) => {
+                let single = self.v4.get(&address).map(|owned| (*owned, 32));
+                single.or_else(|| {
+                    let (net, owned) = self.prefixes4.get_lpm(&Ipv4Net::from(address))?;
+                    Some((*owned, net.prefix_len()))
+                })
+            }
+            IpAddr::V6(address) => {
+                let single = self.v6.get(&address).map(|owned| (*owned, 128));
+                single.or_else(|| {
+                    let (net, owned) = self.prefixes6.get_lpm(&Ipv6Net::from(address))?;
+                    Some((*owned, net.prefix_len()))
+                })
+            }
+        }
+    }
+
+    /// The guest that owns `address`.
+    #[inline]
+    pub fn owner(&self, address: IpAddr) -> Option<&Guest> {
+        self.find(address).map(|(owned, _)| self.guest(owned.guest))
+    }
+
+    /// Whether `address` is a public one on `personality`: a guest's there, or one that may be
+    /// alive in a network it answers for.
+    #[inline]
+    pub fn is_public(&self, address: IpAddr, personality: InterfaceId) -> bool {
+        match self.find(address) {
+            Some((owned, _)) => {
+                owned.public && self.guest(owned.guest).personality == Some(personality)
+            }
+            None => self.alive_behind(address, personality).is_some(),
+        }
+    }
+
+    /// The network behind which `personality` answers for `address` if it is alive there.
+    #[inline]
+    pub fn alive_behind(&self, address: IpAddr, personality: InterfaceId) -> Option<InterfaceId> {
+        let found = self
+            .alive
+            .iter()
+            .find(|alive| alive.personality == personality && covers(&alive.prefixes, address));
+        found.map(|alive| alive.network)
+    }
+
+    /// The network in which `address` may be alive.
+    pub fn alive_in(&self, address: IpAddr) -> Option<InterfaceId> {
+        let found = self
+            .alive
+            .iter()
+            .find(|alive| covers(&alive.prefixes, address));
+        found.map(|alive| alive.network)
+    }
+
+    /// Every prefix of addresses that may be alive, with the network they are looked for in.
+    pub fn alive_prefixes(&self) -> impl Iterator<Item = (IpNet, InterfaceId)> + '_ {
+        let prefixes = |alive: &'_ Alive| {
+            let network = alive.network;
+            alive
+                .prefixes
+                .clone()
+                .into_iter()
+                .map(move |prefix| (prefix, network))
+        };
+        self.alive.iter().flat_map(prefixes)
+    }
+
+    /// Every single public address answered for on `personality`, and every address of prefixes
+    /// of at most `most` addresses, with whose it is; in no order.
+    pub fn public_addresses(
+        &self,
+        personality: InterfaceId,
+        most: u32,
+    ) -> impl Iterator<Item = (IpAddr, GuestId)> + '_ {
+        let answers = move |owned: &Owned| {
+            owned.public && self.guest(owned.guest).personality == Some(personality)
+        };
+        let v4 = self
+            .v4
+            .iter()
+            .map(|(address, owned)| (IpAddr::V4(*address), owned));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|(address, owned)| (IpAddr::V6(*address), owned));
+        let single = v4.chain(v6);
+        let few = move |net: IpNet| {
+            let host_bits = net.max_prefix_len() - net.prefix_len();
+            host_bits < 32 && 1 << host_bits <= most
+        };
+        let small4 = self
+            .prefixes4
+            .iter()
+            .map(|(net, owned)| (IpNet::V4(net), owned));
+        let small6 = self
+            .prefixes6
+            .iter()
+            .map(|(net, owned)| (IpNet::V6(net), owned));
+        let small = small4
+            .chain(small6)
+            .filter(move |(net, _)| few(*net))
+            .flat_map(|(net, owned)| every_address(net).map(move |address| (address, owned)));
+        single
+            .chain(small)
+            .filter(move |(_, owned)| answers(owned))
+            .map(|(address, owned)| (address, owned.guest))
+    }
+
+    /// The next hop to `destination`, which is `guest`'s: the guest itself where its MAC is known,
+    /// else the destination.
+    pub fn next_hop(&self, guest: &Guest, destination: IpAddr) -> IpAddr {
+        let anchor = match destination {
+            IpAddr::V4(_) => guest.anchor.0.map(IpAddr::V4),
+            IpAddr::V6(_) => guest.anchor.1.map(IpAddr::V6),
+        };
+        anchor
+            .filter(|_| guest.mac.is_some())
+            .unwrap_or(destination)
+    }
+
+    /// Memory used for addresses and prefixes, in bytes, about.
+    pub fn memory(&self) -> usize {
+        // hashbrown keeps a byte of control beside each place.
+        self.v4.capacity() * 8 / 7 * (size_of::<(Ipv4Addr, Owned)>() + 1)
+            + self.v6.capacity() * 8 / 7 * (size_of::<(Ipv6Addr, Owned)>() + 1)
+            + (self.prefixes4.len() + self.prefixes6.len())
+                * 2
+                * size_of::<(Ipv6Net, Owned, [usize; 2])>()
+    }
+
+    /// Adds a guest; `addresses` are its own inside, `public` those outside too.
+    pub(crate) fn add(&mut self, mut guest: Guest, addresses: &[IpNet], public: &[IpNet]) {
+        guest.id = GuestId(self.guests.len() as u16);
+        if self.by_port.len() <= guest.port.index() {
+            self.by_port.resize(guest.port.index() + 1, Vec::new());
+        }
+        self.by_port[guest.port.index()].push(guest.id);
+        for (prefixes, public) in [(addresses, false), (public, true)] {
+            for prefix in prefixes {
+                let owned = Owned {
+                    guest: guest.id,
+                    public,
+                };
+                match *prefix {
+                    IpNet::V4(net) => {
+                        guest.anchor.0.get_or_insert(net.addr());
+                        if net.prefix_len() == 32 {
+                            self.v4.insert(net.addr(), owned);
+                        } else {
+                            self.prefixes4.insert(net, owned);
+                        }
+                    }
+                    IpNet::V6(net) => {
+                        guest.anchor.1.get_or_insert(net.addr());
+                        if net.prefix_len() == 128 {
+                            self.v6.insert(net.addr(), owned);
+                        } else {
+                            self.prefixes6.insert(net, owned);
+                        }
+                    }
+                }
+            }
+        }
+        self.guests.push(guest);
+    }
+
+    pub(crate) fn add_alive(&mut self, alive: Alive) {
+        self.alive.push(alive);
+    }
+
+    /// Room for as many single addresses, so that loading many does not move them about.
+    pub(crate) fn reserve(&mut self, v4: usize, v6: usize) {
+        self.v4.reserve(v4);
+        self.v6.reserve(v6);
+    }
+}
+
+impl Guest {
+    /// A guest that owns nothing yet.
+    pub(crate) fn new(
+        spec: &crate::config::Guest,
+        port: PortId,
+        network: InterfaceId,
+        personality: Option<InterfaceId>,
+    ) -> Self {
+        Self {
+            id: GuestId(0),
+            name: spec.name.clone(),
+            port,
+            network,
+            mac: spec.mac,
+            personality,
+            lease: spec.lease,
+            lease6: spec.lease6,
+            hostname: spec.hostname.clone(),
+            anchor: (None, None),
+            digest: FixedState::default().hash_one(&spec.public),
+        }
+    }
+
+    /// Whether it is where `other` is and answered for in the same way.
+    pub(crate) fn is_still(&self, other: &Self) -> bool {
+        (
+            &self.name,
+            self.port,
+            self.mac,
+            self.personality,
+            self.anchor,
+            self.digest,
+        ) == (
+            &other.name,
+            other.port,
+            other.mac,
+            other.personality,
+            other.anchor,
+            other.digest,
+        )
+    }
+
+    /// It has an address of IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.anchor.1.is_some()
+    }
+}
+
+fn covers(prefixes: &[IpNet], address: IpAddr) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains(&address))
+}
+
+/// Every address of a prefix, the first and the last among them: what is routed has no network or
+/// broadcast address.
+fn every_address(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let count = 1u32 << (net.max_prefix_len() - net.prefix_len());
+    (0..count).map(move |n| match net {
+        IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from_bits(net.network().to_bits() | n)),
+        IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))),
+    })
+}
