@@ -10,6 +10,9 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
 LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
 
+# Where make is not run by root, the tests that make namespaces are.
+RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/netns-scripts/as-root.sh)
+
 .PHONY: help
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,9 +26,9 @@ demo: ## Build, and run examples/RECIPE.toml between a provider and three guests
 .PHONY: test
 test: check build lab-ready ## Everything: formatting, lints, licences, all tests, the labs; about 10 minutes
 	@if command -v cargo-nextest >/dev/null; then \
-	  cargo nextest run --workspace --run-ignored all --no-fail-fast; \
+	  $(RUNNER) cargo nextest run --workspace --run-ignored all --no-fail-fast; \
 	else \
-	  cargo test --workspace --no-fail-fast -- --include-ignored; \
+	  $(RUNNER) cargo test --workspace --no-fail-fast -- --include-ignored; \
 	fi
 
 .PHONY: check

@@ -17,6 +17,8 @@ use crate::run::Event;
 /// Most connections that may wait for their peer's request; the next one ends the oldest of them.
 /// Only the owner of the socket can connect, so this guards against mistakes, not attacks.
 const MOST_WAITING: usize = 32;
+/// Most connections at once, with those that are being ended and those whose answer is due.
+const MOST: usize = 48;
 /// How long a peer may take over one read or write.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,9 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Server {
     waiting: Mutex<VecDeque<(u64, UnixStream)>>,
+    /// Connections' threads.
+    threads: Mutex<usize>,
+    ended: Condvar,
     next: AtomicU64,
     /// Requests whose answers are not sent yet.
     busy: Mutex<usize>,
@@ -86,15 +91,27 @@ impl Server {
             };
             let id = self.next.fetch_add(1, Ordering::Relaxed);
             self.wait_for(id, &stream);
+            // The oldest was told to end; until its thread has, nobody else gets one.
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut threads = self
+                .ended
+                .wait_while(threads, |threads| *threads >= MOST)
+                .unwrap_or_else(PoisonError::into_inner);
             let (server, events) = (Arc::clone(self), events.clone());
-            // If there is no thread to be had the stream is dropped, and so the connection closed.
-            let _ = thread::Builder::new()
+            let started = thread::Builder::new()
                 .name("connection".into())
                 .stack_size(256 << 10)
                 .spawn(move || {
                     let _ = server.serve(id, stream, &events);
                     server.forget(id);
+                    *server
+                        .threads
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) -= 1;
+                    server.ended.notify_one();
                 });
+            // If there is no thread to be had the stream is dropped, and so the connection closed.
+            *threads += usize::from(started.is_ok());
         }
     }
 
