@@ -149,7 +149,7 @@ impl WorkerHandle {
 impl Drop for WorkerHandle {
     /// Ends the worker and closes its ports.
     fn drop(&mut self) {
-        self.ask(|worker| worker.stopped = true);
+        self.ask(Worker::stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -195,6 +195,20 @@ impl Worker {
         // A TAP's descriptors live on in control, and epoll would go on watching them.
         self.unwatch(port);
         self.ports.detach(port);
+    }
+
+    /// Says farewell to guests and ends the loop.
+    fn stop(&mut self) {
+        let Self {
+            shard,
+            ports,
+            snapshots,
+            ..
+        } = self;
+        let snapshot = snapshots.load();
+        shard.stop(snapshot);
+        shard.drain(snapshot, now(), |port, frame| ports.send(port, frame));
+        self.stopped = true;
     }
 
     fn run(&mut self) {

@@ -43,4 +43,12 @@ counters! {
     address_defences: "Announcements sent to defend an address (RFC 5227 §2.4).",
     mld_reports_sent: "Multicast listener reports sent.",
     mld_queries_answered: "Multicast listener queries answered.",
+    dhcp_offers_sent: "DHCP offers sent to guests.",
+    dhcp_acks_sent: "DHCP requests of guests granted.",
+    dhcp_naks_sent: "DHCP requests of guests for addresses they do not have refused.",
+    dhcp_declined: "Addresses that guests declined because somebody else uses them.",
+    dhcp_released: "Addresses that guests gave back.",
+    dhcp6_replies_sent: "DHCPv6 messages of guests answered.",
+    router_advertisements_sent: "Router advertisements sent.",
+    router_solicitations_heard: "Router solicitations that lead to an advertisement.",
 }

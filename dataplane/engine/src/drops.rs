@@ -72,7 +72,7 @@ reasons! {
     NdSenderIsUs = "nd-sender-is-us": "Somebody else claims an IPv6 address of ours. Find it by its MAC: two hosts have the same address.",
     NdNotForUs = "nd-not-for-us": "A neighbour solicitation for an address that is not ours. Normal on a shared link.",
     NdUnsolicited = "nd-unsolicited": "A neighbour advertisement nobody here asked for and nobody here needs.",
-    NdIgnored = "nd-ignored": "A router solicitation, router advertisement or redirect: we neither route by others' word nor advertise here.",
+    NdIgnored = "nd-ignored": "A router advertisement or redirect, by whose word we do not route; or a router solicitation where the network has no `ra`.",
     AddressTentative = "address-tentative": "For an own address that is still being claimed, or that somebody else has. `show interfaces` tells which.",
     SamePort = "same-port": "The destination is on the port the packet came from, where nobody owns it; the sender was told (RFC 4443 §3.1). Check the guest's prefix length and [guests].",
     SpoofedMac = "spoofed-mac": "A guest's port sent from a MAC that none of its guests has. Check the guest's `mac` in [guests]; `show guests` counts it by port.",
@@ -84,6 +84,11 @@ reasons! {
     AskedByOwner = "asked-by-owner": "A guest asks for, or probes, an address that is its own: never answered, or it would find it taken.",
     AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`.",
     MldMalformed = "mld-malformed": "A multicast listener query that fails the checks of RFC 3810 (link-local source, hop limit 1, checksum). A broken or hostile sender.",
+    ServiceNotOffered = "service-not-offered": "A guest asked for DHCP or DHCPv6 where there is none for it. Give its network `dhcp` or `dhcp6`, and the guest an address in [guests].",
+    NotTheGuest = "not-the-guest": "A DHCP request of somebody who is no guest of that port. Check `port` and `mac` in [guests]; a guest without `mac` must be the only one on its port.",
+    AddressDeclined = "address-declined": "A guest's address is not offered for 30 s, because the guest found that somebody else uses it. Look for another host with that address.",
+    DhcpMalformed = "dhcp-malformed": "A DHCP or DHCPv6 message that is cut short, has a wrong checksum or says what makes no sense. A broken or hostile sender.",
+    DhcpIgnored = "dhcp-ignored": "A DHCP or DHCPv6 message that needs no answer of ours, such as one to another server (RFC 2131 §4.3.2, RFC 8415 §16).",
     ArpUnsolicited = "arp-unsolicited": "An ARP announcement from a host we have no entry for (RFC 826): not believed, not needed.",
 }
 

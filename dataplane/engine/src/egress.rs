@@ -95,6 +95,7 @@ mod tests {
             next_hops: Vec::new(),
             shared: None,
             mtu: 1500,
+            services: Default::default(),
         }
     }
 

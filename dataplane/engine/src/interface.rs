@@ -5,9 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::addr::{InterfaceId, MacAddr, PortId};
+use crate::config::services::Services;
 use crate::config::{self, PortRange};
 use crate::family::Address;
 use crate::owners::Owners;
+
+/// The link-local address of every network's gateway.
+pub(crate) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// A personality or a network's gateway, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Interface {
     pub shared: Option<PortRange>,
     /// Largest IP packet that leaves by it, in bytes.
     pub mtu: u32,
+    /// What a network tells its guests.
+    pub services: Services,
 }
 
 /// An interface's own addresses, by family.
@@ -124,7 +130,7 @@ impl Interface {
 /// The link-local address of an interface that has any IPv6 address.
 pub(crate) fn link_local(spec: &config::Interface) -> Ipv6Addr {
     if !spec.kind.is_personality() {
-        return Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        return GATEWAY;
     }
     let [a, b, c, d, e, f] = spec.mac.0;
     let pair = u16::from_be_bytes;

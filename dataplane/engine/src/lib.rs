@@ -31,6 +31,7 @@ pub mod owners;
 pub mod packet;
 mod process;
 pub mod segment;
+mod service;
 pub mod session;
 pub mod shard;
 pub mod snapshot;

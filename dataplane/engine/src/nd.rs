@@ -13,6 +13,7 @@ use crate::family::Family;
 use crate::frame::{Frame, OwnedFrame, Verdict};
 use crate::packet::{ETHERNET, Packet};
 use crate::process::Router;
+use crate::service::Link;
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
 
@@ -25,7 +26,7 @@ const REDIRECT: u8 = 137;
 pub(crate) const KINDS: std::ops::RangeInclusive<u8> = ROUTER_SOLICITATION..=REDIRECT;
 
 /// Source and target link-layer address options (RFC 4861 §4.6.1).
-const SOURCE_LINK_LAYER: u8 = 1;
+pub(crate) const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
 /// The nonce option of enhanced duplicate-address detection (RFC 3971 §5.3.2, RFC 7527 §4).
 const NONCE: u8 = 14;
@@ -36,9 +37,9 @@ const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
 /// Hop limit of every neighbour-discovery message (RFC 4861 §11.2): it has passed no router.
-const HOP_LIMIT: u8 = 255;
+pub(crate) const HOP_LIMIT: u8 = 255;
 
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A solicitation or an advertisement that passed the checks of RFC 4861 §7.1.
 struct Message {
@@ -73,6 +74,15 @@ impl<T: Trace> Router<'_, T> {
         }
         let network = snapshot.network_on(ingress);
         let kind = body[0];
+        if kind == ROUTER_SOLICITATION {
+            let link = Link {
+                port: ingress,
+                vlan,
+                source,
+                destination,
+            };
+            return self.router_solicited(packet, body, link);
+        }
         let message = match kind {
             NEIGHBOR_SOLICITATION => parse(body, SOURCE_LINK_LAYER)?,
             NEIGHBOR_ADVERTISEMENT => parse(body, TARGET_LINK_LAYER)?,
@@ -377,7 +387,23 @@ fn parse(body: &[u8], wanted: u8) -> Result<Message, DropReason> {
     if target.is_multicast() {
         return Err(DropReason::NdMalformed);
     }
-    let mut options = &body[24..];
+    let (link_layer, nonce) = link_layer(&body[24..], wanted)?;
+    Ok(Message {
+        flags: fixed[4],
+        target,
+        link_layer,
+        nonce,
+    })
+}
+
+/// The MAC in the option `wanted` among `options`, and the nonce.
+///
+/// # Errors
+/// One of them has no length, or too long a one.
+pub(crate) fn link_layer(
+    mut options: &[u8],
+    wanted: u8,
+) -> Result<(Option<MacAddr>, Option<Nonce>), DropReason> {
     let (mut link_layer, mut nonce) = (None, None);
     while !options.is_empty() {
         // In units of eight bytes; zero would never end (RFC 4861 §4.6).
@@ -393,12 +419,7 @@ fn parse(body: &[u8], wanted: u8) -> Result<Message, DropReason> {
         }
         options = &options[length..];
     }
-    Ok(Message {
-        flags: fixed[4],
-        target,
-        link_layer,
-        nonce,
-    })
+    Ok((link_layer, nonce))
 }
 
 fn build(

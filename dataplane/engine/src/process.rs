@@ -15,6 +15,7 @@ use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Verdict
 use crate::listener;
 use crate::nd;
 use crate::packet::{ETHERNET, Packet, Transport};
+use crate::service::{self, Link};
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
@@ -64,15 +65,31 @@ impl<T: Trace> Router<'_, T> {
         }
         self.admit_mac(ingress, source)?;
         let vlan = vlan_id(frame.vlan);
+        let link = Link {
+            port: ingress,
+            vlan,
+            source,
+            destination,
+        };
         match u16::from_be_bytes([header[12], header[13]]) {
             ETHERTYPE_IPV4 => {
                 let packet = Ipv4Addr::parse(frame)?;
                 frame.truncate(packet.end); // link padding is not forwarded (F02)
+                if service::is_request(&packet)
+                    && let Some(answered) = self.dhcp(frame, &packet, link)
+                {
+                    return answered;
+                }
                 self.ip(frame, &packet, ingress, vlan, source, destination)
             }
             ETHERTYPE_IPV6 => {
                 let packet = Ipv6Addr::parse(frame)?;
                 frame.truncate(packet.end);
+                if service::is_request(&packet)
+                    && let Some(answered) = self.dhcp6(frame, &packet, link)
+                {
+                    return answered;
+                }
                 match packet.transport {
                     Transport::IcmpOther(kind) if nd::KINDS.contains(&kind) => self
                         .neighbor_discovery(frame, &packet, (ingress, vlan), source, destination),

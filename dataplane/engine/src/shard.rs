@@ -20,6 +20,8 @@ use crate::local::quoted_flow;
 use crate::neighbor::{Event, Held, NeighborState, Neighbors};
 use crate::owners::Guest;
 use crate::process::Router;
+use crate::service::Declined;
+use crate::service::ra::Advertisers;
 use crate::session::{Flow, Sessions};
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
@@ -46,6 +48,8 @@ pub struct Shard {
     pub(crate) outbox: Vec<Output>,
     /// What guests sent and may not, by port.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
+    pub(crate) advertisers: Advertisers,
+    pub(crate) declined: Declined,
     released: VecDeque<Held>,
     pub(crate) announcer: Announcer,
     pub(crate) claims: Claims,
@@ -87,6 +91,8 @@ impl Shard {
             counters: Counters::default(),
             outbox: Vec::new(),
             violations: BTreeMap::new(),
+            advertisers: Advertisers::new(seed.rotate_left(29)),
+            declined: Declined::new(),
             released: VecDeque::new(),
             announcer: Announcer::default(),
             claims: Claims::new(seed.rotate_left(37)),
@@ -183,6 +189,8 @@ impl Shard {
         }
         self.listen(snapshot, now);
         self.interfaces = snapshot.interfaces().cloned().collect();
+        self.advertisers.adopt(snapshot, now);
+        self.declined.clear();
     }
 
     /// Begins to claim what `interface` has and `before` had not.
@@ -224,6 +232,7 @@ impl Shard {
         if !behind.is_empty() {
             self.announce_guests(snapshot, &behind, now);
         }
+        self.advertisers.attached(port, now);
     }
 
     /// Brings the session memory of the flows in `frames` into the cache, so that the misses of a
@@ -263,6 +272,7 @@ impl Shard {
         self.poll_claims(snapshot, now);
         self.poll_announcements(snapshot, now);
         self.poll_listener(snapshot, now);
+        self.send_advertisements(snapshot, now);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
             let share = |used: usize| used.div_ceil(SWEEP_STEPS);
@@ -280,6 +290,7 @@ impl Shard {
             self.claims.next_deadline(),
             self.announcer.next_deadline(),
             self.listener.next_deadline(),
+            self.advertisers.next_deadline(),
             sweep,
         ]
         .into_iter()
@@ -501,6 +512,8 @@ impl Shard {
             counters: Counters::default(),
             outbox: Vec::new(),
             violations: BTreeMap::new(),
+            advertisers: self.advertisers.clone(),
+            declined: self.declined.clone(),
             released: VecDeque::new(),
             announcer: Announcer::default(),
             claims: self.claims.clone(),

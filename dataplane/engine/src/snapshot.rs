@@ -441,6 +441,7 @@ impl Snapshot {
         let own = spec.addresses.iter().map(IpNet::addr);
         let guests = ports.iter().flat_map(|port| self.owners.on_port(*port));
         let link_local = (own.clone().any(|address| address.is_ipv6())
+            || spec.services.speak_ipv6()
             || guests.clone().any(Guest::has_ipv6))
         .then(|| link_local(spec));
         self.interfaces[id.index()] = Some(Interface {
@@ -456,6 +457,7 @@ impl Snapshot {
             next_hops: gateways,
             shared,
             mtu: spec.mtu,
+            services: spec.services.clone(),
         });
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::services::{Dhcp, Dhcp6, Ra};
 use super::value::{Gateways, PortRange, Prefix, Protocol};
 use crate::addr::MacAddr;
 
@@ -231,6 +232,15 @@ pub struct Network {
     /// Addresses to answer for outside as long as they are alive in here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
+    /// Hand each guest its IPv4 address by DHCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Dhcp>,
+    /// Hand each guest its IPv6 address by DHCPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp6: Option<Dhcp6>,
+    /// Advertise the gateway to IPv6 guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ra: Option<Ra>,
 }
 
 /// `proxy = { … }` of a network: what is learnt by asking inside.

@@ -6,6 +6,7 @@
 
 mod closest;
 mod file;
+pub mod services;
 mod validate;
 mod value;
 
@@ -22,6 +23,7 @@ pub use file::{
     Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, Router, Routing,
     Rule as FileRule, RuleAction, Snat as FileSnat, SourceCheck, Timeouts,
 };
+use services::Services;
 pub use value::{Gateways, PortRange, Prefix, Protocol};
 
 /// The name of the table that holds the connected prefixes and is looked up at
@@ -141,6 +143,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Largest IP packet that passes, in bytes: the smallest of its ports'.
     pub mtu: u32,
+    /// What a network tells its guests.
+    pub services: Services,
 }
 
 /// What makes a personality and a network's gateway differ.

@@ -14,6 +14,7 @@ mod guests;
 mod interfaces;
 mod ports;
 mod rules;
+mod services;
 mod snat;
 mod tables;
 #[cfg(test)]

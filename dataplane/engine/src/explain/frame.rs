@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use etherparse::{IpNumber, PacketBuilder};
 
 use crate::addr::MacAddr;
-use crate::config::{Config, Interface, InterfaceKind};
+use crate::config::{Config, Guest, Interface, InterfaceKind};
 
-/// The source MAC of an explained packet: a guest's or the provider's, never one of ours.
+/// The source MAC of an explained packet where no guest's is known: never one of ours.
 const SENDER: MacAddr = MacAddr([0x02, 0x65, 0x78, 0x70, 0x6c, 0x61]);
 /// The TTL most systems start with, so that only a real loop uses it up.
 const TTL: u8 = 64;
@@ -41,7 +41,8 @@ pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u1
         InterfaceKind::Personality { vlan, .. } => vlan,
         InterfaceKind::Network { .. } => None,
     };
-    let ethernet = PacketBuilder::ethernet2(SENDER.0, interface.mac.0);
+    let sender = sender(config, packet);
+    let ethernet = PacketBuilder::ethernet2(sender.0, interface.mac.0);
     let ip = match (packet.from, packet.to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), TTL),
         (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), TTL),
@@ -61,7 +62,7 @@ pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u1
             .map_err(|e| e.to_string())?,
         (IpNumber::UDP, _) => ip
             .udp(source, destination)
-            .write(&mut bytes, &[0; 8])
+            .write(&mut bytes, &datagram(packet, sender))
             .map_err(|e| e.to_string())?,
         (IpNumber::ICMP, true) => ip
             .icmpv4_echo_request(source, 1)
@@ -76,6 +77,39 @@ pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u1
             .map_err(|e| e.to_string())?,
     }
     Ok((bytes, vlan))
+}
+
+/// The MAC of the guest that sends it: the one that owns its source, else the first behind its
+/// port.
+fn sender(config: &Config, packet: &Packet<'_>) -> MacAddr {
+    let behind = |guest: &&Guest| config.ports()[guest.port].name == packet.port;
+    let mut guests = config.guests().iter().filter(behind);
+    let owns = |guest: &&Guest| {
+        let mut owned = guest.addresses.iter().chain(&guest.public);
+        owned.any(|prefix| prefix.contains(&packet.from))
+    };
+    let owner = guests.clone().find(owns).or_else(|| guests.next());
+    owner.and_then(|guest| guest.mac).unwrap_or(SENDER)
+}
+
+/// What a datagram carries: to a DHCP server a guest's first message.
+fn datagram(packet: &Packet<'_>, sender: MacAddr) -> Vec<u8> {
+    match (packet.from.is_ipv4(), packet.destination_port) {
+        (true, 67) => {
+            let mut discover = vec![0; 240];
+            discover[..3].copy_from_slice(&[1, 1, 6]);
+            discover[28..34].copy_from_slice(&sender.0);
+            discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+            discover.extend([53, 1, 1, 255]);
+            discover
+        }
+        (false, 547) => {
+            let identity = [&[0, 3, 0, 1][..], &sender.0].concat();
+            let association = [0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+            [&[1, 0, 0, 1, 0, 1, 0, 10][..], &identity, &association].concat()
+        }
+        _ => vec![0; 8],
+    }
 }
 
 /// The interface on the packet's port that a neighbour would send it to.
@@ -163,6 +197,28 @@ mod tests {
                 Some(TransportSlice::Icmpv4(icmp)) => assert_eq!(icmp.type_u8(), 8),
                 _ => assert_eq!(protocol, 47),
             }
+        }
+    }
+
+    /// As the guest whose source it is, so that it is not taken for a forged one.
+    #[test]
+    fn comes_from_the_guest_that_owns_the_source() {
+        let text = r#"{
+            "ports": {"g": {"device": "veth0"}},
+            "networks": {"a": {"ports": ["g"], "addresses": ["10.0.1.254/24"]}},
+            "guests": {
+                "one": {"port": "g", "mac": "52:54:00:00:00:01", "addresses": ["10.0.1.1"]},
+                "two": {"port": "g", "mac": "52:54:00:00:00:02", "addresses": ["10.0.1.2"]}
+            }
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        for (from, last) in [("10.0.1.1", 1), ("10.0.1.2", 2), ("0.0.0.0", 1)] {
+            let packet = Packet {
+                from: from.parse().unwrap(),
+                ..packet("g", 17)
+            };
+            let (bytes, _) = frame(&config, &packet).unwrap();
+            assert_eq!(bytes[6..12], [0x52, 0x54, 0, 0, 0, last]);
         }
     }
 

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::Check;
 use crate::addr::MacAddr;
+use crate::config::services::Services;
 use crate::config::{
     File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Proxy, Segment,
 };
@@ -129,6 +130,7 @@ impl Check {
             mac: personality.mac,
             addresses,
             mtu: port.map_or(1500, |port| ports[port].mtu),
+            services: Services::default(),
         }
     }
 
@@ -189,15 +191,14 @@ impl Check {
             members.push(port);
         }
         self.guest_macs(name, network, mac, &members, ports);
+        let mtus = members.iter().map(|port| ports[*port].mtu);
+        let mtu = mtus.min().unwrap_or(1500);
         Interface {
             name: name.clone(),
             mac,
             addresses: network.addresses.iter().map(|prefix| prefix.0).collect(),
-            mtu: members
-                .iter()
-                .map(|port| ports[*port].mtu)
-                .min()
-                .unwrap_or(1500),
+            mtu,
+            services: self.services(name, network, mtu),
             kind: InterfaceKind::Network {
                 ports: members,
                 proxy: self.proxy(name, network, file),
