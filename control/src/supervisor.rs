@@ -234,8 +234,10 @@ impl Supervisor {
     }
 
     /// Keeps `descriptors` in place of older ones of the same name, and lets go of those that the
-    /// configuration has no port for: a TAP lives as long as somebody holds it.
+    /// configuration has no use for: a TAP, and the rules for the host's kernel, live as long as
+    /// somebody holds them.
     fn keep(&mut self, names: Vec<Kept>, descriptors: Vec<OwnedFd>) {
+        let guarded = names.contains(&Kept::HostGuard);
         for (name, fd) in names.into_iter().zip(descriptors) {
             self.kept.retain(|(known, _)| *known != name);
             self.kept.push((name, fd));
@@ -243,6 +245,7 @@ impl Supervisor {
         let ports = self.config.ports();
         self.kept.retain(|(name, _)| match name {
             Kept::Sessions { .. } => true,
+            Kept::HostGuard => guarded,
             Kept::Tap { port, queue } => ports.iter().any(|known| {
                 known.name == *port
                     && matches!(known.kind, PortKind::Tap { .. })
@@ -349,7 +352,7 @@ impl Supervisor {
     fn end(mut self) {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         self.serial += 1;
-        // First, so that the TAPs go when the dataplane lets go of them.
+        // First, so that the TAPs and the rules go when the dataplane lets go of them.
         self.kept.clear();
         if let Some(dataplane) = self.dataplane.take()
             && let Err(what) = dataplane.stop(STOP_PATIENCE)

@@ -147,8 +147,8 @@ fn configure(
     };
     if configured.kept.len() > MAX_DESCRIPTORS {
         configured.warnings.push(format!(
-            "{} TAP queues; only the first {MAX_DESCRIPTORS} survive a restart of the dataplane",
-            configured.kept.len() - 1
+            "too many TAP queues: the last {} do not survive a restart of the dataplane",
+            configured.kept.len() - MAX_DESCRIPTORS
         ));
         configured.kept.truncate(MAX_DESCRIPTORS);
     }

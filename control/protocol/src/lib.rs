@@ -80,6 +80,9 @@ pub enum Kept {
         /// The worker, from 0.
         worker: u16,
     },
+    /// The netlink socket that owns the rules for the host's kernel. They last as long as somebody
+    /// keeps it; sent only while a personality shares its MAC with the host.
+    HostGuard,
 }
 
 /// An answer.

@@ -134,6 +134,7 @@ impl Fake {
             &format!("configure {} {}", *generation, names.join(",")),
         );
         let mut wanted = vec![Kept::Sessions { worker: 0 }];
+        wanted.extend(self.lab.join("guard").exists().then_some(Kept::HostGuard));
         wanted.extend(config.ports().iter().filter_map(|port| match port.kind {
             PortKind::Tap { .. } => Some(Kept::Tap {
                 port: port.name.clone(),
@@ -211,6 +212,7 @@ fn content((name, fd): &(Kept, OwnedFd)) -> String {
     match name {
         Kept::Tap { port, queue } => format!("tap:{port}:{queue}={text}"),
         Kept::Sessions { worker } => format!("sessions:{worker}={text}"),
+        Kept::HostGuard => format!("guard={text}"),
     }
 }
 

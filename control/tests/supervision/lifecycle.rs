@@ -125,6 +125,33 @@ fn a_killed_dataplane_is_back_within_a_second_with_what_was_kept() {
 }
 
 #[test]
+fn the_rules_for_the_host_are_kept_as_long_as_the_dataplane_needs_them() {
+    let lab = Lab::new("guard");
+    lab.tell("guard");
+    let running = lab.run();
+    let first = lab.dataplane_pid();
+    kill(first, Signal::KILL);
+    lab.wait_for_deed("configure", 2);
+    let adopted = format!("adopt sessions:0=made-by-{first} guard=made-by-{first} tap:guest-a:0");
+    assert!(lab.deeds()[3].starts_with(&adopted), "{:?}", lab.deeds());
+    running.wait_for_line("runs again");
+
+    // No personality shares its MAC any more.
+    lab.untell("guard");
+    assert!(lab.ask(&["apply", "tapgate.toml"]).status.success());
+    kill(lab.dataplane_pid(), Signal::KILL);
+    lab.wait_for_deed("adopt", 2);
+    let deeds = lab.deeds();
+    let adopted = deeds.iter().rfind(|deed| deed.starts_with("adopt"));
+    assert!(!adopted.unwrap().contains("guard="), "{deeds:?}");
+    wait_until("the last start", || {
+        running.stderr().matches("runs again").count() == 2
+    });
+    assert!(running.terminate().success());
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn a_dataplane_that_dies_again_and_again_is_given_pauses() {
     let lab = Lab::new("dying");
     let running = lab.run();
