@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tapgate_engine::addr::{MacAddr, PortId};
-use tapgate_engine::config::{Config, Create, InterfaceKind, Port, PortKind};
+use tapgate_engine::config::{Config, Create, Port, PortKind};
 
 use crate::link::{self, Change, Link, Links};
+use crate::macs::Macs;
 use crate::memory::{self, MemoryPort};
 use crate::port::{Egress, Ingress, Opened};
 use crate::sys::packet::{self, PacketSocket, ReceiveMode};
@@ -27,14 +28,6 @@ pub struct Binding {
     macs: Macs,
     /// What is behind it.
     pub bound: Bound,
-}
-
-/// The MACs of the interfaces on a port.
-#[derive(Debug)]
-struct Macs {
-    all: Vec<MacAddr>,
-    /// All are personalities': the device is the host's too.
-    uplink: bool,
 }
 
 /// What is behind a port.
@@ -234,7 +227,7 @@ impl Binding {
     }
 
     /// The netdev in our own namespace.
-    fn device(&self) -> Option<&str> {
+    pub fn device(&self) -> Option<&str> {
         match &self.port.kind {
             PortKind::Device { device, .. } => Some(device),
             _ => None,
@@ -244,44 +237,6 @@ impl Binding {
 
 fn is_ours(link: &Link) -> bool {
     link.alias.as_deref() == Some(MADE_BY_US)
-}
-
-impl Macs {
-    fn on(port: &Port, config: &Config) -> Self {
-        let is_it = |index: usize| config.ports()[index].name == port.name;
-        let interfaces = config.interfaces().iter();
-        let here: Vec<_> = interfaces
-            .filter(|interface| match &interface.kind {
-                InterfaceKind::Personality { port, .. } => is_it(*port),
-                InterfaceKind::Network { ports, .. } => ports.iter().any(|port| is_it(*port)),
-            })
-            .collect();
-        Self {
-            all: here.iter().map(|interface| interface.mac).collect(),
-            uplink: here.iter().all(|interface| interface.kind.is_personality()),
-        }
-    }
-
-    /// Has the device receive for the MACs that were not there `before`, or all of the link if it
-    /// cannot pick them.
-    fn listen(&self, socket: &PacketSocket, before: &[MacAddr], mode: ReceiveMode) -> ReceiveMode {
-        if let Err(error) = socket.only(self.uplink.then_some(&self.all), &[]) {
-            tracing::warn!(%error, "no socket filter: the host's own traffic is received and dropped");
-        }
-        if mode == ReceiveMode::Promiscuous {
-            return mode;
-        }
-        for mac in self.all.iter().filter(|mac| !before.contains(mac)) {
-            if let Err(refused) = socket.listen(*mac, true) {
-                tracing::warn!(%mac, error = %refused, "no unicast filter: promiscuous mode");
-                if let Err(error) = socket.listen_to_all() {
-                    tracing::error!(%error, "no promiscuous mode either");
-                }
-                return ReceiveMode::Promiscuous;
-            }
-        }
-        mode
-    }
 }
 
 fn open_device(

@@ -16,9 +16,12 @@ use tapgate_engine::snapshot::Snapshot;
 use tapgate_protocol::Kept;
 
 use crate::binding::{Binding, Bound};
+use crate::hostguard::HostGuard;
+use crate::hostports;
 use crate::link::Links;
 use crate::memory::MemoryPort;
 use crate::port::Opened;
+use crate::shared;
 use crate::sys::sessions::SharedSessions;
 use crate::worker::WorkerHandle;
 
@@ -50,6 +53,7 @@ pub(crate) struct State {
     /// All configured ports by name.
     pub(crate) bindings: BTreeMap<String, Binding>,
     pub(crate) links: Links,
+    guard: HostGuard,
     adopted: Vec<(Kept, OwnedFd)>,
     lost: (Sender<PortId>, Receiver<PortId>),
 }
@@ -76,6 +80,7 @@ impl Dataplane {
                 running: None,
                 bindings: BTreeMap::new(),
                 links,
+                guard: HostGuard::default(),
                 adopted: Vec::new(),
                 lost: unbounded(),
             }),
@@ -113,6 +118,7 @@ impl Dataplane {
         let configured = state.configure(config);
         if configured.is_err() && state.running.is_none() {
             state.bindings.clear();
+            state.guard = HostGuard::default();
         }
         configured
     }
@@ -141,6 +147,7 @@ impl Dataplane {
             binding.remove_device(&state.links);
         }
         state.adopted.clear();
+        state.guard = HostGuard::default();
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -155,6 +162,7 @@ impl State {
         let snapshot = Arc::new(Snapshot::build(config, previous.as_deref()));
         let generation = snapshot.generation();
         let mut warnings = Vec::new();
+        self.guard_host(config, &mut warnings);
 
         // Ports that go are closed before the snapshot that does not know them is published; those
         // that come are opened after the one that does, or before the worker starts on it.
@@ -217,6 +225,22 @@ impl State {
             sessions,
             capacity,
         })
+    }
+
+    /// Has the host's kernel keep quiet about what is ours, before anything of it is sent.
+    fn guard_host(&mut self, config: &Config, warnings: &mut Vec<String>) {
+        if let Some(descriptor) = take(&mut self.adopted, &Kept::HostGuard)
+            && let Err(error) = self.guard.adopt(descriptor)
+        {
+            warnings.push(format!(
+                "the last dataplane's rules cannot be kept: {error}"
+            ));
+        }
+        // That it fails is told when the ports are opened.
+        let _ = self.links.update();
+        let devices = shared::devices(config);
+        warnings.extend(hostports::warnings(&devices, &self.links));
+        warnings.extend(self.guard.configure(devices, &self.links).err());
     }
 
     fn session_memory(
@@ -327,6 +351,14 @@ impl State {
             self.detach(id);
         }
         let opened = self.open_ports();
+        // A device that was away has lost its rules.
+        let returned = self.bindings.values().any(|binding| {
+            opened.iter().any(|(id, _)| *id == binding.id)
+                && binding
+                    .device()
+                    .is_some_and(|device| self.guard.guards(device))
+        });
+        self.guard.follow(&self.links, returned);
         self.attach(opened);
     }
 
@@ -346,6 +378,9 @@ impl State {
         if let Some(running) = &self.running {
             let descriptor = running.sessions.as_fd().try_clone_to_owned()?;
             kept.push((Kept::Sessions { worker: 0 }, descriptor));
+        }
+        if let Some(descriptor) = self.guard.descriptor() {
+            kept.push((Kept::HostGuard, descriptor.try_clone_to_owned()?));
         }
         for (name, binding) in &self.bindings {
             if let Bound::Tap(queues) = &binding.bound {

@@ -12,11 +12,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use ipnet::IpNet;
 use rustix::system::uname;
 
 use crate::link::Links;
 use crate::netfilter::{Batch, Header, Match, Netfilter, Verdict};
-use crate::shared::{Shared, disjoint, of_ports, of_prefix};
+use crate::shared::{Device, Shared, disjoint, of_ports, of_prefix, without};
 
 /// The kernel that first let a table belong to a socket.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
@@ -31,15 +32,8 @@ pub struct HostGuard {
     devices: Vec<Device>,
     /// The device and its index of each chain, as of the last change that succeeded.
     in_force: Option<Vec<(String, u32)>>,
-}
-
-/// A device that personalities share with the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// Its name.
-    pub name: String,
-    /// Who shares what.
-    pub shared: Vec<Shared>,
+    /// Why the last change failed.
+    fault: Option<String>,
 }
 
 impl HostGuard {
@@ -64,24 +58,39 @@ impl HostGuard {
             // The table goes with the socket.
             self.netfilter = None;
         }
-        self.follow(links, !same)
+        if same && self.is_in_force(links) {
+            return Ok(());
+        }
+        let enforced = self.enforce(links);
+        self.fault = enforced.clone().err();
+        enforced
     }
 
     /// Makes the rules anew if there are other devices than before, if the last attempt failed, or
     /// in any case (`anew`: a device was opened again).
-    ///
-    /// # Errors
-    /// As [`Self::configure`].
-    pub fn follow(&mut self, links: &Links, anew: bool) -> Result<(), String> {
-        if !anew && self.in_force.as_deref() == Some(&*self.chains(links)) {
-            return Ok(());
+    pub fn follow(&mut self, links: &Links, anew: bool) {
+        if !anew && self.is_in_force(links) {
+            return;
         }
-        self.enforce(links)
+        let fault = self.enforce(links).err();
+        if let Some(fault) = fault.as_ref().filter(|_| fault != self.fault) {
+            tracing::warn!("{fault}");
+        }
+        self.fault = fault;
+    }
+
+    /// Whether rules are wanted on the device of this name.
+    pub fn guards(&self, device: &str) -> bool {
+        self.devices.iter().any(|guarded| guarded.name == device)
     }
 
     /// What keeps the rules in force as long as it is open.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.netfilter.as_ref().map(AsFd::as_fd)
+    }
+
+    fn is_in_force(&self, links: &Links) -> bool {
+        self.in_force.as_deref() == Some(&*self.chains(links))
     }
 
     /// The device and its index of each chain there should be.
@@ -212,7 +221,11 @@ fn add_rules(batch: &mut Batch, chain: &str, shared: &Shared) {
     for (ethertype, offset, length) in [(IPV4, 16, 4), (IPV6, 24, 16)] {
         let guests = shared.guests.iter();
         let guests = guests.filter(|prefix| (prefix.max_prefix_len() == 32) == (length == 4));
-        let intervals = disjoint(guests.map(of_prefix));
+        // The host's own address may lie in a guest's prefix.
+        let own = shared.addresses.iter().map(|own| own.address.into());
+        let own = own.filter(|own: &IpNet| (own.max_prefix_len() == 32) == (length == 4));
+        let own = own.map(|own| of_prefix(&own).0);
+        let intervals = without(disjoint(guests.map(of_prefix)), own);
         if !intervals.is_empty() {
             let to = Match::In {
                 header: Header::Network,

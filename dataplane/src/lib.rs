@@ -3,7 +3,9 @@
 mod binding;
 pub mod dataplane;
 pub mod hostguard;
+mod hostports;
 pub mod link;
+mod macs;
 pub mod memory;
 mod netfilter;
 mod offload;

@@ -25,6 +25,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier (for a TAP: somebody holds its fd side).
     pub carrier: bool,
+    /// Its MAC, if it has one.
+    pub mac: Option<MacAddr>,
     /// Largest IP packet, in bytes.
     pub mtu: u32,
     /// Free text; we mark devices of our making with it.
@@ -238,12 +240,14 @@ fn read(message: LinkMessage) -> (String, Link) {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        mac: None,
         mtu: 0,
         alias: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddr),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             _ => {}

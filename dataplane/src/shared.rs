@@ -4,7 +4,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::config::PortRange;
+use tapgate_engine::config::{Config, Interface, InterfaceKind, PortKind, PortRange, Protocol};
+
+/// A device that personalities share with the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Who shares what.
+    pub shared: Vec<Shared>,
+}
 
 /// A MAC of the host's that a personality wears too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +51,75 @@ impl SharedAddress {
     }
 }
 
+/// All devices that personalities of `config` share with the host.
+pub fn devices(config: &Config) -> Vec<Device> {
+    let ports = config.ports().iter().enumerate();
+    let device = |(index, port): (usize, &tapgate_engine::config::Port)| match &port.kind {
+        PortKind::Device { device, .. } => Some(Device {
+            name: device.clone(),
+            shared: on_port(config, index),
+        }),
+        _ => None,
+    };
+    let devices = ports.filter_map(device);
+    devices.filter(|device| !device.shared.is_empty()).collect()
+}
+
+/// What personalities share with the host on the port with this index.
+pub fn on_port(config: &Config, index: usize) -> Vec<Shared> {
+    let personalities = config.interfaces().iter().enumerate();
+    let shared = |(number, interface): (usize, &Interface)| match interface.kind {
+        InterfaceKind::Personality {
+            port,
+            vlan,
+            shared: Some(reserved),
+            ..
+        } if port == index => Some(Shared {
+            name: interface.name.clone(),
+            mac: interface.mac,
+            vlan,
+            addresses: addresses(config, number, interface, reserved),
+            guests: guests(config, number),
+        }),
+        _ => None,
+    };
+    personalities.filter_map(shared).collect()
+}
+
+fn addresses(
+    config: &Config,
+    number: usize,
+    interface: &Interface,
+    reserved: PortRange,
+) -> Vec<SharedAddress> {
+    let own = |net: &IpNet| {
+        let address = net.addr();
+        let ports = |protocol: Protocol| {
+            let forwards = config.forwards().iter().filter(|forward| {
+                (forward.interface, forward.address, forward.protocol)
+                    == (number, address, protocol)
+            });
+            let forwarded = forwards.map(|forward| PortRange {
+                first: forward.port,
+                last: forward.port,
+            });
+            std::iter::once(reserved).chain(forwarded).collect()
+        };
+        SharedAddress {
+            address,
+            tcp: ports(Protocol::Tcp),
+            udp: ports(Protocol::Udp),
+        }
+    };
+    interface.addresses.iter().map(own).collect()
+}
+
+fn guests(config: &Config, number: usize) -> Vec<IpNet> {
+    let guests = config.guests().iter();
+    let here = guests.filter(|guest| guest.personality == Some(number));
+    here.flat_map(|guest| &guest.public).copied().collect()
+}
+
 /// First and last of a range, as numbers.
 pub fn of_ports(range: &PortRange) -> (u128, u128) {
     (range.first.into(), range.last.into())
@@ -72,6 +150,25 @@ pub fn disjoint(intervals: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u12
     disjoint
 }
 
+/// `intervals`, which are [`disjoint`], without some numbers.
+pub fn without(
+    intervals: Vec<(u128, u128)>,
+    numbers: impl Iterator<Item = u128>,
+) -> Vec<(u128, u128)> {
+    let mut left = intervals;
+    for number in numbers {
+        let next = left.partition_point(|interval| interval.1 < number);
+        if let Some(&(first, last)) = left.get(next)
+            && first <= number
+        {
+            let below = (first < number).then(|| (first, number - 1));
+            let above = (number < last).then(|| (number + 1, last));
+            left.splice(next..=next, below.into_iter().chain(above));
+        }
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +185,15 @@ mod tests {
             merged(&[(0, u128::MAX), (u128::MAX, u128::MAX)]),
             [(0, u128::MAX)]
         );
+    }
+
+    #[test]
+    fn numbers_are_taken_out_of_intervals() {
+        let left = |numbers: &[u128]| without(vec![(1, 3), (5, 5)], numbers.iter().copied());
+        assert_eq!(left(&[0, 4, 6]), [(1, 3), (5, 5)]);
+        assert_eq!(left(&[1, 3]), [(2, 2), (5, 5)]);
+        assert_eq!(left(&[5, 2]), [(1, 1), (3, 3)]);
+        assert_eq!(left(&[1, 2, 3, 5]), []);
     }
 
     #[test]

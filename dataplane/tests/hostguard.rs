@@ -12,10 +12,10 @@ use afpacket::sync::RawPacketStream;
 use ipnet::IpNet;
 use lab::bridge::{A, device};
 use lab::{Lab, attempt, eventually, run, within};
-use tapgate_dataplane::hostguard::{Device, HostGuard};
+use tapgate_dataplane::hostguard::HostGuard;
 use tapgate_dataplane::link::Links;
 use tapgate_dataplane::port::Ports;
-use tapgate_dataplane::shared::{Shared, SharedAddress};
+use tapgate_dataplane::shared::{Device, Shared, SharedAddress};
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::PortRange;
 
@@ -296,12 +296,12 @@ fn a_device_that_returns_is_guarded_again() {
     for _ in 0..2 {
         run("ip link del up0");
         links.update().unwrap();
-        guard.follow(&links, false).unwrap();
+        guard.follow(&links, false);
         lab::veth("up0", &provider, "192.0.2.1/24");
         run(&format!("ip link set up0 address {MAC}"));
         run(&format!("ip address add {HOST}/24 dev up0"));
         links.update().unwrap();
-        guard.follow(&links, false).unwrap();
+        guard.follow(&links, false);
         assert!(silent(61_000));
         assert_ne!(tcp(&provider, HOST, 22), Err(ErrorKind::TimedOut));
         assert_eq!(run("nft list chains").matches("chain").count(), 1);
@@ -311,7 +311,7 @@ fn a_device_that_returns_is_guarded_again() {
     run("ip link set up0 name old0");
     run("ip link add up0 type veth peer name nobody");
     links.update().unwrap();
-    guard.follow(&links, false).unwrap();
+    guard.follow(&links, false);
     let chains = run("nft list chains");
     assert!(
         chains.contains("\"up0\"") && !chains.contains("\"old0\""),

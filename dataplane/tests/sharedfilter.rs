@@ -82,7 +82,12 @@ fn shared(vlan: Option<u16>, addresses: Vec<SharedAddress>) -> Shared {
         mac: MacAddr(MAC),
         vlan,
         addresses,
-        guests: Vec::new(),
+        guests: vec![
+            "198.51.100.8/30".parse().unwrap(),
+            "192.0.0.0/14".parse().unwrap(),
+            "2001:db8:0:0:0:0:1::/96".parse().unwrap(),
+            "2001:db8:9:8000::/50".parse().unwrap(),
+        ],
     }
 }
 
@@ -131,6 +136,7 @@ fn check(cases: &[(&str, bool, Vec<u8>)], shared: &[Shared]) {
 #[test]
 fn of_frames_to_the_host_s_mac_only_what_can_be_the_router_s_is_received() {
     let ip = |payload: Vec<u8>| frame(MAC, None, 0x0800, &payload);
+    let of = |text: &str| text.parse().unwrap();
     let ip6 = |payload: Vec<u8>| frame(MAC, None, 0x86dd, &payload);
     let cases = [
         ("arp", true, frame(MAC, None, 0x0806, &[0; 28])),
@@ -177,6 +183,26 @@ fn of_frames_to_the_host_s_mac_only_what_can_be_the_router_s_is_received() {
         ("second address", true, ip(ipv4(OWN_TOO, 6, 0, &[], 80))),
         ("second address", false, ip(ipv4(OWN_TOO, 6, 0, &[], 2222))),
         ("a guest's address", true, ip(ipv4(GUEST, 6, 0, &[], 22))),
+        (
+            "the prefix's last",
+            true,
+            ip(ipv4([198, 51, 100, 11].into(), 6, 0, &[], 22)),
+        ),
+        (
+            "next to the prefix",
+            false,
+            ip(ipv4([198, 51, 100, 12].into(), 6, 0, &[], 22)),
+        ),
+        (
+            "a wide prefix",
+            true,
+            ip(ipv4([192, 3, 255, 255].into(), 50, 0, &[], 0)),
+        ),
+        (
+            "next to it",
+            false,
+            ip(ipv4([192, 4, 0, 0].into(), 50, 0, &[], 0)),
+        ),
         ("ping6", true, ip6(ipv6(OWN6, 58, 0))),
         ("ssh6", false, ip6(ipv6(OWN6, 6, 22))),
         ("esp6", false, ip6(ipv6(OWN6, 50, 61_000))),
@@ -185,6 +211,21 @@ fn of_frames_to_the_host_s_mac_only_what_can_be_the_router_s_is_received() {
         ("not our udp6", false, ip6(ipv6(OWN6, 17, 60_999))),
         ("fragments6", true, ip6(ipv6(OWN6, 44, 22))),
         ("a guest's address6", true, ip6(ipv6(GUEST6, 6, 22))),
+        (
+            "a guest's prefix",
+            true,
+            ip6(ipv6(of("2001:db8:9:bfff::1"), 6, 22)),
+        ),
+        (
+            "next to it",
+            false,
+            ip6(ipv6(of("2001:db8:9:c000::1"), 6, 22)),
+        ),
+        (
+            "another of the host's",
+            false,
+            ip6(ipv6(of("2001:db8::1:0:7"), 58, 0)),
+        ),
         ("a tag", false, frame(MAC, Some(100), 0x0806, &[0; 28])),
     ];
     let reserved = (61_000, 65_535);
@@ -218,11 +259,27 @@ fn more_ports_than_a_filter_holds_let_everything_in() {
     let ports = |count| (0..count).map(|n| (2 * n, 2 * n)).collect::<Vec<_>>();
     let of = |count| [shared(None, vec![address(OWN, &ports(count), &[])])];
     let cases = [
-        ("the last port", true, tcp(MAC, 2398)),
-        ("a port between", false, tcp(MAC, 2397)),
-        ("nobody's MAC", false, tcp(FOREIGN, 2398)),
+        ("the last port", true, tcp(MAC, 2198)),
+        ("a port between", false, tcp(MAC, 2197)),
+        ("nobody's MAC", false, tcp(FOREIGN, 2198)),
     ];
-    check(&cases, &of(1200));
+    check(&cases, &of(1100));
     let all = cases.map(|(name, _, frame)| (name, true, frame));
     check(&all, &of(2000));
+}
+
+#[test]
+fn with_more_guests_than_a_filter_tells_apart_whatever_is_not_the_host_s_comes_in() {
+    let ip = |to, port| frame(MAC, None, 0x0800, &ipv4(to, 6, 0, &[], port));
+    let mut shared = shared(None, vec![address(OWN, &[(2222, 2222)], &[])]);
+    shared.guests = (0..100)
+        .map(|n| format!("203.0.113.{n}/32").parse().unwrap())
+        .collect();
+    let cases = [
+        ("ours", true, ip(OWN, 2222)),
+        ("ssh", false, ip(OWN, 22)),
+        ("a guest's", true, ip([203, 0, 113, 99].into(), 22)),
+        ("anything", true, ip([203, 0, 113, 100].into(), 22)),
+    ];
+    check(&cases, &[shared]);
 }

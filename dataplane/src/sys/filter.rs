@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use ipnet::IpNet;
 use libc::{sock_filter, sock_fprog};
 use tapgate_engine::addr::MacAddr;
 
@@ -18,6 +19,8 @@ use crate::shared::{Shared, SharedAddress, disjoint, of_ports};
 
 /// Most MACs that are told apart by a filter: the program is searched from its start for each frame.
 const MOST: usize = 256;
+/// Most prefixes of guests that are told apart from the host's other addresses.
+const MOST_PREFIXES: usize = 64;
 /// The longest program the kernel takes (BPF_MAXINSNS).
 const LONGEST: usize = 4096;
 
@@ -111,28 +114,29 @@ fn when_in_vlan(shared: &Shared) -> Block {
     [tag, when(JUMP_IF_EQUAL, vlan.into(), then)].concat()
 }
 
-/// What can be ours of frames to a MAC of the host's: ARP, and IP as below.
+/// What can be ours of frames to a MAC of the host's: ARP, and IP to shared addresses as below and
+/// to guests.
 fn to_shared_mac(shared: &Shared) -> Block {
-    let (mut ipv4, mut ipv6) = (vec![load(LOAD_WORD, IP + 16)], Vec::new());
+    let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
     for own in &shared.addresses {
         match own.address {
-            IpAddr::V4(address) => {
-                ipv4.extend(when(JUMP_IF_EQUAL, address.to_bits(), to_shared_ipv4(own)));
-            }
-            IpAddr::V6(address) => {
-                let mut then = to_shared_ipv6(own);
-                for n in (0..4).rev() {
-                    let word = (address.to_bits() >> (96 - 32 * n)) as u32;
-                    let then_next = when(JUMP_IF_EQUAL, word, then);
-                    then = [vec![load(LOAD_WORD, IP + 24 + 4 * n)], then_next].concat();
-                }
-                ipv6.extend(then);
-            }
+            IpAddr::V4(_) => ipv4.extend(when_in(own.address.into(), to_shared_ipv4(own))),
+            IpAddr::V6(_) => ipv6.extend(when_in(own.address.into(), to_shared_ipv6(own))),
         }
     }
-    // Whatever else is sent to the MAC is to be forwarded: by us, as far as the router knows.
-    ipv4.extend(take(ALL));
-    ipv6.extend(take(ALL));
+    if shared.guests.len() > MOST_PREFIXES {
+        ipv4.extend(take(ALL));
+        ipv6.extend(take(ALL));
+    } else {
+        for guest in &shared.guests {
+            match guest {
+                IpNet::V4(_) => ipv4.extend(when_in(*guest, take(ALL))),
+                IpNet::V6(_) => ipv6.extend(when_in(*guest, take(ALL))),
+            }
+        }
+        ipv4.extend(take(NOTHING));
+        ipv6.extend(take(NOTHING));
+    }
     [
         vec![load(LOAD_HALF, ETHERTYPE)],
         when(JUMP_IF_EQUAL, libc::ETH_P_ARP as u32, take(ALL)),
@@ -141,6 +145,27 @@ fn to_shared_mac(shared: &Shared) -> Block {
         take(NOTHING),
     ]
     .concat()
+}
+
+/// In an IP packet: when it is sent to `prefix`.
+fn when_in(prefix: IpNet, then: Block) -> Block {
+    let (offset, address, length) = match prefix {
+        IpNet::V4(net) => (IP + 16, net.network().octets().to_vec(), net.prefix_len()),
+        IpNet::V6(net) => (IP + 24, net.network().octets().to_vec(), net.prefix_len()),
+    };
+    let words = address.chunks_exact(4).map(|word| word.iter());
+    let words = words.map(|word| word.fold(0, |word, byte| word << 8 | u32::from(*byte)));
+    let mut block = then;
+    for (n, word) in (0..).zip(words).collect::<Vec<_>>().into_iter().rev() {
+        let mut test = vec![load(LOAD_WORD, offset + 4 * n)];
+        match u32::from(length).saturating_sub(32 * n) {
+            0 => continue,
+            bits @ 1..32 => test.push(instruction(AND, 0, 0, u32::MAX << (32 - bits))),
+            _ => {}
+        }
+        block = [test, when(JUMP_IF_EQUAL, word, block)].concat();
+    }
+    block
 }
 
 /// ICMP, our ports, and fragments, of which only the first has ports.
