@@ -11,7 +11,7 @@ use std::time::Duration;
 use lab::{Lab, attempt, eventually, run, within};
 use tapgate_dataplane::dataplane::Dataplane;
 use tapgate_engine::config::{Config, File};
-use tapgate_protocol::Kept;
+use tapgate_protocol::{Kept, Rows, Show};
 
 const MAC: &str = "02:00:00:00:00:07";
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -77,6 +77,15 @@ fn word(stream: &mut TcpStream) -> [u8; 4] {
     word
 }
 
+/// Frames received on the uplink.
+fn received(dataplane: &Dataplane) -> u64 {
+    let (Rows::Ports(ports), _) = dataplane.show(Show::Ports, 0).unwrap() else {
+        panic!("no ports");
+    };
+    let uplink = ports.iter().find(|port| port.name == "up");
+    uplink.unwrap().rx_frames
+}
+
 #[test]
 fn host_and_guests_use_one_address_at_once_and_connections_outlive_the_dataplane() {
     let mut lab = Lab::new();
@@ -102,6 +111,12 @@ fn host_and_guests_use_one_address_at_once_and_connections_outlive_the_dataplane
     let mut from_host = ssh.accept().unwrap().0;
     from_host.write_all(b"host").unwrap();
     assert_eq!(word(&mut to_host), *b"host");
+    let before = received(&first);
+    for _ in 0..100 {
+        to_host.write_all(b"more").unwrap();
+        assert_eq!(word(&mut from_host), *b"more");
+    }
+    assert!(received(&first) - before < 10, "the host's own is copied");
     assert_eq!(greeting(&provider, "192.0.2.7:2222"), "the guest's");
     assert!(
         attempt(&format!(
