@@ -57,6 +57,13 @@ impl<T: Trace> Router<'_, T> {
             self.conflict(interface, arp.sender.into(), source);
             return Err(DropReason::ArpSenderIsUs);
         }
+        // Somebody else wants what we are claiming (RFC 5227 §2.1.1; A04).
+        if arp.sender.is_unspecified()
+            && let Some(interface) = self.claiming(arp.target.into(), ingress, vlan)
+        {
+            self.conflict(interface, arp.target.into(), source);
+            return Err(DropReason::ArpSenderIsUs);
+        }
         let asked = (ingress, vlan);
         let nobody = match arp.sender == arp.target || arp.reply {
             true => DropReason::ArpUnsolicited,

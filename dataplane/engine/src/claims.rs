@@ -256,6 +256,19 @@ impl<'a, T: Trace> Router<'a, T> {
         snapshot.on_port(ingress, vlan).find(has)
     }
 
+    /// The interface on the link that is claiming `address` for itself right now.
+    pub(crate) fn claiming(
+        &self,
+        address: IpAddr,
+        ingress: PortId,
+        vlan: Option<u16>,
+    ) -> Option<&'a Interface> {
+        let claims = &self.shard.claims;
+        self.snapshot
+            .on_port(ingress, vlan)
+            .find(|interface| interface.owns(address) && !claims.is_ours(interface.id, address))
+    }
+
     /// Somebody else on the link says that `address`, which is ours or a guest's, is its own.
     pub(crate) fn conflict(&mut self, interface: &Interface, address: IpAddr, mac: MacAddr) {
         self.shard.counters.address_conflicts += 1;

@@ -189,20 +189,16 @@ impl<T: Trace> Router<'_, T> {
             bytes,
             ..OwnedFrame::default()
         };
-        self.originate(frame, way.interface, way.next_hop);
+        self.originate(frame, &way);
         Some(())
     }
 
     /// Sends a packet of our own making; it waits if it must.
-    fn originate<A: Family>(&mut self, frame: OwnedFrame, interface: &Interface, next_hop: A) {
-        match self.resolve(&fib::Way {
-            interface,
-            next_hop,
-            guest: None,
-        }) {
+    fn originate<A: Family>(&mut self, frame: OwnedFrame, way: &fib::Way<'_, A>) {
+        match self.resolve(way) {
             Some(Hop::Known(_, mac, port)) => {
                 self.shard
-                    .send(self.snapshot, frame, interface, (mac, port));
+                    .send(self.snapshot, frame, way.interface, (mac, port));
             }
             Some(Hop::Pending(id)) => {
                 let gone = self.shard.neighbors.hold(

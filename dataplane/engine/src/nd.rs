@@ -179,10 +179,7 @@ impl<T: Trace> Router<'_, T> {
         mac: MacAddr,
     ) -> bool {
         let target = message.target.into();
-        let mut interfaces = self.snapshot.on_port(ingress, vlan);
-        let Some(interface) = interfaces.find(|interface| {
-            interface.owns(target) && !self.shard.claims.is_ours(interface.id, target)
-        }) else {
+        let Some(interface) = self.claiming(target, ingress, vlan) else {
             return false;
         };
         if !self

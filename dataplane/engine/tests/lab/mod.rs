@@ -105,11 +105,16 @@ impl Lab {
         });
     }
 
-    pub fn send(&mut self, port: PortId, mut bytes: Vec<u8>) -> Verdict {
+    pub fn send(&mut self, port: PortId, bytes: Vec<u8>) -> Verdict {
+        self.send_tagged(port, bytes, None)
+    }
+
+    /// A frame in a VLAN.
+    pub fn send_tagged(&mut self, port: PortId, mut bytes: Vec<u8>, vlan: Option<u16>) -> Verdict {
         let now = self.now;
         let mut frame = Frame {
             bytes: &mut bytes,
-            vlan: None,
+            vlan,
             offload: Offload::default(),
         };
         let verdict = process(&mut frame, port, &self.snapshot, &mut self.shard, now);

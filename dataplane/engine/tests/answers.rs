@@ -1,0 +1,610 @@
+//! The answer matrix: who is answered about a guest's address, by whom, and with which MAC; what a
+//! guest may claim; how addresses are claimed, announced and defended.
+
+mod lab;
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
+use lab::{GATEWAY, GUEST, Lab, ROUTER_IN, ROUTER_OUT};
+use tapgate_engine::addr::PortId;
+use tapgate_engine::drops::DropReason;
+use tapgate_engine::frame::Verdict;
+
+const OTHER: [u8; 6] = [2, 0, 0, 0, 1, 2];
+const STRANGER: [u8; 6] = [2, 0, 0, 0, 7, 7];
+const WEB4: &str = "198.51.100.20";
+const WEB6: &str = "2001:db8:9::20";
+const INSIDE: &str = "10.0.1.5";
+
+/// `web` is behind port `web_port`, `db` behind the other.
+fn config(web_port: &str) -> String {
+    let db_port = if web_port == "g" { "h" } else { "g" };
+    format!(
+        r#"{{
+        "ports": {{ "up": {{ "memory": true }}, "g": {{ "memory": true }}, "h": {{ "memory": true }} }},
+        "personalities": {{ "A": {{ "port": "up", "mac": "02:00:00:00:00:aa",
+            "addresses": ["198.51.100.10/24", "2001:db8:9::10/64"],
+            "gateway": ["198.51.100.1", "2001:db8:9::1"] }} }},
+        "networks": {{ "a": {{ "ports": ["g", "h"], "addresses": ["10.0.1.254/24"],
+            "mac": "02:00:00:00:01:fe" }} }},
+        "guests": {{
+            "web": {{ "port": "{web_port}", "mac": "02:00:00:00:01:01", "addresses": ["{INSIDE}"],
+                "public": ["{WEB4}", "{WEB6}", "198.51.100.32/29", "2001:db8:9:0:b::/112"] }},
+            "db": {{ "port": "{db_port}", "mac": "02:00:00:00:01:02",
+                "addresses": ["10.0.1.6"], "public": ["2001:db8:9::21"] }} }},
+        "tables": {{ "main": [ {{ "to": "default", "dev": "A" }}, {{ "to": "::/0", "dev": "A" }} ] }}
+    }}"#
+    )
+}
+
+fn octets(address: &str) -> [u8; 16] {
+    address.parse::<Ipv6Addr>().unwrap().octets()
+}
+
+fn solicited_node(address: &str) -> ([u8; 6], [u8; 16]) {
+    let [.., a, b, c] = octets(address);
+    let mut group = octets("ff02::1:ff00:0");
+    group[13..].copy_from_slice(&[a, b, c]);
+    ([0x33, 0x33, 0xff, a, b, c], group)
+}
+
+/// What is asked, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// DAD NS, ARP probe: from nobody.
+    Probe,
+    Ordinary,
+    /// To one MAC, as reachability probes are.
+    Unicast([u8; 6]),
+}
+
+/// A request for `target` by `sender`, an address the asker may have.
+fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match target.parse().unwrap() {
+        IpAddr::V4(target) => {
+            let sender = match ask {
+                Ask::Probe => "0.0.0.0",
+                _ => sender,
+            };
+            let sender: std::net::Ipv4Addr = sender.parse().unwrap();
+            let arp = ArpPacket::new(
+                ArpHardwareId::ETHERNET,
+                EtherType::IPV4,
+                ArpOperation::REQUEST,
+                &from,
+                &sender.octets(),
+                &[0; 6],
+                &target.octets(),
+            );
+            let to = match ask {
+                Ask::Unicast(mac) => mac,
+                _ => [0xff; 6],
+            };
+            let builder = PacketBuilder::ethernet2(from, to).arp(arp.unwrap());
+            builder.write(&mut bytes).unwrap();
+        }
+        IpAddr::V6(address) => {
+            let (group_mac, group) = solicited_node(target);
+            let (to_mac, to) = match ask {
+                Ask::Unicast(mac) => (mac, octets(target)),
+                _ => (group_mac, group),
+            };
+            let mut rest = address.octets().to_vec();
+            let from_ip = match ask {
+                Ask::Probe => [0; 16],
+                _ => {
+                    rest.extend([1, 1]);
+                    rest.extend(from);
+                    octets(sender)
+                }
+            };
+            PacketBuilder::ethernet2(from, to_mac)
+                .ipv6(from_ip, to, 255)
+                .icmpv6_raw(135, 0, [0; 4])
+                .write(&mut bytes, &rest)
+                .unwrap();
+        }
+    }
+    bytes
+}
+
+/// The MAC and the override flag (always, for ARP) of the one answer to a request; `None` if there
+/// is none.
+fn answer(lab: &mut Lab, port: PortId, bytes: Vec<u8>) -> Option<([u8; 6], bool)> {
+    lab.out.clear();
+    let probe = bytes[12..14] == [0x86, 0xdd] && bytes[22..38] == [0; 16];
+    lab.send(port, bytes);
+    let answers = lab.sent();
+    assert!(answers.len() <= 1, "{answers:02x?}");
+    let (to, bytes) = answers.into_iter().next()?;
+    assert_eq!(to, port, "answers go where the question came from");
+    let mac: [u8; 6] = bytes[6..12].try_into().unwrap();
+    if bytes[12..14] == [0x08, 0x06] {
+        assert_eq!(bytes[21], 2, "a reply");
+        assert_eq!(bytes[22..28], mac, "the sender's MAC is the frame's");
+        return Some((mac, true));
+    }
+    assert_eq!(bytes[54], 136, "an advertisement");
+    assert_eq!(bytes[80..86], mac, "the target's MAC is the frame's");
+    let flags = bytes[58];
+    assert_eq!(flags & 0x80, 0x80, "from a router");
+    assert_eq!(flags & 0x40 == 0, probe, "solicited, unless it was a probe");
+    let to_all = bytes[38..54] == octets("ff02::1");
+    assert_eq!(to_all, probe, "an answer to a probe goes to all nodes");
+    Some((mac, flags & 0x20 != 0))
+}
+
+/// Every cell for both families, with `web` behind `owner` and another guest behind `other`.
+fn every_cell(lab: &mut Lab, owner: &str, other: &str, other_guest: (&str, [u8; 6])) {
+    let (owner, other, up) = (lab.port(owner), lab.port(other), lab.up);
+    let (other_ip, other_mac) = other_guest;
+    for (target, own, others, gateway) in [
+        (WEB4, INSIDE, other_ip, "198.51.100.1"),
+        (WEB6, WEB6, "fe80::21", "2001:db8:9::1"),
+    ] {
+        for (ask_inside, ask_outside) in [
+            (Ask::Probe, Ask::Probe),
+            (Ask::Ordinary, Ask::Ordinary),
+            (Ask::Unicast(ROUTER_IN), Ask::Unicast(ROUTER_OUT)),
+        ] {
+            let case = format!("{target} {ask_inside:?}");
+            let same_mac = request(GUEST, own, target, ask_inside);
+            assert_eq!(answer(lab, owner, same_mac), None, "owner: {case}");
+            let changed_mac = request(STRANGER, own, target, ask_inside);
+            assert_eq!(
+                lab.send(owner, changed_mac),
+                Verdict::Drop(DropReason::SpoofedMac),
+                "owner with another MAC: {case}"
+            );
+            assert!(lab.out.is_empty());
+            let another = request(other_mac, others, target, ask_inside);
+            let v4 = target == WEB4;
+            let by_gateway = Some((ROUTER_IN, v4));
+            assert_eq!(answer(lab, other, another), by_gateway, "other: {case}");
+            let outside = request(GATEWAY, gateway, target, ask_outside);
+            let by_personality = Some((ROUTER_OUT, v4));
+            assert_eq!(answer(lab, up, outside), by_personality, "uplink: {case}");
+        }
+    }
+}
+
+#[test]
+fn n03_n04_n05_n15_a03_a05_every_cell_of_the_matrix() {
+    let mut lab = Lab::new(&config("g"));
+    every_cell(&mut lab, "g", "h", ("10.0.1.6", OTHER));
+}
+
+#[test]
+fn the_matrix_follows_a_guest_that_moves() {
+    let mut lab = Lab::new(&config("g"));
+    lab.apply(&config("h"));
+    lab.wait(5_000);
+    // `web` is behind `h` now and `db` behind `g`.
+    every_cell(&mut lab, "h", "g", ("10.0.1.6", OTHER));
+}
+
+#[test]
+fn n07_a08_what_nobody_owns_is_silent() {
+    let mut lab = Lab::new(&config("g"));
+    let (up, other) = (lab.up, lab.port("h"));
+    for target in [
+        "198.51.100.19", // beside a single address
+        "198.51.100.21",
+        "198.51.100.31", // beside the prefix
+        "198.51.100.40",
+        INSIDE, // nothing outside
+    ] {
+        let asked = request(GATEWAY, "198.51.100.1", target, Ask::Ordinary);
+        assert_eq!(answer(&mut lab, up, asked), None, "{target}");
+    }
+    for target in [
+        "2001:db8:9::1f",
+        "2001:db8:9:0:b::1:0",
+        "2001:db8:9:0:a:ffff:ffff:ffff",
+    ] {
+        let asked = request(GATEWAY, "2001:db8:9::1", target, Ask::Ordinary);
+        assert_eq!(answer(&mut lab, up, asked), None, "{target}");
+    }
+    for target in ["198.51.100.32", "198.51.100.39"] {
+        let asked = request(GATEWAY, "198.51.100.1", target, Ask::Ordinary);
+        assert_eq!(
+            answer(&mut lab, up, asked),
+            Some((ROUTER_OUT, true)),
+            "{target}"
+        );
+    }
+    for target in ["2001:db8:9:0:b::", "2001:db8:9:0:b::ffff"] {
+        let asked = request(GATEWAY, "2001:db8:9::1", target, Ask::Ordinary);
+        assert_eq!(
+            answer(&mut lab, up, asked),
+            Some((ROUTER_OUT, false)),
+            "{target}"
+        );
+    }
+    // An inside address is another guest's business only.
+    let asked = request(OTHER, "10.0.1.6", INSIDE, Ask::Ordinary);
+    assert_eq!(answer(&mut lab, other, asked), Some((ROUTER_IN, true)));
+    let nobodys = request(OTHER, "10.0.1.6", "10.0.1.77", Ask::Ordinary);
+    assert_eq!(answer(&mut lab, other, nobodys), None);
+}
+
+#[test]
+fn a09_a_priority_tag_is_no_tag() {
+    let mut lab = Lab::new(&config("g"));
+    let up = lab.up;
+    let asked = request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary);
+    let verdict = lab.send_tagged(up, asked.clone(), Some(0));
+    assert_eq!(verdict, Verdict::Emit(up));
+    let verdict = lab.send_tagged(up, asked, Some(7));
+    assert!(
+        matches!(verdict, Verdict::Drop(_)),
+        "another VLAN is another link"
+    );
+}
+
+#[test]
+fn f20_a_guest_speaks_only_for_itself() {
+    let mut lab = Lab::new(&config("g"));
+    let guest = lab.guest;
+    let spoofed = |lab: &mut Lab, bytes: Vec<u8>, reason| {
+        assert_eq!(lab.send(guest, bytes), Verdict::Drop(reason));
+        assert!(lab.out.is_empty(), "{reason:?}");
+    };
+    let arp = request(GUEST, "10.0.1.6", "10.0.1.254", Ask::Ordinary);
+    spoofed(&mut lab, arp, DropReason::SpoofedArp);
+    let ns = request(GUEST, "2001:db8:9::21", "fe80::1", Ask::Ordinary);
+    spoofed(&mut lab, ns, DropReason::SpoofedSource);
+    let mut na = request(GUEST, WEB6, "2001:db8:9::21", Ask::Unicast(ROUTER_IN));
+    na[54] = 136;
+    fix_icmp6(&mut na);
+    spoofed(&mut lab, na, DropReason::SpoofedAdvertisement);
+    let mut ra = request(GUEST, "fe80::5", "ff02::1", Ask::Unicast(ROUTER_IN));
+    ra[54] = 134;
+    fix_icmp6(&mut ra);
+    spoofed(&mut lab, ra, DropReason::RogueServer);
+    for (from, ports, reason) in [
+        ([10, 0, 1, 6], (1, 2), DropReason::SpoofedSource),
+        ([198, 51, 100, 40], (1, 2), DropReason::SpoofedSource),
+        ([10, 0, 1, 5], (67, 68), DropReason::RogueServer),
+    ] {
+        let bytes = udp((GUEST, ROUTER_IN), (from, [192, 0, 2, 9]), ports);
+        spoofed(&mut lab, bytes, reason);
+    }
+    // Its own addresses, prefixes among them, are fine: the packet waits for the gateway's MAC.
+    for from in [[198, 51, 100, 20], [198, 51, 100, 32], [198, 51, 100, 39]] {
+        let bytes = udp((GUEST, ROUTER_IN), (from, [192, 0, 2, 9]), (1, 2));
+        assert_eq!(lab.send(guest, bytes), Verdict::Hold);
+    }
+    let counted: Vec<_> = lab.shard().violations().collect();
+    assert_eq!(counted.iter().map(|(_, _, frames)| frames).sum::<u64>(), 7);
+    assert!(
+        counted.iter().all(|(port, ..)| *port == guest),
+        "{counted:?}"
+    );
+}
+
+#[test]
+fn f20_a_session_is_not_another_guests_to_use() {
+    let mut lab = Lab::new(&config("g"));
+    let (guest, other, up) = (lab.guest, lab.port("h"), lab.up);
+    lab.arp_reply(
+        up,
+        GATEWAY,
+        [198, 51, 100, 1],
+        ROUTER_OUT,
+        [198, 51, 100, 10],
+    );
+    let flow = |from| {
+        udp(
+            (from, ROUTER_IN),
+            ([198, 51, 100, 20], [192, 0, 2, 9]),
+            (1, 2),
+        )
+    };
+    lab.send(guest, flow(GUEST));
+    lab.arp_reply(
+        up,
+        GATEWAY,
+        [198, 51, 100, 1],
+        ROUTER_OUT,
+        [198, 51, 100, 10],
+    );
+    assert_eq!(lab.send(guest, flow(GUEST)), Verdict::Emit(up));
+    assert_eq!(
+        lab.send(other, flow(OTHER)),
+        Verdict::Drop(DropReason::SpoofedSource)
+    );
+    assert_eq!(lab.send(guest, flow(GUEST)), Verdict::Emit(up));
+}
+
+#[test]
+fn f20_loose_and_off() {
+    for (check, forged, unrouted) in [
+        (
+            "loose",
+            Verdict::Hold,
+            Verdict::Drop(DropReason::SpoofedSource),
+        ),
+        ("off", Verdict::Hold, Verdict::Drop(DropReason::EgressGuard)),
+    ] {
+        let config = config("g")
+            .replace(
+                r#""g": { "memory""#,
+                &format!(r#""g": {{ "source": "{check}", "memory""#),
+            )
+            .replace(
+                r#"{ "to": "default", "dev": "A" }"#,
+                r#"{ "to": "192.0.2.0/24", "dev": "A" }"#,
+            );
+        let mut lab = Lab::new(&config);
+        let guest = lab.guest;
+        // db's address, which is routed; an address that is not.
+        let bytes = udp(
+            (GUEST, ROUTER_IN),
+            ([10, 0, 1, 6], [198, 51, 100, 9]),
+            (1, 2),
+        );
+        let snat = lab.send(guest, bytes);
+        assert!(
+            snat == forged || snat == Verdict::Drop(DropReason::EgressGuard),
+            "{snat:?}"
+        );
+        let bytes = udp(
+            (GUEST, ROUTER_IN),
+            ([203, 0, 113, 7], [198, 51, 100, 9]),
+            (1, 2),
+        );
+        assert_eq!(lab.send(guest, bytes), unrouted, "{check}");
+    }
+}
+
+#[test]
+fn n12_n13_n14_own_addresses_pass_duplicate_detection_first() {
+    let mut lab = Lab::fresh(&config("g"));
+    let up = lab.up;
+    let own = "2001:db8:9::10";
+    lab.wait(0);
+    let probes: Vec<_> = lab
+        .sent()
+        .into_iter()
+        .filter(|(_, bytes)| is_probe(bytes))
+        .collect();
+    let (_, probe) = probes
+        .iter()
+        .find(|(port, bytes)| *port == up && bytes[62..78] == octets(own))
+        .expect("a probe for the own address");
+    let (group_mac, group) = solicited_node(own);
+    assert_eq!(probe[..6], group_mac);
+    assert_eq!((&probe[22..38], &probe[38..54]), (&[0; 16][..], &group[..]));
+    assert_eq!(
+        (probe[21], probe[78], probe.len()),
+        (255, 14, 86),
+        "a nonce and nothing else"
+    );
+
+    let ask = || request(GATEWAY, "2001:db8:9::1", own, Ask::Ordinary);
+    assert_eq!(
+        lab.send(up, ask()),
+        Verdict::Drop(DropReason::AddressTentative)
+    );
+    // Our own probe comes back by some reflector.
+    let mut reflected = probe.clone();
+    reflected[6..12].copy_from_slice(&STRANGER);
+    lab.send(up, reflected);
+    lab.wait(1_000);
+    lab.out.clear();
+    assert_eq!(
+        answer(&mut lab, up, ask()),
+        Some((ROUTER_OUT, true)),
+        "ours after 1 s"
+    );
+
+    for rival in ["probe", "advertisement"] {
+        let mut lab = Lab::fresh(&config("g"));
+        lab.wait(500);
+        let mut bytes = request(STRANGER, own, own, Ask::Probe);
+        if rival == "advertisement" {
+            bytes = request(STRANGER, own, own, Ask::Ordinary);
+            bytes[54] = 136;
+            bytes[78] = 2;
+            fix_icmp6(&mut bytes);
+        }
+        assert_eq!(
+            lab.send(up, bytes),
+            Verdict::Drop(DropReason::NdSenderIsUs),
+            "{rival}"
+        );
+        let notices = lab.shard().take_notices();
+        assert!(
+            notices.iter().any(|n| n.given_up && n.mac.0 == STRANGER),
+            "{notices:?}"
+        );
+        lab.wait(5_000);
+        lab.out.clear();
+        let asked = answer(&mut lab, up, ask());
+        assert_eq!(asked, None, "{rival}: a duplicate is never used");
+    }
+}
+
+#[test]
+fn a04_ipv4_addresses_are_claimed_where_that_is_wanted() {
+    let acd = config("g").replace(r#""gateway": ["#, r#""acd": true, "gateway": ["#);
+    let mut lab = Lab::fresh(&acd);
+    let up = lab.up;
+    let ask = || request(GATEWAY, "198.51.100.1", "198.51.100.10", Ask::Ordinary);
+    let is_arp = |bytes: &[u8]| bytes[12..14] == [0x08, 0x06];
+    let mut probes = Vec::new();
+    let mut announced = Vec::new();
+    for ms in 0..120 {
+        lab.wait(100);
+        for (port, bytes) in lab.sent() {
+            let about = is_arp(&bytes) && port == up && bytes[38..42] == [198, 51, 100, 10];
+            if about && bytes[28..32] == [0; 4] {
+                probes.push(ms * 100);
+            } else if about && bytes[21] == 1 {
+                announced.push(ms * 100);
+            }
+        }
+    }
+    assert_eq!(probes.len(), 3, "{probes:?}");
+    assert!(probes[0] <= 1_000);
+    assert!(
+        probes
+            .windows(2)
+            .all(|w| (900..=2_100).contains(&(w[1] - w[0]))),
+        "{probes:?}"
+    );
+    assert!(
+        announced[0] >= probes[2] + 1_900,
+        "{probes:?} {announced:?}"
+    );
+    assert_eq!(answer(&mut lab, up, ask()), Some((ROUTER_OUT, true)));
+
+    // Somebody has it, or wants it too, at any phase.
+    for (wait, ask) in [
+        (0, Ask::Ordinary),
+        (1_500, Ask::Probe),
+        (3_500, Ask::Ordinary),
+        (3_500, Ask::Probe),
+    ] {
+        let mut lab = Lab::fresh(&acd);
+        lab.wait(wait);
+        let rival = request(STRANGER, "198.51.100.10", "198.51.100.10", ask);
+        lab.send(up, rival);
+        lab.wait(20_000);
+        lab.out.clear();
+        let answered = answer(
+            &mut lab,
+            up,
+            request(GATEWAY, "198.51.100.1", "198.51.100.10", ask),
+        );
+        assert_eq!(answered, None, "{ask:?} after {wait} ms");
+    }
+}
+
+#[test]
+fn a05_a_conflict_is_answered_once_in_ten_seconds() {
+    let mut lab = Lab::new(&config("g"));
+    let up = lab.up;
+    for victim in ["198.51.100.10", WEB4] {
+        let mut defences = 0;
+        for _ in 0..20 {
+            let claim = request(STRANGER, victim, victim, Ask::Ordinary);
+            assert_eq!(
+                lab.send(up, claim),
+                Verdict::Drop(DropReason::ArpSenderIsUs)
+            );
+            defences += lab
+                .sent()
+                .iter()
+                .filter(|(_, bytes)| bytes[21] == 1)
+                .count();
+            lab.wait(250);
+            lab.out.clear();
+        }
+        assert_eq!(defences, 1, "{victim}: 20 conflicts in 5 s");
+        lab.wait(6_000);
+        lab.out.clear();
+        let claim = request(STRANGER, victim, victim, Ask::Ordinary);
+        lab.send(up, claim);
+        assert_eq!(
+            lab.sent().len(),
+            2,
+            "{victim}: both forms, ten seconds later"
+        );
+    }
+}
+
+#[test]
+fn n17_announcements_come_spaced_after_start_and_move_and_then_slowly() {
+    let mut lab = Lab::fresh(&config("g"));
+    let up = lab.up;
+    let count = |sent: Vec<(PortId, Vec<u8>)>| {
+        let v4 = |bytes: &[u8]| bytes[12..14] == [8, 6] && bytes[28..32] == [198, 51, 100, 20];
+        let v6 = |bytes: &[u8]| bytes[54] == 136 && bytes[62..78] == octets(WEB6);
+        let on_uplink = |(port, _): &&(PortId, Vec<u8>)| *port == up;
+        let list: Vec<_> = sent
+            .iter()
+            .filter(on_uplink)
+            .map(|(_, bytes)| bytes)
+            .collect();
+        (
+            list.iter().filter(|bytes| v4(bytes)).count(),
+            list.iter()
+                .filter(|bytes| bytes.len() == 86 && v6(bytes))
+                .count(),
+        )
+    };
+    lab.wait(500);
+    assert_eq!(
+        count(lab.sent()),
+        (2, 1),
+        "request and reply form; one advertisement"
+    );
+    lab.wait(1_000);
+    assert_eq!(count(lab.sent()), (2, 1));
+    lab.wait(60_000);
+    assert_eq!(count(lab.sent()), (2, 1), "three in all");
+    lab.wait(300_000);
+    assert_eq!(count(lab.sent()), (2, 1), "and once in five minutes");
+    lab.apply(&config("h"));
+    lab.wait(500);
+    assert_eq!(count(lab.sent()), (2, 1), "it moved");
+}
+
+#[test]
+fn n24_answers_to_a_guest_are_limited() {
+    let config = config("g").replace(
+        r#""ports": {"#,
+        r#""router": { "answers_per_second": 10 }, "ports": {"#,
+    );
+    let mut lab = Lab::new(&config);
+    let (other, up) = (lab.port("h"), lab.up);
+    let mut answered = 0;
+    for _ in 0..1_000 {
+        let asked = request(OTHER, "10.0.1.6", WEB4, Ask::Ordinary);
+        answered += usize::from(answer(&mut lab, other, asked).is_some());
+        lab.wait(1);
+    }
+    assert!((10..=16).contains(&answered), "{answered} in a second");
+    for _ in 0..1_000 {
+        let asked = request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary);
+        assert!(
+            answer(&mut lab, up, asked).is_some(),
+            "uplinks are not limited"
+        );
+    }
+}
+
+fn is_probe(bytes: &[u8]) -> bool {
+    bytes[12..14] == [0x86, 0xdd] && bytes[54] == 135 && bytes[22..38] == [0; 16]
+}
+
+fn udp(macs: ([u8; 6], [u8; 6]), ips: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(macs.0, macs.1)
+        .ipv4(ips.0, ips.1, 64)
+        .udp(ports.0, ports.1)
+        .write(&mut bytes, b"payload")
+        .unwrap();
+    bytes
+}
+
+/// Makes the ICMPv6 checksum right again.
+fn fix_icmp6(bytes: &mut [u8]) {
+    bytes[56..58].fill(0);
+    let length = (bytes.len() - 54) as u32;
+    let words = |bytes: &[u8]| -> u32 {
+        bytes
+            .chunks(2)
+            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+            .sum()
+    };
+    let mut sum = words(&bytes[22..54]) + length + 58 + words(&bytes[54..]);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    bytes[56..58].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
