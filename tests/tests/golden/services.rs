@@ -235,6 +235,13 @@ fn d07_dhcp_strangers() {
         case.at(10, "web", dhcp(DB, DISCOVER).broadcast());
         case.at(20, "db", web(DISCOVER).broadcast());
         case.at(30, "web", web(DISCOVER).at(28, &DB.0).broadcast());
+        let relayed = web(DISCOVER).at(28, &DB.0).at(24, &[192, 168, 1, 10]);
+        let link = (WEB, GATEWAY);
+        case.at(
+            35,
+            "web",
+            relayed.sent("192.168.1.10:67", "192.168.1.254:67", link),
+        );
         case.at(40, "spare", dhcp(STRANGER, DISCOVER).broadcast());
         case.at(50, "silent", dhcp(STRANGER, DISCOVER).broadcast());
         case.at(60, "uplink", dhcp(STRANGER, DISCOVER).broadcast());
