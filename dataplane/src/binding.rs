@@ -282,6 +282,7 @@ fn make_device(
         let owner = create.owner.as_deref().map(user_number).transpose()?;
         tap::create_persistent(device, owner, create.multi_queue)
             .map_err(|error| explained(&error))?;
+        tracing::info!(device, "made");
     }
     let change = Change {
         mtu: Some(port.mtu),
@@ -310,6 +311,7 @@ fn open_tap(
         drop(adopted);
         let queues = tap::create(device, port.queues)
             .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
+        tracing::info!(device, "made");
         let change = Change {
             netns,
             mac,
@@ -342,6 +344,7 @@ fn explained(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EBUSY) => "a device of this name exists".to_owned(),
         Some(libc::EPERM) => "not permitted; CAP_NET_ADMIN is needed".to_owned(),
+        Some(libc::EACCES) => "no access to /dev/net/tun; see to its owner and mode".to_owned(),
         _ => error.to_string(),
     }
 }

@@ -25,6 +25,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // Control may have started us by a descriptor; then we would be called by its number.
+    let _ = rustix::thread::set_name(c"tapgate-dataplane");
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("TAPGATE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

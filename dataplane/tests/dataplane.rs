@@ -270,3 +270,21 @@ fn memory_ports_carry_frames() {
     dataplane.adopt(nobody_s);
     dataplane.stop();
 }
+
+#[test]
+fn a_dataplane_started_by_a_descriptor_has_its_name() {
+    let _lab = Lab::new();
+    let program = std::fs::File::open(env!("CARGO_BIN_EXE_tapgate-dataplane")).unwrap();
+    let directory = std::env::temp_dir().join(format!("tapgate-name-{}", std::process::id()));
+    let dataplane = lab::background(&format!(
+        "/proc/self/fd/{} --runtime-dir {}",
+        std::os::fd::AsRawFd::as_raw_fd(&program),
+        directory.display()
+    ));
+    eventually("it has its name", 5, || {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", dataplane.0.id()));
+        name.is_ok_and(|name| name.starts_with("tapgate-"))
+    });
+    drop(dataplane);
+    let _ = std::fs::remove_dir_all(directory);
+}
