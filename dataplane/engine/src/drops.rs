@@ -36,7 +36,7 @@ reasons! {
     GroupSource = "group-source": "The source MAC is multicast or broadcast, which no station is. A broken or hostile sender.",
     IpMalformed = "ip-malformed": "Wrong version, header length or total length (RFC 1812 §5.2.2). A broken or hostile sender.",
     IpChecksum = "ip-checksum": "Wrong IPv4 header checksum (RFC 1812 §5.2.2). Check the cabling or the sender's offload settings.",
-    IpOptions = "ip-options": "Source-route options, which are refused (RFC 7126 §4.3).",
+    IpOptions = "ip-options": "Source-route options (RFC 7126 §4.3), a routing header of type 0 (RFC 5095), or an option that says it must be understood and is not (RFC 8200 §4.2).",
     TransportMalformed = "transport-malformed": "The TCP, UDP or ICMP header is cut short. A broken or hostile sender.",
     Martian = "martian": "A source or destination that must not be forwarded (RFC 1812 §5.3.7): 0/8, 127/8, 169.254/16, multicast or broadcast source.",
     Broadcast = "broadcast": "A broadcast or multicast, or a unicast packet in a broadcast frame (RFC 1812 §5.3.4): never forwarded.",

@@ -68,6 +68,9 @@ impl<T: Trace> Router<'_, T> {
                 self.trace.step("local", || {
                     format!("{destination} is {}'s own address", owner.name)
                 });
+                if let Some(problem) = packet.routing_problem {
+                    return Err(self.refuse_header(frame, packet, interface, problem));
+                }
                 self.local(frame, packet, interface)
             }
             None => self.forward_first(frame, packet, interface, ingress, packet.flow),

@@ -12,9 +12,10 @@ use crate::egress;
 use crate::explain::{Silent, Trace};
 use crate::family::Family;
 use crate::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Verdict};
+use crate::icmp::IcmpError;
 use crate::listener;
 use crate::nd;
-use crate::packet::{ETHERNET, Packet, Transport};
+use crate::packet::{ETHERNET, Packet, Problem, Transport};
 use crate::service::{self, Link};
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
@@ -122,6 +123,9 @@ impl<T: Trace> Router<'_, T> {
             let port = snapshot.port_name(ingress);
             format!("{destination} on port {port} is {}", interface.name)
         });
+        if let Some(problem) = packet.problem {
+            return Err(self.refuse_header(frame, packet, interface, problem));
+        }
         if packet.has_flow()
             && let Some((number, direction)) = A::flows(self.shard).sessions.find(&packet.flow)
             && let Some(verdict) =
@@ -130,6 +134,22 @@ impl<T: Trace> Router<'_, T> {
             return Ok(verdict);
         }
         self.first(frame, packet, interface, ingress)
+    }
+
+    /// A header says that who does not understand it must discard the packet (S10).
+    #[cold]
+    pub(crate) fn refuse_header<A: Family>(
+        &mut self,
+        frame: &Frame<'_>,
+        packet: &Packet<A>,
+        interface: &Interface,
+        problem: Problem,
+    ) -> DropReason {
+        if !problem.told {
+            return DropReason::IpOptions;
+        }
+        let error = IcmpError::ParameterProblem(problem);
+        self.refuse(frame, packet, interface, error, DropReason::IpOptions)
     }
 
     /// Sends a received frame on, in place: [`egress::dress`], the single way out.

@@ -46,6 +46,8 @@ pub struct Problem {
     pub code: u8,
     /// The offending byte, from the start of the IP header.
     pub pointer: u16,
+    /// The sender is told.
+    pub told: bool,
 }
 
 /// A parsed IP packet; offsets are from the start of the frame.

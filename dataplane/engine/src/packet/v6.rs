@@ -229,6 +229,7 @@ impl Packet<Ipv6Addr> {
                     self.routing_problem = Some(Problem {
                         code: 0,
                         pointer: at + 2,
+                        told: true,
                     });
                 }
                 _ => {}
@@ -240,8 +241,8 @@ impl Packet<Ipv6Addr> {
     }
 }
 
-/// The first hop-by-hop option whose type says that who does not know it must refuse the packet:
-/// high bits 10, or 11 for unicast (RFC 8200 §4.2). Known: padding and router alert.
+/// The first hop-by-hop option whose type says that who does not know it must discard the packet:
+/// high bits not 00; with 10, or 11 for unicast, the sender is told (RFC 8200 §4.2). Known: padding and router alert.
 fn refused_option(mut options: &[u8], mut at: u16) -> Option<Problem> {
     const PAD1: u8 = 0;
     const PADN: u8 = 1;
@@ -253,10 +254,11 @@ fn refused_option(mut options: &[u8], mut at: u16) -> Option<Problem> {
             [kind, length, ..] => (kind, usize::from(length) + 2),
             [_] => return None,
         };
-        if kind & 0x80 != 0 && !matches!(kind, PADN | ROUTER_ALERT) {
+        if kind & 0xc0 != 0 && !matches!(kind, PADN | ROUTER_ALERT) {
             return Some(Problem {
                 code: 2,
                 pointer: at,
+                told: kind & 0x80 != 0,
             });
         }
         options = options.get(length..)?;
