@@ -1,26 +1,25 @@
-//! Router advertisements: what they say, and when they are sent (RFC 4861 §6.2).
+//! Router advertisements: when they are sent, and to whom (RFC 4861 §6.2).
+
+mod message;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv6Net};
-
 use super::Link;
 use crate::addr::{InterfaceId, MacAddr, PortId};
-use crate::checksum;
-use crate::config::services::{DomainName, Preference, Ra, RaPrefix, RaRoute};
+use crate::config::services::{Ra, RaPrefix};
 use crate::drops::DropReason;
 use crate::explain::Trace;
-use crate::family::Family;
-use crate::frame::{OwnedFrame, Verdict};
+use crate::frame::Verdict;
 use crate::interface::GATEWAY;
 use crate::nat::Random;
 use crate::nd::{self, ALL_NODES, SOURCE_LINK_LAYER, multicast_mac};
-use crate::packet::{ETHERNET, Packet};
+use crate::packet::Packet;
 use crate::process::Router;
 use crate::shard::Shard;
 use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
+use message::Gone;
 
 /// RFC 4861 §10.
 const MAX_INITIAL_INTERVAL: u64 = 16_000;
@@ -30,26 +29,6 @@ const MIN_DELAY_BETWEEN: Duration = Duration::from_secs(3);
 const MAX_ANSWER_DELAY: u64 = 500;
 /// How long to wait for the gateway's own address to be free.
 const PUT_OFF: Duration = Duration::from_secs(1);
-
-const ADVERTISEMENT: u8 = 134;
-/// What hosts are told to send with (RFC 4861 §4.2).
-const CURRENT_HOP_LIMIT: u8 = 64;
-/// Flags (RFC 4861 §4.2): addresses, or only the rest, by DHCPv6.
-const MANAGED: u8 = 0x80;
-const OTHER: u8 = 0x40;
-/// Flags of a prefix (RFC 4861 §4.6.2).
-const ON_LINK: u8 = 0x80;
-const AUTONOMOUS: u8 = 0x40;
-/// Options: RFC 4861 §4.6, RFC 4191 §2.3, RFC 8106 §5.
-const PREFIX: u8 = 3;
-const MTU: u8 = 5;
-const ROUTE: u8 = 24;
-const RDNSS: u8 = 25;
-const DNSSL: u8 = 31;
-/// Bytes of a prefix option, the largest of those that withdraw,
-const PREFIX_OPTION: usize = 32;
-/// and of a message within the smallest MTU (RFC 8200 §5).
-const LARGEST: usize = 1280 - 40;
 
 /// Every guest's port that is advertised to, and what is due there.
 #[derive(Debug, Clone)]
@@ -78,13 +57,6 @@ struct Advertiser {
     known: Ra,
     /// and what of it guests must be told to forget.
     gone: Gone,
-}
-
-/// Prefixes and routes that are no longer advertised.
-#[derive(Debug, Clone, Default)]
-struct Gone {
-    prefixes: Vec<RaPrefix>,
-    routes: Vec<RaRoute>,
 }
 
 impl Advertisers {
@@ -355,143 +327,15 @@ impl Shard {
         (to, mac): (Ipv6Addr, MacAddr),
     ) {
         let body = if entry.farewells.is_some() {
-            farewell(&entry.known, interface)
+            message::farewell(&entry.known, interface)
         } else {
-            let flags = flags(snapshot, interface, entry.port);
-            message(&entry.known, &entry.gone, flags, interface)
+            let flags = message::flags(snapshot, interface, entry.port);
+            message::message(&entry.known, &entry.gone, flags, interface)
         };
         // Also where it has just ceased to be the network's, to say so.
-        let frame = build((GATEWAY, to), &body);
+        let frame = message::build((GATEWAY, to), &body);
         self.counters.router_advertisements_sent += 1;
         self.send(snapshot, frame, interface, (mac, entry.port));
-    }
-}
-
-/// What DHCPv6 offers on this port.
-fn flags(snapshot: &Snapshot, interface: &Interface, port: PortId) -> u8 {
-    match &interface.services.dhcp6 {
-        None => 0,
-        Some(_) if super::hands_out_ipv6(snapshot, port) => MANAGED | OTHER,
-        Some(_) => OTHER,
-    }
-}
-
-/// An advertisement (RFC 4861 §4.2).
-fn message(ra: &Ra, gone: &Gone, flags: u8, interface: &Interface) -> Vec<u8> {
-    let usual = ra.three_intervals();
-    let lifetime = ra.lifetime.unwrap_or(usual as u16);
-    let mut body = header(flags, lifetime, interface);
-    body.extend_from_slice(&[MTU, 1, 0, 0]);
-    body.extend_from_slice(&interface.mtu.to_be_bytes());
-    for prefix in &ra.prefixes {
-        put_prefix(&mut body, prefix, (prefix.valid, prefix.preferred));
-    }
-    for route in &ra.routes {
-        put_route(&mut body, route, route.lifetime.unwrap_or(usual));
-    }
-    if !ra.dns.is_empty() {
-        body.extend_from_slice(&[RDNSS, 1 + 2 * ra.dns.len() as u8, 0, 0]);
-        body.extend_from_slice(&usual.to_be_bytes());
-        for server in &ra.dns {
-            body.extend_from_slice(&server.octets());
-        }
-    }
-    if !ra.domains.is_empty() {
-        let mut names: Vec<u8> = ra.domains.iter().flat_map(DomainName::wire).collect();
-        names.resize(names.len().next_multiple_of(8), 0);
-        body.extend_from_slice(&[DNSSL, 1 + (names.len() / 8) as u8, 0, 0]);
-        body.extend_from_slice(&usual.to_be_bytes());
-        body.extend_from_slice(&names);
-    }
-    // What is left of the smallest MTU is for what guests must forget.
-    for prefix in &gone.prefixes {
-        if body.len() + PREFIX_OPTION <= LARGEST {
-            put_prefix(&mut body, prefix, (0, 0));
-        }
-    }
-    for route in &gone.routes {
-        if body.len() + PREFIX_OPTION <= LARGEST {
-            put_route(&mut body, route, 0);
-        }
-    }
-    body
-}
-
-/// The gateway, and every route through it, is no more.
-fn farewell(ra: &Ra, interface: &Interface) -> Vec<u8> {
-    let mut body = header(0, 0, interface);
-    for route in &ra.routes {
-        put_route(&mut body, route, 0);
-    }
-    body
-}
-
-fn header(flags: u8, lifetime: u16, interface: &Interface) -> Vec<u8> {
-    let mut body = vec![ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, flags];
-    body.extend_from_slice(&lifetime.to_be_bytes());
-    // Reachable time and retransmission timer: unspecified.
-    body.extend_from_slice(&[0; 8]);
-    body.extend_from_slice(&[SOURCE_LINK_LAYER, 1]);
-    body.extend_from_slice(&interface.mac.0);
-    body
-}
-
-fn put_prefix(body: &mut Vec<u8>, entry: &RaPrefix, (valid, preferred): (u32, u32)) {
-    let Some(net) = ipv6(&entry.prefix.0) else {
-        return;
-    };
-    let on_link = if entry.on_link { ON_LINK } else { 0 };
-    let autonomous = if entry.autonomous { AUTONOMOUS } else { 0 };
-    body.extend_from_slice(&[PREFIX, 4, net.prefix_len(), on_link | autonomous]);
-    body.extend_from_slice(&valid.to_be_bytes());
-    body.extend_from_slice(&preferred.to_be_bytes());
-    body.extend_from_slice(&[0; 4]);
-    body.extend_from_slice(&net.network().octets());
-}
-
-/// A route information option, as long as its prefix needs (RFC 4191 §2.3, N23).
-fn put_route(body: &mut Vec<u8>, route: &RaRoute, lifetime: u32) {
-    let Some(net) = ipv6(&route.prefix.0) else {
-        return;
-    };
-    let units = match net.prefix_len() {
-        0 => 1,
-        1..=64 => 2,
-        _ => 3,
-    };
-    let preference = match route.preference {
-        Preference::High => 0x08,
-        Preference::Medium => 0x00,
-        Preference::Low => 0x18,
-    };
-    body.extend_from_slice(&[ROUTE, units as u8, net.prefix_len(), preference]);
-    body.extend_from_slice(&lifetime.to_be_bytes());
-    body.extend_from_slice(&net.network().octets()[..8 * (units - 1)]);
-}
-
-fn ipv6(net: &IpNet) -> Option<Ipv6Net> {
-    match net {
-        IpNet::V6(net) => Some(*net),
-        IpNet::V4(_) => None,
-    }
-}
-
-fn build((source, destination): (Ipv6Addr, Ipv6Addr), body: &[u8]) -> OwnedFrame {
-    let mut bytes = Ipv6Addr::icmp_frame(source, destination, body.len());
-    bytes[ETHERNET + 7] = nd::HOP_LIMIT;
-    let at = bytes.len();
-    bytes.extend_from_slice(body);
-    let seed = checksum::pseudo_header(
-        &source.octets(),
-        &destination.octets(),
-        Ipv6Addr::ICMP,
-        body.len(),
-    );
-    let check = !checksum::fold(checksum::sum(&bytes[at..], seed));
-    bytes[at + 2..at + 4].copy_from_slice(&check.to_be_bytes());
-    OwnedFrame {
-        bytes,
-        ..OwnedFrame::default()
     }
 }
 

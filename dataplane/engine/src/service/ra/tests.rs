@@ -1,5 +1,7 @@
+use super::message::*;
 use super::*;
 use crate::addr::MacAddr;
+use crate::checksum;
 use crate::frame::{Frame, Offload};
 use crate::session::SessionMemory;
 use serde_json::{Value, json};
