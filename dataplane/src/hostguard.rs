@@ -166,6 +166,10 @@ impl HostGuard {
                 "load its module (modprobe nf_tables); the kernel must have CONFIG_NF_TABLES_NETDEV"
                     .to_owned()
             }
+            Some(libc::ENOENT) => {
+                "it is tried again every second; a network's `proxy` needs CONFIG_NFT_FIB_NETDEV                  (modprobe nft_fib_netdev)"
+                    .to_owned()
+            }
             _ => "it is tried again every second".to_owned(),
         };
         format!(
@@ -219,21 +223,25 @@ fn add_rules(batch: &mut Batch, chain: &str, shared: &Shared) {
         }
     }
     for (ethertype, offset, length) in [(IPV4, 16, 4), (IPV6, 24, 16)] {
-        let guests = shared.guests.iter();
-        let guests = guests.filter(|prefix| (prefix.max_prefix_len() == 32) == (length == 4));
+        let family = |prefix: &&IpNet| (prefix.max_prefix_len() == 32) == (length == 4);
+        let to = |intervals| Match::In {
+            header: Header::Network,
+            offset,
+            length,
+            intervals,
+        };
         // The host's own address may lie in a guest's prefix.
-        let own = shared.addresses.iter().map(|own| own.address.into());
-        let own = own.filter(|own: &IpNet| (own.max_prefix_len() == 32) == (length == 4));
-        let own = own.map(|own| of_prefix(&own).0);
-        let intervals = without(disjoint(guests.map(of_prefix)), own);
-        if !intervals.is_empty() {
-            let to = Match::In {
-                header: Header::Network,
-                offset,
-                length,
-                intervals: &intervals,
-            };
-            drop_if(batch, chain, shared, ethertype, [to]);
+        let own = shared.addresses.iter().map(|own| IpNet::from(own.address));
+        let own = own.filter(|own| family(&own)).map(|own| of_prefix(&own).0);
+        let guests = shared.guests.iter().filter(family).map(of_prefix);
+        let guests = without(disjoint(guests), own);
+        if !guests.is_empty() {
+            drop_if(batch, chain, shared, ethertype, [to(&guests)]);
+        }
+        let alive = disjoint(shared.alive.iter().filter(family).map(of_prefix));
+        if !alive.is_empty() {
+            let matches = [to(&alive), Match::NotForHost];
+            drop_if(batch, chain, shared, ethertype, matches);
         }
     }
 }

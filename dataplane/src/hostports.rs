@@ -124,6 +124,7 @@ mod tests {
                 udp: Vec::new(),
             }],
             guests: Vec::new(),
+            alive: Vec::new(),
         };
         let warning = Host::parse(local, reserved).unwrap().contends(&shared)?;
         let (_, ports) = warning.split_once("reserved_ports=").unwrap();

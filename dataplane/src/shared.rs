@@ -28,6 +28,8 @@ pub struct Shared {
     pub addresses: Vec<SharedAddress>,
     /// The guests' addresses that are reached by this MAC.
     pub guests: Vec<IpNet>,
+    /// Prefixes of what may be alive behind us; the host may have other addresses in them.
+    pub alive: Vec<IpNet>,
 }
 
 /// An address of the host's that is tapgate's too, for some ports.
@@ -80,6 +82,7 @@ pub fn on_port(config: &Config, index: usize) -> Vec<Shared> {
             vlan,
             addresses: addresses(config, number, interface, reserved),
             guests: guests(config, number),
+            alive: alive(config, number),
         }),
         _ => None,
     };
@@ -118,6 +121,16 @@ fn guests(config: &Config, number: usize) -> Vec<IpNet> {
     let guests = config.guests().iter();
     let here = guests.filter(|guest| guest.personality == Some(number));
     here.flat_map(|guest| &guest.public).copied().collect()
+}
+
+fn alive(config: &Config, number: usize) -> Vec<IpNet> {
+    let proxy = |interface: &Interface| match &interface.kind {
+        InterfaceKind::Network { proxy, .. } => proxy.clone(),
+        InterfaceKind::Personality { .. } => None,
+    };
+    let proxies = config.interfaces().iter().filter_map(proxy);
+    let here = proxies.filter(|proxy| proxy.personality == number);
+    here.flat_map(|proxy| proxy.alive).collect()
 }
 
 /// First and last of a range, as numbers.

@@ -67,6 +67,7 @@ fn shared(tcp: &str, udp: &str, guests: &[IpNet]) -> Vec<Device> {
             vlan: None,
             addresses: [HOST, HOST6].map(address).into(),
             guests: guests.to_vec(),
+            alive: Vec::new(),
         }],
     }]
 }
@@ -194,6 +195,37 @@ fn guests_packets_are_not_forwarded_a_second_time() {
     assert!(!reaches("2001:db8:9::1"));
     assert!(reaches("2001:db8:9::2"));
     assert!(reaches(HOST));
+}
+
+#[test]
+fn what_may_be_alive_behind_the_router_is_its_own_but_for_the_host_s_addresses() {
+    let mut lab = Lab::new();
+    let provider = host(&mut lab);
+    run("ip address add 2001:db8::77/64 dev up0 nodad");
+    run(&format!(
+        "ip -n {provider} route add 198.51.100.0/24 via {HOST}"
+    ));
+    run("ip address add 198.51.100.1/32 dev up0");
+    run("ip address add 198.51.100.2/32 dev lo");
+    let mut devices = shared("61000-65535", "61000-65535", &[]);
+    let alive = ["2001:db8::/64", "198.51.100.0/24"];
+    devices[0].shared[0].alive = alive.map(|prefix| prefix.parse().unwrap()).into();
+    let (_guard, _) = guard(devices);
+    let reaches = |to: &str| attempt(&format!("ip netns exec {provider} ping -q -c 1 -W 1 {to}")).0;
+    for own in [HOST, HOST6, "2001:db8::77", "198.51.100.1", "198.51.100.2"] {
+        assert!(reaches(own), "{own}");
+    }
+    assert_eq!(tcp(&provider, HOST6, 61_000), Err(ErrorKind::TimedOut));
+    // Without the rule the host, which forwards, would say that there is no way.
+    run("sysctl -qw net.ipv4.ip_forward=1");
+    run("ip route add unreachable 198.51.100.9");
+    assert_eq!(tcp(&provider, "198.51.100.9", 80), Err(ErrorKind::TimedOut));
+    drop(_guard);
+    eventually("the table is gone", 5, || tables().is_empty());
+    assert_eq!(
+        tcp(&provider, "198.51.100.9", 80),
+        Err(ErrorKind::HostUnreachable)
+    );
 }
 
 #[test]

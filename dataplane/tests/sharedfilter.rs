@@ -86,8 +86,8 @@ fn shared(vlan: Option<u16>, addresses: Vec<SharedAddress>) -> Shared {
             "198.51.100.8/30".parse().unwrap(),
             "192.0.0.0/14".parse().unwrap(),
             "2001:db8:0:0:0:0:1::/96".parse().unwrap(),
-            "2001:db8:9:8000::/50".parse().unwrap(),
         ],
+        alive: vec!["2001:db8:9:8000::/50".parse().unwrap()],
     }
 }
 

@@ -6,6 +6,9 @@ use super::message::{Attributes, CHAIN_NAME, Message};
 
 /// NFT_TABLE_F_OWNER.
 const OWNED: u32 = 2;
+/// NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_DESTINATION: u32 = 2;
 /// Elements of a set in one message: an attribute is at most 64 KiB long.
 const ELEMENTS: usize = 500;
 
@@ -51,6 +54,8 @@ pub enum Match<'a> {
     Network([u8; 2]),
     /// The transport protocol is this one.
     Transport(u8),
+    /// It is for none of the host's own addresses.
+    NotForHost,
     /// It has an 802.1Q tag with a VLAN other than 0.
     InVlan,
     /// It came in by an Ethernet device. Matches nothing more, but `nft` can then tell what the
@@ -161,6 +166,15 @@ impl Batch {
             Match::Transport(protocol) => {
                 expressions.meta(libc::NFT_META_L4PROTO);
                 expressions.compare(libc::NFT_CMP_EQ, &[protocol]);
+            }
+            Match::NotForHost => {
+                expressions.expression("fib", |fib| {
+                    fib.number(1, libc::NFT_REG_1 as u32)
+                        .number(2, FIB_ADDRESS_TYPE)
+                        .number(3, FIB_DESTINATION);
+                });
+                let local = u32::from(libc::RTN_LOCAL).to_ne_bytes();
+                expressions.compare(libc::NFT_CMP_NEQ, &local);
             }
             Match::InVlan => {
                 expressions.load(Header::Link, 12, 2);

@@ -19,7 +19,7 @@ use crate::shared::{Shared, SharedAddress, disjoint, of_ports};
 
 /// Most MACs that are told apart by a filter: the program is searched from its start for each frame.
 const MOST: usize = 256;
-/// Most prefixes of guests that are told apart from the host's other addresses.
+/// Most prefixes behind us that are told apart from the host's other addresses.
 const MOST_PREFIXES: usize = 64;
 /// The longest program the kernel takes (BPF_MAXINSNS).
 const LONGEST: usize = 4096;
@@ -115,7 +115,7 @@ fn when_in_vlan(shared: &Shared) -> Block {
 }
 
 /// What can be ours of frames to a MAC of the host's: ARP, and IP to shared addresses as below and
-/// to guests.
+/// to what is behind us.
 fn to_shared_mac(shared: &Shared) -> Block {
     let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
     for own in &shared.addresses {
@@ -124,14 +124,15 @@ fn to_shared_mac(shared: &Shared) -> Block {
             IpAddr::V6(_) => ipv6.extend(when_in(own.address.into(), to_shared_ipv6(own))),
         }
     }
-    if shared.guests.len() > MOST_PREFIXES {
+    let behind = shared.guests.iter().chain(&shared.alive);
+    if behind.clone().count() > MOST_PREFIXES {
         ipv4.extend(take(ALL));
         ipv6.extend(take(ALL));
     } else {
-        for guest in &shared.guests {
-            match guest {
-                IpNet::V4(_) => ipv4.extend(when_in(*guest, take(ALL))),
-                IpNet::V6(_) => ipv6.extend(when_in(*guest, take(ALL))),
+        for prefix in behind {
+            match prefix {
+                IpNet::V4(_) => ipv4.extend(when_in(*prefix, take(ALL))),
+                IpNet::V6(_) => ipv6.extend(when_in(*prefix, take(ALL))),
             }
         }
         ipv4.extend(take(NOTHING));
