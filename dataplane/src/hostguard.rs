@@ -11,6 +11,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustix::system::uname;
@@ -21,6 +22,8 @@ use crate::shared::{Device, Shared, disjoint, of_ports, of_prefix, without};
 
 /// The kernel that first let a table belong to a socket.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 /// Where the first chain is among those of others on the same device: before them.
 const PRIORITY: i32 = -1_000_000;
 
@@ -30,10 +33,16 @@ pub struct HostGuard {
     /// From the first shared device on.
     netfilter: Option<Netfilter>,
     devices: Vec<Device>,
-    /// The device and its index of each chain, as of the last change that succeeded.
-    in_force: Option<Vec<(String, u32)>>,
-    /// Why the last change failed.
-    fault: Option<String>,
+    last: Option<Attempt>,
+}
+
+/// The last attempt to have the rules as they should be.
+#[derive(Debug)]
+struct Attempt {
+    /// The device and its index of each chain.
+    chains: Vec<(String, u32)>,
+    result: Result<(), String>,
+    at: Instant,
 }
 
 impl HostGuard {
@@ -58,25 +67,24 @@ impl HostGuard {
             // The table goes with the socket.
             self.netfilter = None;
         }
-        if same && self.is_in_force(links) {
+        if same && self.stands(links, Duration::ZERO) {
             return Ok(());
         }
-        let enforced = self.enforce(links);
-        self.fault = enforced.clone().err();
-        enforced
+        self.enforce(links)
     }
 
-    /// Makes the rules anew if there are other devices than before, if the last attempt failed, or
-    /// in any case (`anew`: a device was opened again).
+    /// Makes the rules anew if there are other devices than before, if an attempt failed some time
+    /// ago, or in any case (`anew`: a device was opened again).
     pub fn follow(&mut self, links: &Links, anew: bool) {
-        if !anew && self.is_in_force(links) {
+        if !anew && self.stands(links, RETRY) {
             return;
         }
-        let fault = self.enforce(links).err();
-        if let Some(fault) = fault.as_ref().filter(|_| fault != self.fault) {
+        let before = self.last.take().and_then(|last| last.result.err());
+        if let Err(fault) = self.enforce(links)
+            && before.as_ref() != Some(&fault)
+        {
             tracing::warn!("{fault}");
         }
-        self.fault = fault;
     }
 
     /// Whether rules are wanted on the device of this name.
@@ -89,8 +97,11 @@ impl HostGuard {
         self.netfilter.as_ref().map(AsFd::as_fd)
     }
 
-    fn is_in_force(&self, links: &Links) -> bool {
-        self.in_force.as_deref() == Some(&*self.chains(links))
+    /// Whether the last attempt was for the devices there are and succeeded, or is not `pause` ago.
+    fn stands(&self, links: &Links, pause: Duration) -> bool {
+        self.last.as_ref().is_some_and(|last| {
+            last.chains == self.chains(links) && (last.result.is_ok() || last.at.elapsed() < pause)
+        })
     }
 
     /// The device and its index of each chain there should be.
@@ -100,14 +111,17 @@ impl HostGuard {
     }
 
     fn enforce(&mut self, links: &Links) -> Result<(), String> {
-        self.in_force = None;
         let chains = self.chains(links);
-        if !self.devices.is_empty() {
-            let done = self.commit(&chains);
-            done.map_err(|error| self.explained(&error))?;
-        }
-        self.in_force = Some(chains);
-        Ok(())
+        let result = match self.devices.is_empty() {
+            true => Ok(()),
+            false => self.commit(&chains).map_err(|error| self.explained(&error)),
+        };
+        self.last = Some(Attempt {
+            chains,
+            result: result.clone(),
+            at: Instant::now(),
+        });
+        result
     }
 
     /// Makes new chains beside those there are, and only then deletes the old ones. In one step
@@ -167,10 +181,10 @@ impl HostGuard {
                     .to_owned()
             }
             Some(libc::ENOENT) => {
-                "it is tried again every second; a network's `proxy` needs CONFIG_NFT_FIB_NETDEV                  (modprobe nft_fib_netdev)"
+                "it is tried again every 10 s; a network's `proxy` needs CONFIG_NFT_FIB_NETDEV                  (modprobe nft_fib_netdev)"
                     .to_owned()
             }
-            _ => "it is tried again every second".to_owned(),
+            _ => "it is tried again every 10 s".to_owned(),
         };
         format!(
             "device {}: the host's kernel answers for tapgate's ports and forwards its guests' \

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use caps::{CapSet, Capability};
 use lab::{Lab, attempt, eventually, run, within};
 use tapgate_dataplane::dataplane::Dataplane;
 use tapgate_engine::config::{Config, File};
@@ -200,5 +201,25 @@ fn what_the_host_may_do_with_the_router_s_ports_is_told() {
              02:00:00:00:00:07: write mac = \"02:00:00:00:00:07\", or leave `shared` out",
         ]
     );
+    dataplane.stop();
+}
+
+#[test]
+fn without_rules_the_reason_and_the_remedy_are_told_and_it_is_tried_again() {
+    let mut lab = Lab::new();
+    let _ = host(&mut lab);
+    let dataplane = Dataplane::new().unwrap();
+    let config = config(MAC, "61000-65535");
+    // The calling thread's alone.
+    caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
+    let warnings = dataplane.configure(&config).unwrap().warnings;
+    let told = "device up0: the host's kernel answers for tapgate's ports";
+    let warning = warnings.iter().find(|warning| warning.starts_with(told));
+    let warning = warning.unwrap_or_else(|| panic!("{warnings:?}"));
+    assert!(warning.ends_with(": CAP_NET_ADMIN is needed"), "{warning}");
+    caps::raise(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
+    let configured = dataplane.configure(&config).unwrap();
+    assert_eq!(configured.kept[1].0, Kept::HostGuard);
+    assert!(run("nft list ruleset").contains("dport { 2222, 61000-65535 }"));
     dataplane.stop();
 }
