@@ -117,6 +117,8 @@ impl<T: Trace> Router<'_, T> {
     ) -> Result<Verdict, DropReason> {
         let snapshot = self.snapshot;
         let Some(interface) = snapshot.wearer(ingress, vlan, destination) else {
+            // What a forged server says to everybody goes no further either, but is told apart.
+            self.admit_service(ingress, packet)?;
             return Err(self.not_ours(ingress, vlan, source, destination));
         };
         self.trace.step("interface", || {
