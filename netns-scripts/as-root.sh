@@ -5,6 +5,6 @@
 set -euo pipefail
 name=${1##*/}
 case $name in
-  dataplane-* | ports-* | shared*-* | routes-*) exec sudo --non-interactive --preserve-env "$@" ;;
+  dataplane-* | ports-* | hostguard-* | shared*-* | routes-*) exec sudo --non-interactive --preserve-env "$@" ;;
   *) exec "$@" ;;
 esac

@@ -106,7 +106,11 @@ impl<'a, T: Trace> Router<'a, T> {
             let Some(network) = snapshot.owners().alive_behind(target, interface.id) else {
                 continue;
             };
-            return match self.shard.neighbors.resolve(network, target, self.now) {
+            return match self
+                .shard
+                .neighbors
+                .resolve(network, target, Some(ingress), self.now)
+            {
                 Resolution::Known(..) => Answer::Proxied(interface),
                 Resolution::Pending(id) => Answer::Wait(id),
                 Resolution::Full => Answer::Silence(DropReason::NeighborTableFull),

@@ -96,7 +96,7 @@ impl<T: Trace> Router<'_, T> {
         match self
             .shard
             .neighbors
-            .resolve(interface.id, next_hop.into(), self.now)
+            .resolve(interface.id, next_hop.into(), self.ingress, self.now)
         {
             Resolution::Known(id, mac, port) => {
                 self.trace.step("neighbor", || {

@@ -154,6 +154,8 @@ pub struct Neighbor {
     pub confirmed: Instant,
     /// Frames waiting for it.
     pub held: VecDeque<Held>,
+    /// Whose packet it is asked for.
+    asker: Option<PortId>,
     use_count: u32,
     live: bool,
     solicited: u8,
@@ -173,6 +175,8 @@ pub struct Neighbors {
     asked: VecDeque<(InterfaceId, IpAddr)>,
     limit: usize,
     incomplete: usize,
+    /// Of those, how many are asked for by each port's packets.
+    asked_by: Vec<u16>,
     held_bytes: usize,
     random: Random,
 }
@@ -188,6 +192,7 @@ impl Neighbors {
             asked: VecDeque::new(),
             limit: limit.min(usize::from(u16::MAX)),
             incomplete: 0,
+            asked_by: Vec::new(),
             held_bytes: 0,
             random: Random::new(seed),
         }
@@ -211,8 +216,15 @@ impl Neighbors {
         Some((neighbor.mac, neighbor.port))
     }
 
-    /// The MAC of `address` on `interface`, or a start at finding it.
-    pub fn resolve(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> Resolution {
+    /// The MAC of `address` on `interface`, or a start at finding it for a packet from `asker`. One
+    /// port's packets may have a quarter of the places waiting, all together a half (N24).
+    pub fn resolve(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        asker: Option<PortId>,
+        now: Instant,
+    ) -> Resolution {
         if let Some(&slot) = self.places.get(&(interface, address)) {
             let id = NeighborId {
                 slot,
@@ -223,7 +235,11 @@ impl Neighbors {
                 None => Resolution::Pending(id),
             };
         }
-        if self.incomplete >= self.limit.div_ceil(2) {
+        let asked = asker.map_or(0, |port| {
+            self.asked_by.get(port.index()).copied().unwrap_or(0)
+        });
+        if self.incomplete >= self.limit.div_ceil(2) || usize::from(asked) >= self.limit.div_ceil(4)
+        {
             return Resolution::Full;
         }
         let Some(slot) = self.place(interface, address, now) else {
@@ -231,12 +247,19 @@ impl Neighbors {
         };
         let neighbor = &mut self.entries[usize::from(slot)];
         neighbor.state = NeighborState::Incomplete;
+        neighbor.asker = asker;
         neighbor.solicited = 1;
         let id = NeighborId {
             slot,
             use_count: neighbor.use_count,
         };
         self.incomplete += 1;
+        if let Some(port) = asker {
+            if self.asked_by.len() <= port.index() {
+                self.asked_by.resize(port.index() + 1, 0);
+            }
+            self.asked_by[port.index()] += 1;
+        }
         self.schedule(slot, Some(now + RETRANSMIT));
         self.asked.push_back((interface, address));
         Resolution::Pending(id)
@@ -254,10 +277,10 @@ impl Neighbors {
             Some(&slot) => slot,
             None => self.place(interface, address, now)?,
         };
-        let neighbor = &mut self.entries[usize::from(slot)];
-        if neighbor.state == NeighborState::Incomplete {
-            self.incomplete -= 1;
+        if self.entries[usize::from(slot)].state == NeighborState::Incomplete {
+            self.settle(slot);
         }
+        let neighbor = &mut self.entries[usize::from(slot)];
         neighbor.state = NeighborState::Permanent;
         (neighbor.mac, neighbor.port) = station;
         neighbor.used = now;
@@ -304,8 +327,9 @@ impl Neighbors {
             return VecDeque::new();
         }
         if neighbor.state == NeighborState::Incomplete {
-            self.incomplete -= 1;
+            self.settle(slot);
         }
+        let neighbor = &mut self.entries[usize::from(slot)];
         neighbor.state = NeighborState::Reachable;
         (neighbor.mac, neighbor.port) = (mac, port);
         neighbor.confirmed = now;
@@ -332,8 +356,9 @@ impl Neighbors {
             return (VecDeque::new(), true);
         }
         if incomplete {
-            self.incomplete -= 1;
+            self.settle(slot);
         }
+        let neighbor = &mut self.entries[usize::from(slot)];
         neighbor.state = NeighborState::Stale;
         (neighbor.mac, neighbor.port) = (mac, port);
         self.schedule(slot, None);
@@ -469,6 +494,16 @@ impl Neighbors {
         self.entries.iter().filter(|neighbor| neighbor.live)
     }
 
+    /// A neighbour that was unresolved is so no longer.
+    fn settle(&mut self, slot: u16) {
+        self.incomplete -= 1;
+        if let Some(port) = self.entries[usize::from(slot)].asker.take()
+            && let Some(asked) = self.asked_by.get_mut(port.index())
+        {
+            *asked -= 1;
+        }
+    }
+
     fn delay(&mut self, slot: u16, now: Instant) {
         self.entries[usize::from(slot)].state = NeighborState::Delay;
         self.schedule(slot, Some(now + DELAY));
@@ -519,6 +554,7 @@ impl Neighbors {
             confirmed: now,
             held: VecDeque::new(),
             use_count,
+            asker: None,
             live: true,
             solicited: 0,
             reachable_until: Instant::default(),
@@ -536,11 +572,11 @@ impl Neighbors {
     fn remove(&mut self, slot: u16) -> VecDeque<Held> {
         self.schedule(slot, None);
         let held = self.take_held(slot);
+        if self.entries[usize::from(slot)].state == NeighborState::Incomplete {
+            self.settle(slot);
+        }
         let neighbor = &mut self.entries[usize::from(slot)];
         neighbor.live = false;
-        if neighbor.state == NeighborState::Incomplete {
-            self.incomplete -= 1;
-        }
         self.places.remove(&(neighbor.interface, neighbor.address));
         self.free.push(slot);
         held

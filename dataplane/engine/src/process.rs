@@ -35,6 +35,7 @@ pub fn process(
         shard,
         now,
         trace: &mut Silent,
+        ingress: Some(ingress),
     }
     .run(frame, ingress)
 }
@@ -45,6 +46,8 @@ pub(crate) struct Router<'a, T> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) now: Instant,
     pub(crate) trace: &'a mut T,
+    /// Where the frame came in; `None` for what is ours.
+    pub(crate) ingress: Option<PortId>,
 }
 
 impl<T: Trace> Router<'_, T> {

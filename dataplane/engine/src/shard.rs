@@ -427,6 +427,7 @@ impl Shard {
             shard: &mut copy,
             now,
             trace: &mut steps,
+            ingress: Some(ingress),
         }
         .run(frame, ingress);
         if let Verdict::Drop(reason) = verdict {
@@ -494,6 +495,7 @@ impl Shard {
                 shard: self,
                 now,
                 trace: &mut Silent,
+                ingress: None,
             };
             router.tell_unreachable(&frame.as_frame(), origin);
         }

@@ -31,7 +31,7 @@ fn frame() -> Held {
 fn a07_one_solicitation_a_second_three_times_then_failure_with_what_waited() {
     let mut table = Neighbors::new(8, 1);
     for _ in 0..257 {
-        let Resolution::Pending(id) = table.resolve(ON, HOST, at(0)) else {
+        let Resolution::Pending(id) = table.resolve(ON, HOST, None, at(0)) else {
             panic!()
         };
         table.hold(id, frame());
@@ -51,7 +51,7 @@ fn a07_one_solicitation_a_second_three_times_then_failure_with_what_waited() {
 #[test]
 fn an_answer_releases_what_waited_and_ages_through_delay_and_probe() {
     let mut table = Neighbors::new(8, 1);
-    let Resolution::Pending(id) = table.resolve(ON, HOST, at(0)) else {
+    let Resolution::Pending(id) = table.resolve(ON, HOST, None, at(0)) else {
         panic!()
     };
     table.hold(id, frame());
@@ -79,7 +79,7 @@ fn a02_a_known_neighbour_is_updated_and_an_unknown_one_is_not_made() {
     assert_eq!(table.iter().count(), 0);
     table.learn(ON, HOST, MAC, at(0));
     assert!(table.hear(ON, HOST, OTHER).1);
-    let Resolution::Known(_, mac, port) = table.resolve(ON, HOST, at(0)) else {
+    let Resolution::Known(_, mac, port) = table.resolve(ON, HOST, None, at(0)) else {
         panic!()
     };
     assert_eq!((mac, port), OTHER);
@@ -106,12 +106,36 @@ fn n24_a_scan_neither_evicts_the_resolved_nor_grows() {
     let mut full = 0;
     for n in 0..100_000_u32 {
         let target = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
-        full += usize::from(table.resolve(ON, target, at(1)) == Resolution::Full);
+        full += usize::from(table.resolve(ON, target, None, at(1)) == Resolution::Full);
     }
     assert_eq!(full, 100_000 - 8);
     assert_eq!(table.entries.len(), 9);
     assert!(matches!(
-        table.resolve(ON, HOST, at(2)),
+        table.resolve(ON, HOST, None, at(2)),
         Resolution::Known(..)
     ));
+}
+
+#[test]
+fn n24_one_port_that_scans_leaves_room_for_the_others() {
+    let mut table = Neighbors::new(64, 1);
+    let target = |n: u8| IpAddr::from([10, 0, 1, n]);
+    let (scanner, other) = (Some(PortId(1)), Some(PortId(2)));
+    let refused = (0..100)
+        .filter(|n| table.resolve(ON, target(*n), scanner, at(0)) == Resolution::Full)
+        .count();
+    assert_eq!(refused, 84, "a quarter of the table");
+    assert!(matches!(
+        table.resolve(ON, HOST, other, at(0)),
+        Resolution::Pending(_)
+    ));
+    table.confirm(ON, target(0), MAC, at(1));
+    assert!(matches!(
+        table.resolve(ON, target(101), scanner, at(1)),
+        Resolution::Pending(_)
+    ));
+    for second in 1..5 {
+        while table.poll(at(second * 1_000)).is_some() {}
+    }
+    assert_eq!((table.incomplete, &table.asked_by[..]), (0, &[0, 0, 0][..]));
 }
