@@ -144,6 +144,7 @@ recipe() {
   [[ ! -d $state ]] || echo "$recipe" >"$state/recipe"
   # shellcheck source=/dev/null
   source "$here/recipes/$recipe.sh"
+  configuration=$(dirname "$here")/examples/$recipe.toml
 }
 
 # Starts a lab that outlives this command and the terminal, and waits until it is ready.

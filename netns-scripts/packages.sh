@@ -9,6 +9,7 @@ packages=(
   procps util-linux jq                    # pgrep; unshare, nsenter, flock; reading nft's JSON
   iperf3 ethtool busybox-static cpio      # traffic, offloads; the guests' tools; the VM's initramfs
   qemu-system-x86                         # the VM
+  isc-dhcp-client dhcpcd-base systemd     # DHCP clients: programs only, nothing is started
   shellcheck                              # make test
 )
 

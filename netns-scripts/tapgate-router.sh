@@ -4,7 +4,6 @@
 
 built=${TAPGATE:-${CARGO_TARGET_DIR:-$(dirname "$here")/target}/release/tapgate}
 tapgate=$state/bin/tapgate
-configuration=$(dirname "$here")/examples/$recipe.toml
 
 router_start() {
   local guest

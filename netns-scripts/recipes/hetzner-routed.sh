@@ -63,7 +63,7 @@ guest_configure() {
   guest_run "$1" "ip link set $nic up; ip address flush dev $nic scope global;
     ip address add ${public[$1]}/32 dev $nic; $extra ip -6 address add ${public6[$1]}/128 dev $nic;
     ip route add ${gateway[$1]} dev $nic; ip route add default via ${gateway[$1]} src ${public[$1]};
-    ip -6 route add default via fe80::1 dev $nic"
+    ip -6 route replace default via fe80::1 dev $nic"
   guest_detected "$1"
   [[ -z $duplicates ]] || fail "$1's IPv6 address cannot be used: $duplicates"
 }

@@ -69,8 +69,8 @@ guest_addresses() {
   local nic=${device[$1]}
   # The IPv6 gateway is outside of the guest's prefix; a guest's kernel keeps no addresses of others.
   guest_run "$1" "ip link set $nic up; ${3:+ip address add $3/24 dev $nic; ip route add default via $gateway;}
-    ip -6 address add $2/128 dev $nic; ip -6 route add $gateway6 dev $nic;
-    ip -6 route add default via $gateway6 dev $nic"
+    ip -6 address add $2/128 dev $nic; ip -6 route replace $gateway6 dev $nic;
+    ip -6 route replace default via $gateway6 dev $nic"
   [[ $1 != db ]] || {
     ip -n db address add 2001:db8:12:3401:b::1/128 dev lo
     ip -n db route add local "$db_prefix" dev lo
