@@ -56,7 +56,7 @@ check_seen() {
 check_download() {
   local before=$EPOCHREALTIME took sum
   begin "$1" "downloads 100 MB from $2"
-  if ! guest_run "$1" "timeout 60 busybox wget -q -O $(scratch "$1") http://$2/100MB" >/dev/null; then
+  if ! guest_run "$1" "timeout 30 busybox wget -q -O $(scratch "$1") http://$2/100MB" >/dev/null; then
     download=none
     faults+=("the download from $2 failed")
     say "$1" "100 MB over HTTP from $2: none"
