@@ -226,6 +226,16 @@ fn of_frames_to_the_host_s_mac_only_what_can_be_the_router_s_is_received() {
             false,
             ip6(ipv6(of("2001:db8::1:0:7"), 58, 0)),
         ),
+        (
+            "a neighbour's answer",
+            true,
+            ip6(ipv6(of("fe80::ff:fe00:7"), 58, 0)),
+        ),
+        (
+            "link-local ssh",
+            false,
+            ip6(ipv6(of("fe80::ff:fe00:7"), 6, 22)),
+        ),
         ("a tag", false, frame(MAC, Some(100), 0x0806, &[0; 28])),
     ];
     let reserved = (61_000, 65_535);

@@ -8,10 +8,10 @@
 //! by then and shows it aside.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use libc::{sock_filter, sock_fprog};
 use tapgate_engine::addr::MacAddr;
 
@@ -41,6 +41,9 @@ const ALL: u32 = u32::MAX;
 const NOTHING: u32 = 0;
 /// Where the kernel shows the tag; 0 without one.
 const TAG: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
+
+/// fe80::/10 (RFC 4291 §2.4).
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// Offsets in a frame without a tag.
 const ETHERTYPE: u32 = 12;
@@ -114,8 +117,8 @@ fn when_in_vlan(shared: &Shared) -> Block {
     [tag, when(JUMP_IF_EQUAL, vlan.into(), then)].concat()
 }
 
-/// What can be ours of frames to a MAC of the host's: ARP, and IP to shared addresses as below and
-/// to what is behind us.
+/// What can be ours of frames to a MAC of the host's: ARP, and IP to shared addresses as below, to
+/// the link-local one and to what is behind us.
 fn to_shared_mac(shared: &Shared) -> Block {
     let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
     for own in &shared.addresses {
@@ -124,6 +127,7 @@ fn to_shared_mac(shared: &Shared) -> Block {
             IpAddr::V6(_) => ipv6.extend(when_in(own.address.into(), to_shared_ipv6(own))),
         }
     }
+    ipv6.extend(when_in(IpNet::V6(LINK_LOCAL), to_link_local()));
     let behind = shared.guests.iter().chain(&shared.alive);
     if behind.clone().count() > MOST_PREFIXES {
         ipv4.extend(take(ALL));
@@ -201,6 +205,16 @@ fn to_shared_ipv6(own: &SharedAddress) -> Block {
     block.extend(when_ours(own, &[load(LOAD_HALF, IPV6_PAYLOAD + 2)]));
     block.extend(take(NOTHING));
     block
+}
+
+/// ICMPv6: neighbours are asked, and answer, by the MAC's link-local address.
+fn to_link_local() -> Block {
+    [
+        vec![load(LOAD_BYTE, IP + 6)],
+        when(JUMP_IF_EQUAL, libc::IPPROTO_ICMPV6 as u32, take(ALL)),
+        take(NOTHING),
+    ]
+    .concat()
 }
 
 /// With the protocol loaded: packets to the ports that are ours.
