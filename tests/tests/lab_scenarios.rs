@@ -123,3 +123,33 @@ fn hetzner_routed_by_the_kernel() {
 fn a_rebooted_vm_finds_a_duplicate_by_the_kernel() {
     run("reboot", "kernel");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn ovh_ipv6() {
+    run("ovh-ipv6", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn hetzner_routed() {
+    run("hetzner-routed", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn a_vm_reboots_ten_times_and_finds_no_duplicate() {
+    run("reboot", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn n24_a_scan_disturbs_no_guest() {
+    run("scan", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn d06_dhcp_clients() {
+    run("clients", "tapgate");
+}
