@@ -107,6 +107,17 @@ pub fn header_checksum(header: &[u8]) -> bool {
     (folded & 0xffff) + (folded >> 16) == 0xffff
 }
 
+/// Whether a guest has `sender` outside, on the personality called `name`.
+fn has_a_guest(config: &Config, name: &str, sender: IpAddr) -> bool {
+    config.guests().iter().any(|guest| {
+        let answers = guest
+            .personality
+            .map(|index| &config.interfaces()[index].name);
+        answers.is_some_and(|answers| answers == name)
+            && guest.public.iter().any(|prefix| prefix.contains(&sender))
+    })
+}
+
 fn wearer(
     config: &Config,
     port: &str,
@@ -134,7 +145,8 @@ fn wearer(
         .iter()
         .any(|prefix| prefix.addr() == sender)
         || sender == link_local(mac)
-        || sender.is_unspecified(); // probes; what is forwarded is checked elsewhere
+        || sender.is_unspecified() // probes; what is forwarded is checked elsewhere
+        || has_a_guest(config, &interface.name, sender);
     (interface.kind.is_personality() && !owns).then(|| {
         format!(
             "X01: {sender} is not an address of personality {}",

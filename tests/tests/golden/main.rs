@@ -6,6 +6,7 @@ mod errors;
 mod forwarding;
 mod nat;
 mod nat_errors;
+mod owners;
 mod services;
 
 #[test]
@@ -16,6 +17,7 @@ fn every_folder_has_its_test() {
         include_str!("forwarding.rs"),
         include_str!("nat.rs"),
         include_str!("nat_errors.rs"),
+        include_str!("owners.rs"),
         include_str!("services.rs"),
     ];
     for name in tapgate_tests::golden::all() {
