@@ -34,6 +34,8 @@ ovh_ipv6() {
   for guest in "${guests[@]}"; do check_guest "$guest" "$host" "${public6[$guest]}"; done
   check_redirections
   check_prefix
+  [[ $dut == kernel ]] || check_restart
+  [[ $dut == kernel ]] || check_stop
   check_host
   print_guests
   verdict_check
@@ -71,6 +73,45 @@ check_prefix() {
     faults+=("db reaches nobody from 2001:db8:12:3401:b::1")
   witness_judge
   judge /112
+}
+
+# kill -9 of the dataplane: flows behind the host's address go on, and its kernel resets none.
+check_restart() {
+  local flow report dataplane pids=()
+  inside remote "$tools/flow" serve "$remote:7001" &
+  listening remote "src $remote:7001"
+  inside db "$tools/flow" echo "$remote:7001" --seconds 3 --rate 500 >"$state/echo" &
+  pids+=($!)
+  inside mail "$tools/flow" upload "$remote:7001" --seconds 3 --rate 20 >"$state/upload" &
+  pids+=($!)
+  sleep 1
+  dataplane=$(dataplane_pid)
+  kill -KILL "$dataplane"
+  for flow in "${pids[@]}"; do wait "$flow" || faults+=("a flow ended with the dataplane"); done
+  for flow in echo upload; do
+    report=$(cat "$state/$flow")
+    [[ $report =~ gap_ms=([0-9]+)$ ]] && ((BASH_REMATCH[1] < 1000)) || faults+=("$flow: ${report:-nothing}")
+    say router "the dataplane killed; $flow through SNAT: $report"
+  done
+  [[ $(dataplane_pid) != "$dataplane" ]] || faults+=("the dataplane was not killed")
+  judge restart
+}
+
+# SIGTERM: the host's kernel has its address to itself again.
+check_stop() {
+  local deadline=$((SECONDS + 5)) left
+  [[ -n $(inside router nft list ruleset) ]] || faults+=("a running tapgate left the host's kernel its ports")
+  [[ -z $(witness_seen resets) ]] || faults+=("the host sent TCP resets: $(witness_seen resets)")
+  kill -TERM "$control_pid"
+  while kill -0 "$control_pid" 2>/dev/null && ((SECONDS < deadline)); do sleep 0.05; done
+  left=$(inside router nft list ruleset; pgrep -l tapgate || true)
+  [[ -z $left ]] || faults+=("SIGTERM left behind: $left")
+  ! inside remote busybox nc -w 2 "$host" 2222 </dev/null 2>"$state/refused" || faults+=("port 2222 still answers")
+  grep -q refused "$state/refused" || faults+=("the host's kernel does not answer at port 2222: $(cat "$state/refused")")
+  say router "SIGTERM: no rule and no process is left, and the host's kernel answers at port 2222"
+  witness_judge
+  judge stop
+  inside provider nft flush set netdev witness resets # that answer
 }
 
 ovh_ipv6
