@@ -153,3 +153,15 @@ fn n24_a_scan_disturbs_no_guest() {
 fn d06_dhcp_clients() {
     run("clients", "tapgate");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn n06_groups_are_known_to_a_switch_that_snoops() {
+    run("snooping", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn n06_groups_are_known_to_a_switch_that_snoops_by_the_kernel() {
+    run("snooping", "kernel");
+}
