@@ -28,7 +28,8 @@ check_guest() {
   [[ $worn == "$nic_mac" ]] || faults+=("its flows wore: ${worn:-nothing}")
   witness_judge
   judge "$guest"
-  rows+=("$guest|${kind[$guest]}|${seen4:--}|${seen:--}|$worn|${ping4:--}|${ping:--}|$download4|$download|$verdict")
+  [[ $worn != *,* ]] || worn="host's, guest's"
+  rows+=("$guest|${kind[$guest]}|${seen4:--}|${seen:--}|${worn:--}|${ping4:--}|${ping:--}|$download4|$download|$verdict")
 }
 
 # The table of those rows.

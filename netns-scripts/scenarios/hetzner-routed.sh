@@ -20,9 +20,9 @@ hetzner_routed() {
   vm_start
   services_start
   say remote "$remote and $remote6 serve 100 MB over HTTP"
+  begin a "the VM is booting (QEMU without KVM)"
   guest_configure b
   guest_configure c
-  begin a "the VM is booting (QEMU without KVM)"
   vm_wait
   say a "the VM is up: $(guest_run a 'uname -sr')"
   check_installation
@@ -73,7 +73,7 @@ check_thief() {
   local address thieves
   inside remote nft 'add table inet thief; add chain inet thief in { type filter hook input priority 0; };
     add rule inet thief in meta length { 1151, 1171 } counter'
-  inside remote ping -q -c 80 -i 0.05 -W 2 "${public[b]}" >"$state/ping" &
+  inside remote ping -q -c 60 -i 0.05 -W 2 "${public[b]}" >"$state/ping" &
   local pinging=$!
   inside c ip address add "${public[b]}/32" dev eth0
   inside c ip address add 192.0.2.8/32 dev eth0
@@ -81,7 +81,7 @@ check_thief() {
   guest_run c "arping -q -U -c 2 -w 2 -I eth0 ${public[b]}" || true
   for address in "${public[b]} $remote" "192.0.2.8 $remote" "${public6[b]} $remote6"; do
     # Of a size that nobody else sends.
-    ! inside c ping -q -c 5 -i 0.1 -W 1 -s 1123 -I "${address% *}" "${address#* }" >/dev/null ||
+    ! inside c ping -q -c 3 -i 0.1 -W 1 -s 1123 -I "${address% *}" "${address#* }" >/dev/null ||
       faults+=("c is answered as ${address% *}, which is b's")
   done
   wait $pinging || true
