@@ -350,6 +350,17 @@ impl State {
         for id in stale {
             self.detach(id);
         }
+        // What is on a link that was down is not known there any more, or it is another link.
+        let came_up = self.links.take_came_up();
+        for binding in self.bindings.values() {
+            let id = binding.id;
+            if binding
+                .device()
+                .is_some_and(|device| came_up.iter().any(|name| name == device))
+            {
+                self.ask(move |worker| worker.link_up(id));
+            }
+        }
         let opened = self.open_ports();
         // A device that was away has lost its rules.
         let returned = self.bindings.values().any(|binding| {

@@ -38,6 +38,8 @@ pub struct Link {
 pub struct Links {
     socket: Socket,
     by_name: HashMap<String, Link>,
+    /// Devices found up again, until somebody asks.
+    came_up: Vec<String>,
 }
 
 /// What to change about a device.
@@ -68,6 +70,7 @@ impl Links {
         let mut links = Self {
             socket,
             by_name: HashMap::new(),
+            came_up: Vec::new(),
         };
         links.list()?;
         Ok(links)
@@ -93,7 +96,19 @@ impl Links {
                 Err(error) => return Err(error),
             }
         }
+        let is_up = |link: &Link| link.up && link.carrier;
+        let again = |(name, link): &(&String, &Link)| {
+            let was = before.get(*name).filter(|was| was.index == link.index);
+            is_up(link) && was.is_some_and(|was| !is_up(was))
+        };
+        let came_up = self.by_name.iter().filter(again);
+        self.came_up.extend(came_up.map(|(name, _)| name.clone()));
         Ok(self.by_name != before)
+    }
+
+    /// The devices that were down or without a carrier and are up again, since it was asked last.
+    pub fn take_came_up(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.came_up)
     }
 
     fn list(&mut self) -> io::Result<()> {

@@ -189,6 +189,12 @@ impl Worker {
         Ok(())
     }
 
+    /// A port's device is up again: what is on it is announced, and claimed, anew.
+    pub fn link_up(&mut self, port: PortId) {
+        let snapshot = self.snapshots.load();
+        self.shard.port_attached(port, snapshot, now());
+    }
+
     /// Closes a port.
     pub fn detach(&mut self, port: PortId) {
         self.busy.retain(|busy| busy.port != port);

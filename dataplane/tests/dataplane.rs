@@ -75,10 +75,25 @@ fn a_device_port_waits_for_its_device_and_follows_it() {
         run("ip link set va up");
         eventually("up again", 5, || pings(&guest, "10.9.0.254"));
         assert_eq!(port(&dataplane, "p").binds, binds);
+        if binds == 1 {
+            announces_after_link_up(&dataplane);
+        }
         run("ip link del va");
         eventually("waiting", 5, || port(&dataplane, "p").state == "waiting");
     }
     dataplane.stop();
+}
+
+/// A link that comes up again is told anew what is on it.
+fn announces_after_link_up(dataplane: &Dataplane) {
+    let announced = || counter(dataplane, "arp_announcements_sent");
+    // The burst of the start is three rounds in two seconds.
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    let before = announced();
+    run("ip link set va down");
+    eventually("down", 5, || port(dataplane, "p").state == "down");
+    run("ip link set va up");
+    eventually("announced", 5, || announced() >= before + 2);
 }
 
 #[test]

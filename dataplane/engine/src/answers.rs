@@ -13,14 +13,18 @@
 //! moves G, its new port is P. Own addresses are answered for wherever they are, once they are ours
 //! (`claims`); those shared with the host's kernel never, since it answers for them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::addr::{MacAddr, PortId};
 use crate::drops::DropReason;
 use crate::explain::Trace;
+use crate::frame::OwnedFrame;
+use crate::nat::Random;
 use crate::neighbor::{NeighborId, Resolution};
 use crate::process::Router;
+use crate::shard::{Output, Shard};
 use crate::snapshot::Interface;
 use crate::time::Instant;
 
@@ -36,6 +40,9 @@ pub(crate) enum Answer<'s> {
     /// Nothing, and why not.
     Silence(DropReason),
 }
+
+/// Answers that may wait for their time.
+const DELAYED: usize = 4_096;
 
 /// A token bucket: so many a second, half a second's worth at once.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +64,51 @@ impl Bucket {
             self.used += 1_000;
         }
         enough
+    }
+}
+
+/// Answers that wait for their time.
+#[derive(Debug, Clone)]
+pub(crate) struct Delayed {
+    waiting: BTreeMap<(Instant, u64), (PortId, OwnedFrame)>,
+    next: u64,
+    random: Random,
+}
+
+impl Delayed {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            next: 0,
+            random: Random::new(seed),
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Keeps an answer for a random time of at most `longest` milliseconds. One too many is lost,
+    /// and asked for again.
+    fn keep(&mut self, port: PortId, frame: OwnedFrame, longest: u32, now: Instant) {
+        if self.waiting.len() < DELAYED {
+            let wait = self.random.next() % (u64::from(longest) + 1);
+            self.next += 1;
+            let due = now + Duration::from_millis(wait);
+            self.waiting.insert((due, self.next), (port, frame));
+        }
+    }
+}
+
+impl Shard {
+    /// Sends the answers whose time has come.
+    pub(crate) fn poll_delayed(&mut self, now: Instant) {
+        while let Some(entry) = self.delayed.waiting.first_entry()
+            && entry.key().0 <= now
+        {
+            let (port, frame) = entry.remove();
+            self.outbox.push(Output { port, frame });
+        }
     }
 }
 
@@ -117,6 +169,20 @@ impl<'a, T: Trace> Router<'a, T> {
             };
         }
         Answer::Silence(nobody)
+    }
+
+    /// The longest time that an answer on behalf of a guest waits, if it does: only one to a request
+    /// that others heard, who may answer too.
+    pub(crate) fn proxy_delay(&self, destination: MacAddr) -> Option<u32> {
+        let longest = self.snapshot.config().router().proxy_delay;
+        (longest > 0 && destination.is_group()).then_some(longest)
+    }
+
+    /// Keeps the answers that were just put into the outbox, from `from` on, for a random time.
+    pub(crate) fn delay_answers(&mut self, from: usize, longest: u32) {
+        for Output { port, frame } in self.shard.outbox.drain(from..) {
+            self.shard.delayed.keep(port, frame, longest, self.now);
+        }
     }
 
     /// Whether the port may be answered once more; uplinks always.

@@ -80,10 +80,12 @@ impl<T: Trace> Router<'_, T> {
                 None => Err(nobody),
             };
         }
-        let (interface, owner) =
+        let (interface, owner, delay) =
             match self.answer_for(arp.target.into(), asked, destination, nobody) {
-                Answer::Own(interface) => (interface, "ours"),
-                Answer::Proxied(interface) => (interface, "a guest's"),
+                Answer::Own(interface) => (interface, "ours", None),
+                Answer::Proxied(interface) => {
+                    (interface, "a guest's", self.proxy_delay(destination))
+                }
                 Answer::Wait(id) => return Ok(self.hold(frame, ingress, id)),
                 Answer::Silence(reason) => return Err(reason),
             };
@@ -95,6 +97,14 @@ impl<T: Trace> Router<'_, T> {
         frame.offload = Offload::default(); // the answer is ours
         answer(frame.bytes, &arp, interface);
         self.shard.counters.arp_requests_answered += 1;
+        if let Some(longest) = delay {
+            let begin = self.shard.outbox.len();
+            let (snapshot, reply) = (self.snapshot, OwnedFrame::from(&*frame));
+            self.shard
+                .send(snapshot, reply, interface, (source, ingress));
+            self.delay_answers(begin, longest);
+            return Ok(Verdict::Consumed);
+        }
         self.emit(frame, interface, (source, ingress))
     }
 

@@ -133,7 +133,13 @@ impl<T: Trace> Router<'_, T> {
             };
             format!("{sender} asks for {}, which is {whose}", message.target)
         });
+        let begin = self.shard.outbox.len();
         self.answer(packet, &message, interface, flags, (source, ingress));
+        if flags & OVERRIDE == 0
+            && let Some(longest) = self.proxy_delay(destination)
+        {
+            self.delay_answers(begin, longest);
+        }
         Ok(Verdict::Consumed)
     }
 

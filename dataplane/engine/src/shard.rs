@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::announce::Announcer;
-use crate::answers::Bucket;
+use crate::answers::{Bucket, Delayed};
 use crate::claims::Claims;
 use crate::counters::Counters;
 use crate::drops::{DropCounters, DropReason};
@@ -56,6 +56,7 @@ pub struct Shard {
     pub(crate) listener: Listener,
     /// By guest's port: how much it was answered.
     pub(crate) answers: Vec<Bucket>,
+    pub(crate) delayed: Delayed,
     next_sweep: Instant,
     /// The interfaces and guests of the last snapshot adopted.
     interfaces: Vec<Interface>,
@@ -98,6 +99,7 @@ impl Shard {
             claims: Claims::new(seed.rotate_left(37)),
             listener: Listener::new(seed.rotate_left(41)),
             answers: Vec::new(),
+            delayed: Delayed::new(seed.rotate_left(47)),
             next_sweep: now,
             interfaces: Vec::new(),
             guests: Vec::new(),
@@ -269,6 +271,7 @@ impl Shard {
                 Event::Failed { held, .. } => self.give_up(snapshot, held, now),
             }
         }
+        self.poll_delayed(now);
         self.poll_claims(snapshot, now);
         self.poll_announcements(snapshot, now);
         self.poll_listener(snapshot, now);
@@ -287,6 +290,7 @@ impl Shard {
         let sweep = (!idle).then_some(self.next_sweep);
         [
             self.neighbors.next_deadline(),
+            self.delayed.next_deadline(),
             self.claims.next_deadline(),
             self.announcer.next_deadline(),
             self.listener.next_deadline(),
@@ -521,6 +525,7 @@ impl Shard {
             claims: self.claims.clone(),
             listener: Listener::new(self.seed),
             answers: self.answers.clone(),
+            delayed: Delayed::new(self.seed),
             next_sweep: now,
             interfaces: Vec::new(),
             guests: Vec::new(),

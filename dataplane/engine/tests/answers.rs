@@ -555,6 +555,48 @@ fn n17_announcements_come_spaced_after_start_and_move_and_then_slowly() {
 }
 
 #[test]
+fn n05_a_proxy_may_let_others_answer_first() {
+    let config = config("g").replace(
+        r#""ports": {"#,
+        r#""router": { "proxy_delay": 1000 }, "ports": {"#,
+    );
+    let mut lab = Lab::new(&config);
+    let up = lab.up;
+    for target in [WEB4, WEB6] {
+        let gateway = if target == WEB4 {
+            "198.51.100.1"
+        } else {
+            "2001:db8:9::1"
+        };
+        let mut delays = Vec::new();
+        for _ in 0..100 {
+            let asked = request(GATEWAY, gateway, target, Ask::Ordinary);
+            assert_eq!(lab.send(up, asked), Verdict::Consumed);
+            assert!(lab.out.is_empty(), "not at once");
+            let mut waited = 0;
+            while lab.sent().is_empty() && waited <= 1_000 {
+                lab.wait(10);
+                waited += 10;
+            }
+            delays.push(waited);
+        }
+        assert!(delays.iter().all(|delay| *delay <= 1_000), "{delays:?}");
+        assert!(delays.iter().any(|delay| *delay < 300), "{delays:?}");
+        assert!(delays.iter().any(|delay| *delay > 700), "{delays:?}");
+        let asked = request(GATEWAY, gateway, target, Ask::Unicast(ROUTER_OUT));
+        assert!(
+            answer(&mut lab, up, asked).is_some(),
+            "nobody else heard that"
+        );
+    }
+    let own = request(GATEWAY, "198.51.100.1", "198.51.100.10", Ask::Ordinary);
+    assert!(
+        answer(&mut lab, up, own).is_some(),
+        "own addresses are answered for at once"
+    );
+}
+
+#[test]
 fn n24_answers_to_a_guest_are_limited() {
     let config = config("g").replace(
         r#""ports": {"#,

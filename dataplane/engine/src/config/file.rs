@@ -49,6 +49,9 @@ pub struct Router {
     /// Answers (ARP, neighbour discovery, DHCP, RA) per second and guest's port; bursts of half as
     /// many pass at once. Uplinks are not limited.
     pub answers_per_second: u32,
+    /// Longest random time, in milliseconds, before a guest's address is answered for to a request
+    /// that everybody heard (RFC 4861 §7.2.8, RFC 1027 §2.4). 0: at once, as the only proxy may.
+    pub proxy_delay: u32,
     /// Seconds between announcements of every address, after the burst at its start; 0: only
     /// bursts.
     pub announce_interval: u32,
@@ -64,6 +67,7 @@ impl Default for Router {
             neighbors: 4_096,
             icmp_errors_per_second: 1_000,
             answers_per_second: 1_000,
+            proxy_delay: 0,
             announce_interval: 300,
             timeouts: Timeouts::default(),
         }

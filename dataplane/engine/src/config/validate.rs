@@ -216,6 +216,16 @@ impl Check {
                 );
             }
         }
+        if router.proxy_delay > 1_000 {
+            self.fault(
+                path!["router", "proxy_delay"],
+                format!(
+                    "{} ms is too long: who asks gives up after 1 s",
+                    router.proxy_delay
+                ),
+                "write 0 to 1000 milliseconds",
+            );
+        }
         if router.announce_interval > 0 && router.announce_interval < 10 {
             self.fault(
                 path!["router", "announce_interval"],
