@@ -12,6 +12,8 @@ for module in /modules/*.ko; do
   insmod "$module"
 done
 ip link set lo up
+# No wait of up to a second before duplicate address detection.
+for delay in /proc/sys/net/ipv6/conf/*/router_solicitation_delay; do echo 0 >"$delay"; done
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 stty raw -echo
 echo "<<< ready 0"
