@@ -286,6 +286,47 @@ fn memory_ports_carry_frames() {
     dataplane.stop();
 }
 
+/// F20: what a guest sent and may not is shown with the guest's name.
+#[test]
+fn f20_violations_are_shown_by_guest() {
+    let _lab = Lab::new();
+    let dataplane = Dataplane::new().unwrap();
+    let network = one_network("p = { memory = true }", "\"p\"");
+    let mut file = network.file().clone();
+    let guest = "web = { port = \"p\", mac = \"02:00:00:00:00:d0\", addresses = [\"10.9.0.1\"] }";
+    let guests: tapgate_engine::config::File =
+        toml::from_str(&format!("[guests]\n{guest}")).unwrap();
+    file.guests = guests.guests;
+    dataplane
+        .configure(&Config::try_from(file).unwrap())
+        .unwrap();
+    let far = dataplane.memory_port("p").unwrap();
+    let mut forged = vec![0; 60];
+    forged[..12].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0xd1]);
+    forged[12..14].copy_from_slice(&[0x08, 0x06]);
+    for _ in 0..3 {
+        far.put(tapgate_dataplane::memory::StoredFrame {
+            bytes: forged.clone(),
+            vlan: None,
+            offload: tapgate_engine::frame::Offload::default(),
+        });
+    }
+    let shown = || match dataplane.show(Show::Guests, 0).unwrap() {
+        (Rows::Guests(rows), None) => rows.into_iter().next().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    eventually("three violations", 5, || {
+        shown().violations.get("spoofed-mac") == Some(&3)
+    });
+    let row = shown();
+    assert_eq!((row.name.as_str(), row.port.as_str()), ("web", "p"));
+    assert_eq!(
+        (row.network.as_str(), &row.addresses[..]),
+        ("n", &["10.9.0.1".to_owned()][..])
+    );
+    dataplane.stop();
+}
+
 #[test]
 fn a_dataplane_started_by_a_descriptor_has_its_name() {
     let _lab = Lab::new();
