@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod adopt;
 mod announce;
 mod answers;
 mod antispoof;

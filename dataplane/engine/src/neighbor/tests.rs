@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::OwnedFrame;
 
 const ON: InterfaceId = InterfaceId(1);
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
