@@ -53,6 +53,10 @@ uninstall: ## Remove them
 bench: packages build ## Side by side with the kernel, in one run: throughput, latency, CPU
 	@netns-scripts/bench.sh
 
+.PHONY: bench-answers
+bench-answers: packages build ## Side by side with the kernel and ndppd: neighbours answered per second
+	@netns-scripts/bench-answers.sh
+
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
 	@if [[ $(DUT) == tapgate ]]; then $(MAKE) --no-print-directory build; fi
