@@ -69,17 +69,23 @@ impl Announcer {
         takeover: bool,
         now: Instant,
     ) {
-        if !addresses.is_empty() {
-            self.bursts.push(Burst {
-                interface,
-                addresses,
-                at: 0,
-                rounds,
-                due: now,
-                began: now,
-                takeover,
-            });
+        if addresses.is_empty() {
+            return;
         }
+        // A device that flaps begins the same burst over, no faster than a burst goes.
+        let same = |burst: &Burst| burst.interface == interface && burst.addresses == addresses;
+        let running = self.bursts.iter().find(|burst| same(burst));
+        let due = running.map_or(now, |burst| burst.due);
+        self.bursts.retain(|burst| !same(burst));
+        self.bursts.push(Burst {
+            interface,
+            addresses,
+            at: 0,
+            rounds,
+            due,
+            began: due,
+            takeover,
+        });
     }
 }
 
@@ -94,7 +100,7 @@ impl Shard {
         let addresses = everything(snapshot, interface);
         self.announcer
             .bursts
-            .retain(|burst| burst.interface != interface.id);
+            .retain(|burst| burst.interface != interface.id || burst.addresses == addresses);
         self.announcer.add(interface.id, addresses, now);
     }
 

@@ -12,6 +12,7 @@ use crate::family::Family;
 use crate::fib;
 use crate::frame::{Frame, OwnedFrame};
 use crate::hop::Hop;
+use crate::nd;
 use crate::neighbor::Held;
 use crate::packet::{ETHERNET, Packet, Problem, Transport};
 use crate::process::{Router, vlan_id};
@@ -149,7 +150,10 @@ impl<T: Trace> Router<'_, T> {
         let (error, reason) = (IcmpError::HostUnreachable, DropReason::NeighborUnresolved);
         if let Ok(packet) = Ipv4Addr::parse(frame) {
             self.refuse(frame, &packet, interface, error, reason);
-        } else if let Ok(packet) = Ipv6Addr::parse(frame) {
+        } else if let Ok(packet) = Ipv6Addr::parse(frame)
+            // A question about what may be alive waited too; silence is its answer.
+            && !matches!(packet.transport, Transport::IcmpOther(kind) if nd::KINDS.contains(&kind))
+        {
             self.refuse(frame, &packet, interface, error, reason);
         }
     }

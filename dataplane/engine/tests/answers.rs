@@ -555,6 +555,27 @@ fn n17_announcements_come_spaced_after_start_and_move_and_then_slowly() {
 }
 
 #[test]
+fn n17_a_device_that_flaps_is_announced_no_faster() {
+    let mut lab = Lab::new(&config("g"));
+    let (up, guest) = (lab.up, lab.guest);
+    lab.wait(5_000);
+    lab.out.clear();
+    let mut announced = 0;
+    for _ in 0..100 {
+        lab.attach(guest);
+        lab.wait(50);
+        let web = |(port, bytes): &(PortId, Vec<u8>)| {
+            *port == up && bytes[12..14] == [8, 6] && bytes[28..32] == [198, 51, 100, 20]
+        };
+        announced += lab.sent().iter().filter(|frame| web(frame)).count();
+    }
+    assert!(
+        (8..=12).contains(&announced),
+        "{announced} in 5 s, two forms each second"
+    );
+}
+
+#[test]
 fn n05_a_proxy_may_let_others_answer_first() {
     let config = config("g").replace(
         r#""ports": {"#,

@@ -348,6 +348,23 @@ fn what_is_alive_inside_is_answered_for_outside() {
 }
 
 #[test]
+fn a_question_about_what_is_not_alive_is_met_with_silence() {
+    let mut lab = Lab::new(ALIVE);
+    let up = lab.up;
+    let target = "2001:db8:9::66";
+    let unicast = nd(
+        (GATEWAY, ROUTER_OUT),
+        ("2001:db8:8::1", target),
+        (135, 0),
+        target,
+    );
+    assert_eq!(lab.send(up, unicast), Verdict::Hold);
+    lab.wait(10_000);
+    let sent = lab.sent();
+    assert!(!sent.iter().any(|(port, _)| *port == up), "{sent:02x?}");
+}
+
+#[test]
 fn n24_a_scan_costs_no_resolved_neighbour_and_no_state_for_each_target() {
     let mut lab = Lab::new(ALIVE);
     let (up, guest) = (lab.up, lab.guest);

@@ -81,6 +81,11 @@ impl Lab {
         self.now = end;
     }
 
+    /// A port's device is there again.
+    pub fn attach(&mut self, port: PortId) {
+        self.shard.port_attached(port, &self.snapshot, self.now);
+    }
+
     pub fn port(&self, name: &str) -> PortId {
         self.snapshot.port_id(name).unwrap()
     }
