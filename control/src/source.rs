@@ -222,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_right() {
+        assert!(check(EXAMPLE));
+        assert!(check(include_str!("../../examples/ovh-ipv6.toml")));
+        assert!(check(include_str!("../../examples/hetzner-routed.toml")));
+    }
+
+    #[test]
     fn any_slip_of_the_finger_is_either_right_or_explained() {
         assert!(check(EXAMPLE));
         let places: Vec<usize> = EXAMPLE.char_indices().map(|(at, _)| at).collect();
