@@ -165,15 +165,14 @@ tapgate() {
   for addresses in "$FEW" "$MANY" "$MOST"; do
     configuration "$addresses" >"$work/$addresses.toml"
   done
-  ip netns exec "$ROUTER" "$tapgate" run "$work/$FEW.toml" --runtime-dir "$work/run" \
-    >"$work/tapgate.log" 2>&1 &
-  router=$!
+  start "$FEW"
   # Its own addresses pass duplicate detection first.
   sleep 2
   measure tapgate "$FEW" "$FEW" "$MAC_A"
   apply "$MANY"
   measure tapgate "$MANY" "$MANY" "$MAC_A"
   load
+  sleep 2
   measure tapgate "$MOST" "$MOST" "$MAC_A"
   tapgate_down
 }
@@ -210,21 +209,38 @@ apply() {
   }
 }
 
-# The time that 100,000 addresses take from file to dataplane, and the memory they take there. A
-# dataplane that has had no other large configuration, so that its memory was not made before.
-load() {
-  local addresses=$((2 * MOST)) before after
-  tapgate_down
-  timed check_ms ip netns exec "$ROUTER" "$tapgate" check "$work/$MOST.toml"
-  ip netns exec "$ROUTER" "$tapgate" run "$work/$FEW.toml" --runtime-dir "$work/run" \
+# From nothing until the configuration is in force, at most 5 s.
+start() {
+  ip netns exec "$ROUTER" "$tapgate" run "$work/$1.toml" --runtime-dir "$work/run" \
     >"$work/tapgate.log" 2>&1 &
   router=$!
-  sleep 2
-  before=$(resident)
+  for _ in {1..500}; do
+    "$tapgate" status --runtime-dir "$work/run" 2>&1 | grep -q 'generation 1' && return
+    sleep 0.01
+  done
+  tail -n 20 "$work/tapgate.log" >&2
+  exit 1
+}
+
+# The time that 100,000 addresses take from a file to the dataplane, and the memory they take there,
+# in dataplanes that had no other large configuration before. Goes on with the last.
+load() {
+  local few
+  tapgate_down
+  timed check_ms ip netns exec "$ROUTER" "$tapgate" check "$work/$MOST.toml"
+  start "$FEW"
+  few=$(resident)
   timed apply_ms apply "$MOST"
+  memory apply "$few"
+  tapgate_down
+  timed start_ms start "$MOST"
+  memory start "$few"
+}
+
+# memory AFTER FEW: bytes that each of 100,000 addresses takes more than FEW KiB.
+memory() {
   sleep 0.5
-  after=$(resident)
-  echo "bytes_each $(((after - before) * 1024 / addresses))" >>"$work/load"
+  echo "${1}_bytes $((($(resident) - $2) * 1024 / (2 * MOST)))" >>"$work/load"
 }
 
 # timed NAME COMMAND...: its time in milliseconds, into the load's results.
@@ -363,7 +379,9 @@ report() {
     END {
       bar(sprintf("check of 100,000 addresses: %d ms; under 1 s", best["check_ms"]), best["check_ms"] < 1000)
       bar(sprintf("apply of 100,000 addresses: %d ms; under 1 s", best["apply_ms"]), best["apply_ms"] < 1000)
-      bar(sprintf("memory for each of them: %d bytes; under 200", best["bytes_each"]), best["bytes_each"] < 200)
+      bar(sprintf("start with 100,000 addresses: %d ms; under 1 s", best["start_ms"]), best["start_ms"] < 1000)
+      bar(sprintf("memory for each, applied: %d bytes; under 200", best["apply_bytes"]), best["apply_bytes"] < 200)
+      bar(sprintf("memory for each, started: %d bytes; under 200", best["start_bytes"]), best["start_bytes"] < 200)
     }' "$work/load"
   cat "$bars"
 }
