@@ -38,7 +38,7 @@ vm_wait() {
 vm_run() {
   local id=$EPOCHREALTIME
   printf '%s %s\n' "$id" "${1//$'\n'/ }" >&"$vm_in"
-  vm_read_until "$id" 120
+  vm_read_until "$id" 60
 }
 
 # Reboots the VM, whose TAP stays, and waits until it takes commands again.
