@@ -411,6 +411,7 @@ fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
+        58 => "icmpv6".to_owned(),
         other => other.to_string(),
     };
     SessionRow {
