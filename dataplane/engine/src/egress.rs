@@ -17,8 +17,8 @@ const ARP_SENDER_AT: usize = ETHERNET + 14;
 /// Gives a frame its MACs and VLAN, if `interface` may send it.
 ///
 /// On a personality the source address (or ARP sender) must be one of its own, or a public one of
-/// its guests. It is read from the bytes that leave, whatever produced them; the source MAC and the VLAN are the personality's
-/// because they are set here and nowhere else (X01).
+/// its guests. It is read from the bytes that leave, whatever produced them; the source MAC and the
+/// VLAN are the personality's because they are set here and nowhere else (X01).
 #[inline]
 pub(crate) fn dress(
     frame: &mut Frame<'_>,

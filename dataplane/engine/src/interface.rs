@@ -92,11 +92,6 @@ impl Interface {
         !self.personality || self.owns(source) || owners.is_public(source, self.id)
     }
 
-    /// Whether we answer for its own addresses: nobody else has them.
-    pub fn answers(&self) -> bool {
-        self.shared.is_none()
-    }
-
     /// Whether `address` is directly on this link.
     pub fn is_on_link(&self, address: IpAddr) -> bool {
         self.addresses

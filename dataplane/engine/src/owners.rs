@@ -74,11 +74,6 @@ pub struct Alive {
 }
 
 impl Owners {
-    /// Whether no guest is configured.
-    pub fn is_empty(&self) -> bool {
-        self.guests.is_empty()
-    }
-
     /// All guests.
     pub fn guests(&self) -> &[Guest] {
         &self.guests
