@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use afpacket::sync::RawPacketStream;
 use lab::bridge::{A, B, Bridge, device};
-use lab::{Lab, background_output, eventually, iperf, run, within};
+use lab::{Lab, eventually, iperf, listen, run, within};
 use tapgate_dataplane::link::{self, Change, Links};
 use tapgate_dataplane::port::{Egress, Ingress, Opened, Ports};
 use tapgate_dataplane::sys::{packet, tap};
@@ -102,16 +102,14 @@ fn a_bridged_udp_datagram_with_a_partial_checksum_is_understood() {
     let a = lab.veth_guest("a", "va", "10.9.0.1/24");
     let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
     let bridge = Bridge::between(device("va"), device("vb"));
-    let heard = background_output(&format!(
-        "timeout 10 ip netns exec {b} socat -u UDP-RECV:9 -"
-    ));
+    let heard = listen(&format!("ip netns exec {b} socat -u UDP-RECV:9 -"));
     eventually("socat listens", 5, || {
         run(&format!("ip netns exec {b} ss -Hlun")).contains(":9 ")
     });
     let send = format!("echo hello | timeout 5 ip netns exec {a} socat -u - UDP-SENDTO:10.9.0.2:9");
     eventually("the datagram arrives", 8, || {
         lab::shell(&send);
-        heard.lock().unwrap().contains("hello")
+        heard.text().contains("hello")
     });
     let partial = |seen: &lab::bridge::Seen| {
         matches!(
@@ -143,12 +141,11 @@ fn tags_left_in_the_bytes_are_taken_out_and_put_back() {
 fn tags_are_taken_out_and_put_back(lab: &mut Lab, from: &str, port: Opened) {
     let b = lab.veth_guest("b", "vb", "10.9.0.2/24");
     let bridge = Bridge::between(port, device("vb"));
-    let dump = background_output(&format!(
-        "timeout 5 ip netns exec {b} tcpdump -l -e -n -i eth0 -Q in ether src 02:00:00:00:00:d1"
+    let dump = listen(&format!(
+        "ip netns exec {b} tcpdump -l -e -n -i eth0 -Q in ether src 02:00:00:00:00:d1"
     ));
     eventually("tcpdump listens", 5, || {
-        let sockets = run(&format!("ip netns exec {b} cat /proc/net/packet"));
-        sockets.lines().count() > 1
+        dump.text().contains("listening on eth0")
     });
     send_from(
         from,
@@ -160,7 +157,7 @@ fn tags_are_taken_out_and_put_back(lab: &mut Lab, from: &str, port: Opened) {
     );
     eventually("three frames", 5, || {
         // The tagged one has two.
-        dump.lock().unwrap().matches("ethertype").count() >= 4
+        dump.text().matches("ethertype").count() >= 4
     });
 
     let seen = bridge.end().seen;
@@ -177,7 +174,7 @@ fn tags_are_taken_out_and_put_back(lab: &mut Lab, from: &str, port: Opened) {
             (None, &[0x88, 0xb5, 0x77], 64),
         ]
     );
-    let text = dump.lock().unwrap().clone();
+    let text = dump.text();
     let frames = text.lines().filter(|line| line.contains("ethertype"));
     let tagged: Vec<_> = frames.map(|line| line.contains("vlan 100, p 1")).collect();
     assert_eq!(tagged, [true, false, false], "{text}");

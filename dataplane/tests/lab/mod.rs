@@ -100,11 +100,16 @@ pub fn attempt(command: &str) -> (bool, String) {
 pub struct Background(pub Child);
 
 pub fn background(command: &str) -> Background {
+    spawn(command, Stdio::null(), Stdio::inherit())
+}
+
+fn spawn(command: &str, stdout: Stdio, stderr: Stdio) -> Background {
     let mut words = command.split_whitespace();
     let child = Command::new(words.next().unwrap())
         .args(words)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .unwrap_or_else(|error| panic!("{command}: {error}"));
     Background(child)
@@ -117,25 +122,34 @@ impl Drop for Background {
     }
 }
 
-/// A command in the background that ends by itself; what it prints, as it prints it.
-pub fn background_output(command: &str) -> Arc<Mutex<String>> {
-    let mut words = command.split_whitespace();
-    let mut child = Command::new(words.next().unwrap())
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command}: {error}"));
-    let heard = Arc::new(Mutex::new(String::new()));
-    let hears = heard.clone();
-    let output = BufReader::new(child.stdout.take().unwrap());
+/// A command in the background, ended when dropped, and what it has printed.
+pub struct Heard {
+    _command: Background,
+    text: Arc<Mutex<String>>,
+}
+
+impl Heard {
+    /// What was printed so far, in whole lines.
+    pub fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+}
+
+/// Runs a command in the background and listens to it, its errors included.
+pub fn listen(command: &str) -> Heard {
+    let (output, end) = std::io::pipe().unwrap();
+    let command = spawn(command, end.try_clone().unwrap().into(), end.into());
+    let text = Arc::new(Mutex::new(String::new()));
+    let hears = text.clone();
     std::thread::spawn(move || {
-        for line in output.lines().map_while(Result::ok) {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
             hears.lock().unwrap().push_str(&(line + "\n"));
         }
-        let _ = child.wait();
     });
-    heard
+    Heard {
+        _command: command,
+        text,
+    }
 }
 
 /// Runs a line of shell.
