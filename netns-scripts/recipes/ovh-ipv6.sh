@@ -68,6 +68,9 @@ guest_configure() {
 guest_addresses() {
   local nic=${device[$1]}
   # The IPv6 gateway is outside of the guest's prefix; a guest's kernel keeps no addresses of others.
+  # mail's is the provider's, as it was behind the kernel's bridge.
+  local gateway6=$gateway6
+  [[ $1 != mail ]] || gateway6=$provider6
   guest_run "$1" "ip link set $nic up; ${3:+ip address add $3/24 dev $nic; ip route add default via $gateway;}
     ip -6 address add $2/128 dev $nic; ip -6 route replace $gateway6 dev $nic;
     ip -6 route replace default via $gateway6 dev $nic"

@@ -9,6 +9,10 @@
 //! | the uplink of G's personality, a public address | defended, with the personality's MAC | the personality's MAC |
 //! | any other uplink or VLAN, or an inside address | silent | silent |
 //!
+//! A guest that asks for a personality's gateway, which it cannot reach itself, is answered, and its
+//! probe defended, with the network gateway's MAC: a guest that was set up for a bridge needs no
+//! change. On an uplink the gateway answers for itself.
+//!
 //! A MAC that is not G's is stopped at P before it asks (`antispoof`). When a new configuration
 //! moves G, its new port is P. Own addresses are answered for wherever they are, once they are ours
 //! (`claims`); those shared with the host's kernel never, since it answers for them.
@@ -153,6 +157,14 @@ impl<'a, T: Trace> Router<'a, T> {
                 }
                 None => Answer::Silence(nobody),
             };
+        }
+        if snapshot.is_gateway(target)
+            && let Some(interface) = hearing().find(|interface| !interface.personality)
+        {
+            self.trace.step("gateway", || {
+                format!("the way to {target}, a provider's router, is by us")
+            });
+            return Answer::Proxied(interface);
         }
         for interface in hearing() {
             let Some(network) = snapshot.owners().alive_behind(target, interface.id) else {

@@ -84,7 +84,7 @@ impl<T: Trace> Router<'_, T> {
             match self.answer_for(arp.target.into(), asked, destination, nobody) {
                 Answer::Own(interface) => (interface, "ours", None),
                 Answer::Proxied(interface) => {
-                    (interface, "a guest's", self.proxy_delay(destination))
+                    (interface, "another's", self.proxy_delay(destination))
                 }
                 Answer::Wait(id) => return Ok(self.hold(frame, ingress, id)),
                 Answer::Silence(reason) => return Err(reason),

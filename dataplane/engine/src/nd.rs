@@ -127,7 +127,7 @@ impl<T: Trace> Router<'_, T> {
         self.may_answer(ingress)?;
         self.trace.step("nd", || {
             let whose = if flags & OVERRIDE == 0 {
-                "a guest's"
+                "another's"
             } else {
                 "ours"
             };

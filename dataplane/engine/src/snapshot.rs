@@ -40,6 +40,8 @@ pub struct Snapshot {
     /// By port.
     admissions: Vec<Admission>,
     own: HashMap<IpAddr, InterfaceId, FixedState>,
+    /// Next hops beyond personalities: the provider's routers.
+    gateways: HashSet<IpAddr, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
     owners: Owners,
     pub(crate) tables: Vec<(String, Fib)>,
@@ -142,6 +144,7 @@ impl Snapshot {
             on_port: Vec::new(),
             admissions: Vec::new(),
             own: HashMap::default(),
+            gateways: HashSet::default(),
             broadcast: HashSet::default(),
             owners: Owners::default(),
             tables: Vec::new(),
@@ -205,6 +208,12 @@ impl Snapshot {
             }
             snapshot.tables.push((table.name.clone(), fib));
         }
+        let personalities = snapshot.interfaces.iter().flatten();
+        snapshot.gateways = personalities
+            .filter(|interface| interface.personality)
+            .flat_map(|interface| interface.next_hops.iter().copied())
+            .filter(|hop| !matches!(hop, IpAddr::V6(hop) if hop.is_unicast_link_local()))
+            .collect();
         snapshot.rules = config
             .rules()
             .iter()
@@ -294,6 +303,10 @@ impl Snapshot {
     #[inline]
     pub fn owner(&self, address: IpAddr) -> Option<&Interface> {
         self.interface(*self.own.get(&address)?)
+    }
+    /// Whether `address` is a provider's router, which guests may have been told is theirs.
+    pub(crate) fn is_gateway(&self, address: IpAddr) -> bool {
+        self.gateways.contains(&address)
     }
     /// Who owns what among the guests.
     #[inline]

@@ -231,6 +231,36 @@ fn n07_a08_what_nobody_owns_is_silent() {
 }
 
 #[test]
+fn a_guest_finds_the_providers_gateway_here() {
+    let mut lab = Lab::new(&config("g"));
+    let (up, web) = (lab.up, lab.port("g"));
+    for (sender, target, overrides) in [
+        (INSIDE, "198.51.100.1", true),
+        (WEB4, "198.51.100.1", true),
+        (WEB6, "2001:db8:9::1", false),
+    ] {
+        for ask in [Ask::Ordinary, Ask::Unicast(ROUTER_IN), Ask::Probe] {
+            let asked = request(GUEST, sender, target, ask);
+            assert_eq!(
+                answer(&mut lab, web, asked),
+                Some((ROUTER_IN, overrides)),
+                "{target} {ask:?}"
+            );
+        }
+    }
+    // A neighbour of the gateway is not the gateway, and on the uplink it speaks for itself.
+    let beside = request(GUEST, WEB6, "2001:db8:9::2", Ask::Ordinary);
+    assert_eq!(answer(&mut lab, web, beside), None);
+    for (sender, target) in [
+        ("198.51.100.77", "198.51.100.1"),
+        ("2001:db8:9::77", "2001:db8:9::1"),
+    ] {
+        let outside = request(STRANGER, sender, target, Ask::Ordinary);
+        assert_eq!(answer(&mut lab, up, outside), None, "{target}");
+    }
+}
+
+#[test]
 fn a09_a_priority_tag_is_no_tag() {
     let mut lab = Lab::new(&config("g"));
     let up = lab.up;
