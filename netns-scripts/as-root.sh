@@ -3,8 +3,8 @@
 # has cargo run every test program by this where it is not root already.
 # Run: netns-scripts/as-root.sh PROGRAM [ARGUMENTS]
 set -euo pipefail
-name=${1##*/}
-case $name in
-  dataplane-* | ports-* | hostguard-* | shared*-* | routes-*) exec sudo --non-interactive --preserve-env "$@" ;;
+# Cargo says which package the program is of.
+case ${CARGO_MANIFEST_DIR##*/}/${1##*/} in
+  dataplane/* | tests/routes-*) exec sudo --non-interactive --preserve-env "$@" ;;
   *) exec "$@" ;;
 esac
