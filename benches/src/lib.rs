@@ -5,6 +5,8 @@
 //! table each. Both guests of a pair use the same source ports, so that half of the translations
 //! find their port taken.
 
+pub mod tool;
+
 use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};

@@ -2,10 +2,11 @@
 //!
 //! A [`router::Router`] runs the real engine over a configuration text with a clock of its own and
 //! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`decode`] makes
-//! them readable, [`golden`] compares them with what is recorded.
+//! them readable, [`golden`] compares them with what is recorded; [`inject`] sends them into labs.
 
 pub mod decode;
 pub mod golden;
+pub mod inject;
 pub mod nd;
 pub mod packet;
 pub mod recipe;

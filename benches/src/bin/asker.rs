@@ -6,12 +6,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde::Serialize;
+use tapgate_benches::tool;
+use tapgate_engine::checksum::checksum;
 
 /// Requests per system call.
 const BATCH: usize = 64;
@@ -50,20 +52,11 @@ struct Asked {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(asked) => {
-            println!("{}", serde_json::json!(asked));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("asker: {}: {error}", options.dev);
-            ExitCode::FAILURE
-        }
-    }
+    tool::end("asker", &options.dev, run(&options))
 }
 
 fn run(options: &Options) -> io::Result<Asked> {
-    let mac = mac_of(&options.dev)?;
+    let mac = tool::mac_of(&options.dev)?.0;
     let different = options.count.min(REQUESTS);
     let mut frames: Vec<Vec<u8>> = (0..different)
         .map(|n| (u64::from(n) * STRIDE % u64::from(options.count)) as u32)
@@ -98,7 +91,7 @@ fn run(options: &Options) -> io::Result<Asked> {
         messages.extend(vectors.iter_mut().map(of_vector));
     }
 
-    let socket = open(&options.dev)?;
+    let socket = tool::sender(&options.dev)?;
     let start = Instant::now();
     let end = Duration::from_secs_f64(options.seconds);
     let (mut requests, mut refused, mut at) = (0u64, 0u64, 0);
@@ -134,18 +127,6 @@ fn run(options: &Options) -> io::Result<Asked> {
     })
 }
 
-fn mac_of(dev: &str) -> io::Result<[u8; 6]> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{dev}/address"))?;
-    let bytes: Option<Vec<u8>> = text
-        .trim()
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| io::Error::other("its address is not a MAC address"))
-}
-
 /// An ARP request (RFC 826).
 fn arp(mac: [u8; 6], from: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let ethernet = [&[0xff; 6][..], &mac, &[0x08, 0x06]].concat();
@@ -163,52 +144,7 @@ fn solicitation(mac: [u8; 6], from: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let ip = [&[0x60, 0, 0, 0, 0, 32, 58, 255][..], &from, &group].concat();
     let mut icmp = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target, &[1, 1], &mac].concat();
     let length_and_header = [0, 0, 0, 32, 0, 0, 0, 58];
-    let sum = !sum(&[&from[..], &group, &length_and_header, &icmp].concat());
+    let sum = checksum(&[&from[..], &group, &length_and_header, &icmp].concat());
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     [ethernet, ip, icmp].concat()
-}
-
-/// The ones' complement sum (RFC 1071) of `bytes`, an even number of them.
-fn sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// A packet socket bound to `dev` that only sends.
-fn open(dev: &str) -> io::Result<OwnedFd> {
-    let name = std::ffi::CString::new(dev)?;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers; the result is checked.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` was just opened and belongs to nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zeroes is a sockaddr_ll without protocol: nothing is received.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = index as i32;
-    // SAFETY: `address` is a whole sockaddr_ll that outlives the call, passed with its size.
-    let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
 }

@@ -8,13 +8,16 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rustix::net::SendFlags;
 use serde::Serialize;
+use tapgate_benches::tool;
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::checksum::{self, checksum};
 
 /// Frames per super-frame, all of one flow.
 const SEGMENTS: usize = 16;
@@ -33,8 +36,8 @@ struct Options {
     #[arg(long)]
     dev: String,
     /// The gateway's MAC, which frames are addressed to.
-    #[arg(long, value_parser = parse_mac)]
-    to_mac: Mac,
+    #[arg(long)]
+    to_mac: MacAddr,
     /// Source address.
     #[arg(long)]
     from: Ipv4Addr,
@@ -55,9 +58,6 @@ struct Options {
     seconds: f64,
 }
 
-#[derive(Clone, Copy)]
-struct Mac([u8; 6]);
-
 #[derive(Serialize)]
 struct Sent {
     frames: u64,
@@ -68,22 +68,13 @@ struct Sent {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(sent) => {
-            println!("{}", serde_json::json!(sent));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("pktgen: {}: {error}", options.dev);
-            ExitCode::FAILURE
-        }
-    }
+    tool::end("pktgen", &options.dev, run(&options))
 }
 
 fn run(options: &Options) -> io::Result<Sent> {
-    let address = std::fs::read_to_string(format!("/sys/class/net/{}/address", options.dev))?;
-    let mac = parse_mac(address.trim()).map_err(io::Error::other)?;
-    let socket = open(&options.dev)?;
+    let mac = tool::mac_of(&options.dev)?;
+    let socket = tool::sender(&options.dev)?;
+    with_metadata(&socket)?;
     let frames: Vec<SuperFrame> = (0..options.flows)
         .map(|flow| super_frame(options, mac, 10_000 + flow))
         .collect();
@@ -113,20 +104,9 @@ fn run(options: &Options) -> io::Result<Sent> {
     })
 }
 
-fn parse_mac(text: &str) -> Result<Mac, String> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(Mac)
-        .ok_or_else(|| format!("\"{text}\" is not a MAC address"))
-}
-
 /// `SEGMENTS` datagrams of one flow in one super-frame, with the metadata that says so
 /// (VIRTIO 1.2 §5.1.6).
-fn super_frame(options: &Options, mac: Mac, source_port: u16) -> SuperFrame {
+fn super_frame(options: &Options, mac: MacAddr, source_port: u16) -> SuperFrame {
     let (from, to) = (options.from.octets(), options.to.octets());
     let udp_length = 8 + SEGMENTS * PAYLOAD;
     let mut bytes = [0; _];
@@ -147,7 +127,7 @@ fn super_frame(options: &Options, mac: Mac, source_port: u16) -> SuperFrame {
     ip[9] = 17;
     ip[12..16].copy_from_slice(&from);
     ip[16..20].copy_from_slice(&to);
-    let header_sum = !sum(&ip[..20]);
+    let header_sum = checksum(&ip[..20]);
     ip[10..12].copy_from_slice(&header_sum.to_be_bytes());
 
     let udp = &mut ip[20..];
@@ -155,39 +135,13 @@ fn super_frame(options: &Options, mac: Mac, source_port: u16) -> SuperFrame {
     udp[2..4].copy_from_slice(&options.port.to_be_bytes());
     udp[4..6].copy_from_slice(&(udp_length as u16).to_be_bytes());
     // Partial: the sum of the pseudo-header only (RFC 768).
-    let [high, low] = (udp_length as u16).to_be_bytes();
-    let pseudo_sum = sum(&[from, to, [0, 17, high, low]].concat());
+    let pseudo_sum = checksum::fold(checksum::pseudo_header(&from, &to, 17, udp_length));
     udp[6..8].copy_from_slice(&pseudo_sum.to_be_bytes());
     bytes
 }
 
-/// The ones' complement sum (RFC 1071) of `bytes`, an even number of them.
-fn sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// A packet socket bound to `dev` that only sends, frames with a `virtio_net_hdr` before them.
-fn open(dev: &str) -> io::Result<OwnedFd> {
-    let name = std::ffi::CString::new(dev)?;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers; the result is checked.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` was just opened and belongs to nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+/// Has the kernel read a `virtio_net_hdr` before each frame that `socket` sends.
+fn with_metadata(socket: &OwnedFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option's value is a c_int that outlives the call, passed with its size.
     let result = unsafe {
@@ -199,28 +153,8 @@ fn open(dev: &str) -> io::Result<OwnedFd> {
             size_of_val(&on) as libc::socklen_t,
         )
     };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: 0, // receives nothing
-        sll_ifindex: index as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: `address` is a whole sockaddr_ll that outlives the call, passed with its size.
-    let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
 }

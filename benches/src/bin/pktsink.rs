@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde::Serialize;
+use tapgate_benches::tool;
 
 /// Counts frames received by a device and CPU time spent by the machine, and prints both as JSON.
 #[derive(Parser)]
@@ -34,16 +35,7 @@ struct Measured {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(measured) => {
-            println!("{}", serde_json::json!(measured));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("pktsink: {}: {error}", options.dev);
-            ExitCode::FAILURE
-        }
-    }
+    tool::end("pktsink", &options.dev, run(&options))
 }
 
 fn run(options: &Options) -> io::Result<Measured> {

@@ -16,6 +16,7 @@ use rustix::net::{
     socket_with,
 };
 use serde::Serialize;
+use tapgate_benches::tool;
 
 /// Samples not counted: they resolve neighbours, open sessions and fill caches.
 const WARM_UP: u16 = 50;
@@ -51,16 +52,7 @@ struct Measured {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(measured) => {
-            println!("{}", serde_json::json!(measured));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("rtt: {}: {error}", options.to);
-            ExitCode::FAILURE
-        }
-    }
+    tool::end("rtt", options.to, run(&options))
 }
 
 fn run(options: &Options) -> io::Result<Measured> {

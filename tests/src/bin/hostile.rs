@@ -10,11 +10,10 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use smoltcp::phy::{Device, Medium, RawSocket, TxToken};
 use tapgate_engine::addr::MacAddr;
+use tapgate_engine::nat::Random;
+use tapgate_tests::inject::{self, option};
 use tapgate_tests::packet::{self, Packet};
 
 /// Longest frame that a device with an MTU of 1500 takes.
@@ -22,46 +21,22 @@ const LONGEST: usize = 1514;
 const REMOTE: &str = "198.51.100.1";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments) {
-        Ok(count) => {
-            println!("sent={count}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("hostile {}: {error}", arguments.join(" "));
-            ExitCode::FAILURE
-        }
-    }
+    inject::main("hostile", "sent", run)
 }
 
 fn run(arguments: &[String]) -> Result<u64, Box<dyn Error>> {
     let [device, from_ip, from_mac, to_ip, to_mac, options @ ..] = arguments else {
         return Err("expected: DEVICE FROM_IP FROM_MAC TO_IP TO_MAC".into());
     };
-    let option = |name: &str, default: u64| -> Result<u64, Box<dyn Error>> {
-        match options.iter().position(|option| option == name) {
-            Some(at) => Ok(options.get(at + 1).ok_or("a value is missing")?.parse()?),
-            None => Ok(default),
-        }
-    };
-    let (count, rate) = (option("--count", 10_000)?, option("--rate", 5_000)?);
-    let mut random = Random(option("--seed", 1)? | 1);
+    let count = option(options, "--count", 10_000)?;
+    let rate = option(options, "--rate", 5_000)?;
+    let mut random = Random::new(option(options, "--seed", 1)?);
     let (from, to) = (packet::mac(from_mac), packet::mac(to_mac));
     let templates = templates((from, from_ip), (to, to_ip));
-
-    let mut socket = RawSocket::new(device, Medium::Ethernet)?;
-    let start = Instant::now();
-    for sent in 0..count {
-        let frame = spoil(&templates[random.below(templates.len())], &mut random);
-        let token = socket
-            .transmit(smoltcp::time::Instant::now())
-            .ok_or("the device takes no frame")?;
-        token.consume(frame.len(), |buffer| buffer.copy_from_slice(&frame));
-        let due = Duration::from_micros((sent + 1) * 1_000_000 / rate);
-        thread::sleep(due.saturating_sub(start.elapsed()));
-    }
-    Ok(count)
+    inject::send(device, (count, rate), || {
+        let template = &templates[below(&mut random, templates.len())];
+        Ok([spoil(template, &mut random)])
+    })
 }
 
 /// Well-formed frames of every kind.
@@ -140,18 +115,19 @@ fn ethernet(from: MacAddr, to: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u
 
 /// A copy of `frame` with a few things wrong, or nothing.
 fn spoil(frame: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut below = |limit| below(random, limit);
     let mut frame = frame.to_vec();
-    for _ in 0..random.below(4) {
+    for _ in 0..below(4) {
         let length = frame.len();
-        match random.below(8) {
-            0 => frame.truncate(14 + random.below(length - 13)),
-            1 => frame.extend((0..random.below(LONGEST)).map(|i| i as u8)),
+        match below(8) {
+            0 => frame.truncate(14 + below(length - 13)),
+            1 => frame.extend((0..below(LONGEST)).map(|i| i as u8)),
             2 => frame[0] |= 1, // to a group
             3 => frame[..6].fill(0xff),
             4 => frame[5] ^= 0x55, // to nobody
             // A field at its extreme: in the packet's header, or anywhere.
-            5 if length > 34 => frame[14 + random.below(20)] = [0, 0xff][random.below(2)],
-            _ if length > 14 => frame[14 + random.below(length - 14)] ^= 1 << random.below(8),
+            5 if length > 34 => frame[14 + below(20)] = [0, 0xff][below(2)],
+            _ if length > 14 => frame[14 + below(length - 14)] ^= 1 << below(8),
             _ => {}
         }
         frame.truncate(LONGEST);
@@ -159,14 +135,7 @@ fn spoil(frame: &[u8], random: &mut Random) -> Vec<u8> {
     frame
 }
 
-/// xorshift64: the same frames for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
+/// The next random number below `limit`.
+fn below(random: &mut Random, limit: usize) -> usize {
+    (random.next() % limit as u64) as usize
 }

@@ -10,66 +10,35 @@
 use std::error::Error;
 use std::net::Ipv6Addr;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 use ipnet::Ipv6Net;
-use smoltcp::phy::{Device, Medium, RawSocket, TxToken};
 use tapgate_engine::addr::MacAddr;
+use tapgate_engine::nat::Random;
+use tapgate_tests::inject::{self, option};
 use tapgate_tests::packet;
 
 /// ICMPv6 type.
 const SOLICITATION: u8 = 135;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments) {
-        Ok(count) => {
-            println!("targets={count}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("scan {}: {error}", arguments.join(" "));
-            ExitCode::FAILURE
-        }
-    }
+    inject::main("scan", "targets", run)
 }
 
 fn run(arguments: &[String]) -> Result<u64, Box<dyn Error>> {
     let [device, from_ip, from_mac, to_mac, prefix, options @ ..] = arguments else {
         return Err("expected: DEVICE FROM_IP FROM_MAC TO_MAC PREFIX".into());
     };
-    let option = |name: &str, default: u64| -> Result<u64, Box<dyn Error>> {
-        match options.iter().position(|option| option == name) {
-            Some(at) => Ok(options.get(at + 1).ok_or("a value is missing")?.parse()?),
-            None => Ok(default),
-        }
-    };
-    let (count, rate) = (option("--count", 100_000)?, option("--rate", 10_000)?);
-    let mut random = option("--seed", 1)? | 1;
+    let count = option(options, "--count", 100_000)?;
+    let rate = option(options, "--rate", 10_000)?;
+    let mut random = Random::new(option(options, "--seed", 1)?);
     let from: (Ipv6Addr, MacAddr) = (from_ip.parse()?, packet::mac(from_mac));
     let to_mac = packet::mac(to_mac);
     let prefix: Ipv6Net = prefix.parse()?;
-
-    let mut socket = RawSocket::new(device, Medium::Ethernet)?;
-    let start = Instant::now();
-    for sent in 0..count {
-        // xorshift64
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let target = Ipv6Addr::from(u128::from(prefix.network()) | u128::from(random));
-        for frame in [solicitation(from, target)?, echo(from, (target, to_mac))?] {
-            let token = socket
-                .transmit(smoltcp::time::Instant::now())
-                .ok_or("the device takes no frame")?;
-            token.consume(frame.len(), |buffer| buffer.copy_from_slice(&frame));
-        }
-        let due = Duration::from_micros((sent + 1) * 1_000_000 / rate);
-        thread::sleep(due.saturating_sub(start.elapsed()));
-    }
-    Ok(count)
+    inject::send(device, (count, rate), || {
+        let target = Ipv6Addr::from(u128::from(prefix.network()) | u128::from(random.next()));
+        Ok([solicitation(from, target)?, echo(from, (target, to_mac))?])
+    })
 }
 
 /// Who has `target`? Asked of the group that its owner has joined.
