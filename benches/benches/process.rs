@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use tapgate_benches::{
-    BATCH, GUESTS, Router, TCP_SUPER_FRAME, UDP_FRAME, turn_around, write_malformed, write_tcp,
-    write_udp, write_without_route, write_without_translation,
+    BATCH, GUESTS, Router, TCP_SUPER_FRAME, UDP_FRAME, UDP6_FRAME, turn_around, write_malformed,
+    write_tcp, write_udp, write_udp6, write_without_route, write_without_translation,
 };
 use tapgate_engine::frame::Verdict;
 
@@ -34,6 +34,8 @@ fn main() {
     established(&mut benches, 1, 60.0);
     established(&mut benches, 1_000, 60.0);
     established(&mut benches, 1_000_000, 150.0);
+    established6(&mut benches, 1, None);
+    established6(&mut benches, 1_000_000, Some(150.0));
     replies(&mut benches);
     bulk(&mut benches);
     new_flows(&mut benches);
@@ -44,14 +46,48 @@ fn main() {
 fn established(benches: &mut Benches, sessions: u32, bar: f64) {
     let mut router = Router::new(CAPACITY);
     router.open(sessions);
+    let name = format!("established/{sessions}");
+    at_random(
+        benches,
+        &name,
+        Some(bar),
+        router,
+        (UDP_FRAME, write_udp),
+        sessions,
+    );
+}
+
+/// Flows of an IPv6 guest: checked where they come from, routed, not translated.
+fn established6(benches: &mut Benches, sessions: u32, bar: Option<f64>) {
+    let mut router = Router::ipv6(CAPACITY);
+    router.open6(sessions);
+    let name = format!("established IPv6/{sessions}");
+    at_random(
+        benches,
+        &name,
+        bar,
+        router,
+        (UDP6_FRAME, write_udp6),
+        sessions,
+    );
+}
+
+/// Frames of flows `0..flows` in random order.
+fn at_random(
+    benches: &mut Benches,
+    name: &str,
+    bar: Option<f64>,
+    mut router: Router,
+    (length, write): (usize, fn(&mut [u8], u32)),
+    flows: u32,
+) {
     let mut random = 1;
-    for (name, warming) in [("cold", Warming::None), ("warm", Warming::Batch)] {
-        let name = format!("established/{sessions} {name}");
-        benches.measure(&name, Some(bar), |frames| {
+    for (way, warming) in [("cold", Warming::None), ("warm", Warming::Batch)] {
+        benches.measure(&format!("{name} {way}"), bar, |frames| {
             let load = Load {
-                length: UDP_FRAME,
+                length,
                 warming,
-                write: |bytes: &mut [u8]| write_udp(bytes, next(&mut random) % sessions),
+                write: |bytes: &mut [u8]| write(bytes, next(&mut random) % flows),
                 process: Router::from_guest,
                 expected: Router::leaves,
             };

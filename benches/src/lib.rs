@@ -7,10 +7,11 @@
 
 pub mod tool;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 use tapgate_engine::addr::PortId;
+use tapgate_engine::checksum;
 use tapgate_engine::config::Config;
 use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload, Verdict};
 use tapgate_engine::process;
@@ -27,6 +28,8 @@ pub const PERSONALITIES: u32 = 20;
 pub const BATCH: usize = 64;
 /// Length of the UDP frames.
 pub const UDP_FRAME: usize = 60;
+/// Length of the frames of [`write_udp6`].
+pub const UDP6_FRAME: usize = 14 + 40 + 8;
 /// Length of the frames of [`write_tcp`]: 45 segments of 1,448 bytes.
 pub const TCP_SUPER_FRAME: usize = 66 + 45 * 1448;
 
@@ -34,6 +37,7 @@ const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x01, 0xfe];
 const GUEST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x02, 0x01];
 const PROVIDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x03, 0x01];
 const REMOTE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const REMOTE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1);
 
 /// A router whose next hops are resolved.
 pub struct Router {
@@ -51,14 +55,25 @@ impl Router {
     /// A router with room for `sessions` of IPv4, and next to none of IPv6. Panics if the
     /// configuration is refused.
     pub fn new(sessions: u32) -> Self {
+        Self::with(configuration(sessions), (sessions, 64))
+    }
+
+    /// A router of one guest's IPv6 prefix with room for `sessions` of IPv6, and next to none of
+    /// IPv4. Panics if the configuration is refused.
+    pub fn ipv6(sessions: u32) -> Self {
+        Self::with(configuration6(sessions), (64, sessions))
+    }
+
+    fn with(configuration: Value, (v4, v6): (u32, u32)) -> Self {
         let config: Config =
-            serde_json::from_value(configuration(sessions)).expect("the configuration is right");
+            serde_json::from_value(configuration).expect("the configuration is right");
         let snapshot = Snapshot::build(&config, None);
         let now = Instant::from_millis(1_000_000);
         let memory = Sessions {
-            v4: SessionMemory::owned(sessions as usize),
-            v6: SessionMemory::owned(64),
-            inherited: false,
+            v4: SessionMemory::owned(v4 as usize),
+            v6: SessionMemory::owned(v6 as usize),
+            // So that its own addresses need not pass duplicate detection first.
+            inherited: true,
         };
         let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
         shard.adopt(&snapshot, now);
@@ -76,14 +91,22 @@ impl Router {
 
     /// Opens flows `0..flows` (see [`write_udp`]).
     pub fn open(&mut self, flows: u32) {
-        let mut bytes = [0; UDP_FRAME];
+        self.open_with(flows, &mut [0; UDP_FRAME], write_udp);
+    }
+
+    /// Opens flows `0..flows` (see [`write_udp6`]).
+    pub fn open6(&mut self, flows: u32) {
+        self.open_with(flows, &mut [0; UDP6_FRAME], write_udp6);
+    }
+
+    fn open_with(&mut self, flows: u32, bytes: &mut [u8], write: fn(&mut [u8], u32)) {
         for flow in 0..flows {
-            write_udp(&mut bytes, flow);
-            let mut verdict = self.from_guest(&mut bytes);
+            write(bytes, flow);
+            let mut verdict = self.from_guest(bytes);
             if verdict == Verdict::Hold {
                 self.resolve_next_hops();
-                write_udp(&mut bytes, flow);
-                verdict = self.from_guest(&mut bytes);
+                write(bytes, flow);
+                verdict = self.from_guest(bytes);
             }
             assert_eq!(verdict, Verdict::Emit(self.uplink), "flow {flow}");
         }
@@ -128,21 +151,23 @@ impl Router {
         verdict == Verdict::Emit(self.guests)
     }
 
-    /// Answers the ARP requests that wait in the outbox, and discards what else is there.
+    /// Answers the requests for MACs that wait in the outbox, and discards what else is there.
     pub fn resolve_next_hops(&mut self) {
-        let mut requests = Vec::new();
+        let mut replies = Vec::new();
         self.shard.drain(&self.snapshot, self.now, |port, frame| {
-            if frame.bytes[12..14] == [0x08, 0x06] && frame.bytes[20..22] == [0, 1] {
-                requests.push((port, frame.bytes.to_vec()));
-            }
-        });
-        for (port, request) in requests {
-            let mac = if port == self.uplink {
-                PROVIDER_MAC
-            } else {
-                GUEST_MAC
+            let mac = match port == self.uplink {
+                true => PROVIDER_MAC,
+                false => GUEST_MAC,
             };
-            let mut reply = arp_reply(&request, mac);
+            let bytes = &*frame.bytes;
+            let reply = match bytes[12..14] {
+                [0x08, 0x06] if bytes[20..22] == [0, 1] => arp_reply(bytes, mac),
+                [0x86, 0xdd] if bytes[54] == 135 => advertisement(bytes, mac),
+                _ => return,
+            };
+            replies.push((port, reply));
+        });
+        for (port, mut reply) in replies {
             self.process(&mut reply, Offload::default(), port);
         }
         self.discard_outbox();
@@ -176,6 +201,22 @@ pub fn write_udp(bytes: &mut [u8], flow: u32) {
     let guest = flow % GUESTS;
     let source = Ipv4Addr::new(10, 0, (guest / 2) as u8, 1 + (guest % 2) as u8);
     write_datagram(bytes, source, 10_000 + (flow / GUESTS) as u16);
+}
+
+/// Writes the frame of flow number `flow` of the IPv6 guest, below 1,600,000; its source addresses
+/// go round like the guests of [`write_udp`].
+pub fn write_udp6(bytes: &mut [u8], flow: u32) {
+    let source = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1 + (flow % GUESTS) as u16);
+    bytes[0..6].copy_from_slice(&GATEWAY_MAC);
+    bytes[6..12].copy_from_slice(&GUEST_MAC);
+    bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+    bytes[14..22].copy_from_slice(&[0x60, 0, 0, 0, 0, 8, 17, 64]);
+    bytes[22..38].copy_from_slice(&source.octets());
+    bytes[38..54].copy_from_slice(&REMOTE6.octets());
+    bytes[54..56].copy_from_slice(&(10_000 + (flow / GUESTS) as u16).to_be_bytes());
+    bytes[56..58].copy_from_slice(&443u16.to_be_bytes());
+    // Any checksum but none will do.
+    bytes[58..62].copy_from_slice(&[0, 8, 0x12, 0x34]);
 }
 
 /// Writes a frame whose source no rule knows and that nothing in `main` leads out.
@@ -253,6 +294,33 @@ fn arp_reply(request: &[u8], mac: [u8; 6]) -> Vec<u8> {
     reply[28..32].copy_from_slice(&request[38..42]);
     reply[32..42].copy_from_slice(&request[22..32]);
     reply
+}
+
+/// The answer to a neighbour solicitation (RFC 4861 §4.4): solicited, overriding.
+fn advertisement(solicitation: &[u8], mac: [u8; 6]) -> Vec<u8> {
+    let target = &solicitation[62..78];
+    let asker = &solicitation[22..38];
+    let mut message = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], target, &[2, 1], &mac].concat();
+    let pseudo = checksum::pseudo_header(target, asker, 58, message.len());
+    let sum = !checksum::fold(checksum::sum(&message, pseudo));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let ip = [0x60, 0, 0, 0, 0, message.len() as u8, 58, 255];
+    let ethernet = [&solicitation[6..12], &mac, &[0x86, 0xdd]].concat();
+    [&ethernet, &ip[..], target, asker, &message].concat()
+}
+
+fn configuration6(sessions: u32) -> Value {
+    json!({
+        "router": { "sessions": sessions },
+        "ports": { "uplink": { "memory": true }, "guests": { "memory": true } },
+        "personalities": { "P": { "port": "uplink", "mac": "02:00:00:00:aa:00",
+            "addresses": ["2001:db8::1/64"], "gateway": "2001:db8::fe" } },
+        "networks": { "guests": { "ports": ["guests"], "addresses": ["10.0.255.254/16"],
+            "mac": "02:00:00:00:01:fe" } },
+        "guests": { "guest": { "port": "guests", "mac": "02:00:00:00:02:01",
+            "public": ["2001:db8:0:1::/64"] } },
+        "tables": { "main": [{ "to": "::/0", "dev": "P" }] },
+    })
 }
 
 fn configuration(sessions: u32) -> Value {

@@ -27,6 +27,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + 'st
     fn from_ip(address: IpAddr) -> Option<Self>;
     /// The change that putting `to` in place of `self` makes to a checksum.
     fn replaced_by(self, to: Self) -> Delta;
+    /// The first address of the prefix of `length` bits that `self` is in.
+    fn network(self, length: u8) -> Self;
     /// Feeds `self` and `other` to a hash as few whole words.
     fn write_pair(self, other: Self, hasher: &mut impl Hasher);
 }
@@ -50,6 +52,12 @@ impl Address for Ipv4Addr {
     #[inline]
     fn replaced_by(self, to: Self) -> Delta {
         Delta::default().long(self.to_bits(), to.to_bits())
+    }
+
+    #[inline]
+    fn network(self, length: u8) -> Self {
+        let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+        Self::from_bits(self.to_bits() & !host)
     }
 
     #[inline]
@@ -85,6 +93,12 @@ impl Address for Ipv6Addr {
     }
 
     #[inline]
+    fn network(self, length: u8) -> Self {
+        let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+        Self::from_bits(self.to_bits() & !host)
+    }
+
+    #[inline]
     fn write_pair(self, other: Self, hasher: &mut impl Hasher) {
         hasher.write_u128(self.to_bits());
         hasher.write_u128(other.to_bits());
@@ -113,6 +127,10 @@ pub trait Family: Address {
     /// # Errors
     /// Why the packet must be dropped silently.
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason>;
+
+    /// The flow of an untagged TCP or UDP packet with nothing between its IP header and its ports,
+    /// taken without any check: enough to guess which session a frame will want.
+    fn flow_hint(bytes: &[u8]) -> Option<Flow<Self>>;
 
     /// Makes the header that of a forwarded packet: TTL less one, and a header checksum that
     /// follows it and the change of `addresses`.

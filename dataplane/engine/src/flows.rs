@@ -2,11 +2,14 @@
 
 use crate::addr::InterfaceId;
 use crate::config;
-use crate::family::Address;
+use crate::family::{Address, Family};
 use crate::nat::Nat;
 use crate::session::{Direction, SessionMemory, SessionRecord, SessionTable, Ticks};
 use crate::shard::SessionView;
 use crate::time::Instant;
+
+/// Sessions of a batch that are brought into the cache beforehand.
+const WARMED: usize = 64;
 
 /// One family's sessions and mappings.
 #[derive(Debug)]
@@ -162,5 +165,32 @@ impl<A: Address> Flows<A> {
             *copy.sessions.get_mut(0) = *self.sessions.get(number);
         }
         copy
+    }
+}
+
+impl<A: Family> Flows<A> {
+    /// Brings the sessions of this family's frames into the cache: the index buckets of all of them,
+    /// then the records.
+    pub(crate) fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+        let mut hashes = [0; WARMED];
+        let mut count = 0;
+        for (hash, flow) in hashes.iter_mut().zip(frames.filter_map(A::flow_hint)) {
+            *hash = self.sessions.hash(&flow);
+            count += 1;
+        }
+        let hashes = &hashes[..count];
+        let touched = hashes.iter().fold(0, |sum: u32, hash| {
+            sum.wrapping_add(self.sessions.touch_bucket(*hash))
+        });
+        std::hint::black_box(touched);
+        let mut numbers = [None; WARMED];
+        for (number, hash) in numbers.iter_mut().zip(hashes) {
+            *number = self.sessions.candidate(*hash);
+        }
+        let candidates = numbers[..count].iter().flatten();
+        let touched = candidates.fold(0, |sum: u32, number| {
+            sum.wrapping_add(self.sessions.touch(*number))
+        });
+        std::hint::black_box(touched);
     }
 }

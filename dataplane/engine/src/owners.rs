@@ -7,10 +7,10 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::IpNet;
 
 use crate::addr::{GuestId, InterfaceId, MacAddr, PortId};
+use crate::family::Address;
 
 /// A VM or container, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +49,77 @@ pub struct Owned {
     pub public: bool,
 }
 
-/// Who owns what: single addresses by hash, prefixes by longest match.
+/// Who owns what.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
     guests: Vec<Guest>,
-    v4: HashMap<Ipv4Addr, Owned, FixedState>,
-    v6: HashMap<Ipv6Addr, Owned, FixedState>,
-    prefixes4: PrefixMap<Ipv4Net, Owned>,
-    prefixes6: PrefixMap<Ipv6Net, Owned>,
+    v4: Prefixes<Ipv4Addr>,
+    v6: Prefixes<Ipv6Addr>,
     /// The guests of each port.
     by_port: Vec<Vec<GuestId>>,
     alive: Vec<Alive>,
+}
+
+/// Prefixes with their owners. Guests have them of few lengths, single addresses above all, so that
+/// a table for each length beats a trie: the egress guard asks for every packet of a guest.
+#[derive(Debug, Clone)]
+struct Prefixes<A> {
+    /// The longest first.
+    by_length: Vec<(u8, HashMap<A, Owned, FixedState>)>,
+}
+
+impl<A> Default for Prefixes<A> {
+    fn default() -> Self {
+        Self {
+            by_length: Vec::new(),
+        }
+    }
+}
+
+impl<A: Address> Prefixes<A> {
+    /// The owner by the longest prefix that `address` is in, and its length.
+    #[inline]
+    fn find(&self, address: A) -> Option<(Owned, u8)> {
+        self.by_length.iter().find_map(|(length, owners)| {
+            let owned = owners.get(&address.network(*length))?;
+            Some((*owned, *length))
+        })
+    }
+
+    fn insert(&mut self, address: A, length: u8, owned: Owned) {
+        self.of(length).insert(address.network(length), owned);
+    }
+
+    /// The prefixes of a length.
+    fn of(&mut self, length: u8) -> &mut HashMap<A, Owned, FixedState> {
+        let place = self.by_length.partition_point(|(other, _)| *other > length);
+        if self
+            .by_length
+            .get(place)
+            .is_none_or(|(other, _)| *other != length)
+        {
+            self.by_length.insert(place, (length, HashMap::default()));
+        }
+        &mut self.by_length[place].1
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (IpNet, &Owned)> {
+        self.by_length.iter().flat_map(|(length, owners)| {
+            let net = |address: &A| IpNet::new_assert((*address).into(), *length);
+            owners
+                .iter()
+                .map(move |(address, owned)| (net(address), owned))
+        })
+    }
+
+    /// In bytes, about: hashbrown keeps a byte of control beside each place.
+    fn memory(&self) -> usize {
+        let places = self
+            .by_length
+            .iter()
+            .map(|(_, owners)| owners.capacity() * 8 / 7);
+        places.sum::<usize>() * (size_of::<(A, Owned)>() + 1)
+    }
 }
 
 /// Addresses that a personality answers for as long as they are alive in a network.
@@ -98,20 +158,8 @@ impl Owners {
     #[inline]
     pub fn find(&self, address: IpAddr) -> Option<(Owned, u8)> {
         match address {
-            IpAddr::V4(address) => {
-                let single = self.v4.get(&address).map(|owned| (*owned, 32));
-                single.or_else(|| {
-                    let (net, owned) = self.prefixes4.get_lpm(&Ipv4Net::from(address))?;
-                    Some((*owned, net.prefix_len()))
-                })
-            }
-            IpAddr::V6(address) => {
-                let single = self.v6.get(&address).map(|owned| (*owned, 128));
-                single.or_else(|| {
-                    let (net, owned) = self.prefixes6.get_lpm(&Ipv6Net::from(address))?;
-                    Some((*owned, net.prefix_len()))
-                })
-            }
+            IpAddr::V4(address) => self.v4.find(address),
+            IpAddr::V6(address) => self.v6.find(address),
         }
     }
 
@@ -175,35 +223,14 @@ impl Owners {
         let answers = move |owned: &Owned| {
             owned.public && self.guest(owned.guest).personality == Some(personality)
         };
-        let v4 = self
-            .v4
-            .iter()
-            .map(|(address, owned)| (IpAddr::V4(*address), owned));
-        let v6 = self
-            .v6
-            .iter()
-            .map(|(address, owned)| (IpAddr::V6(*address), owned));
-        let single = v4.chain(v6);
-        let few = move |net: IpNet| {
+        let few = move |net: &IpNet| {
             let host_bits = net.max_prefix_len() - net.prefix_len();
-            host_bits < 32 && 1 << host_bits <= most
+            host_bits == 0 || host_bits < 32 && 1 << host_bits <= most
         };
-        let small4 = self
-            .prefixes4
-            .iter()
-            .map(|(net, owned)| (IpNet::V4(net), owned));
-        let small6 = self
-            .prefixes6
-            .iter()
-            .map(|(net, owned)| (IpNet::V6(net), owned));
-        let small = small4
-            .chain(small6)
-            .filter(move |(net, _)| few(*net))
-            .flat_map(|(net, owned)| every_address(net).map(move |address| (address, owned)));
-        single
-            .chain(small)
-            .filter(move |(_, owned)| answers(owned))
-            .map(|(address, owned)| (address, owned.guest))
+        let prefixes = self.v4.iter().chain(self.v6.iter());
+        prefixes
+            .filter(move |(net, owned)| few(net) && answers(owned))
+            .flat_map(|(net, owned)| every_address(net).map(move |address| (address, owned.guest)))
     }
 
     /// The next hop to `destination`, which is `guest`'s: the guest itself where its MAC is known,
@@ -220,12 +247,7 @@ impl Owners {
 
     /// Memory used for addresses and prefixes, in bytes, about.
     pub fn memory(&self) -> usize {
-        // hashbrown keeps a byte of control beside each place.
-        self.v4.capacity() * 8 / 7 * (size_of::<(Ipv4Addr, Owned)>() + 1)
-            + self.v6.capacity() * 8 / 7 * (size_of::<(Ipv6Addr, Owned)>() + 1)
-            + (self.prefixes4.len() + self.prefixes6.len())
-                * 2
-                * size_of::<(Ipv6Net, Owned, [usize; 2])>()
+        self.v4.memory() + self.v6.memory()
     }
 
     /// Adds a guest; `addresses` are its own inside, `public` those outside too.
@@ -241,22 +263,14 @@ impl Owners {
                     guest: guest.id,
                     public,
                 };
-                match *prefix {
-                    IpNet::V4(net) => {
-                        guest.anchor.0.get_or_insert(net.addr());
-                        if net.prefix_len() == 32 {
-                            self.v4.insert(net.addr(), owned);
-                        } else {
-                            self.prefixes4.insert(net, owned);
-                        }
+                match prefix.addr() {
+                    IpAddr::V4(address) => {
+                        guest.anchor.0.get_or_insert(address);
+                        self.v4.insert(address, prefix.prefix_len(), owned);
                     }
-                    IpNet::V6(net) => {
-                        guest.anchor.1.get_or_insert(net.addr());
-                        if net.prefix_len() == 128 {
-                            self.v6.insert(net.addr(), owned);
-                        } else {
-                            self.prefixes6.insert(net, owned);
-                        }
+                    IpAddr::V6(address) => {
+                        guest.anchor.1.get_or_insert(address);
+                        self.v6.insert(address, prefix.prefix_len(), owned);
                     }
                 }
             }
@@ -270,8 +284,8 @@ impl Owners {
 
     /// Room for as many single addresses, so that loading many does not move them about.
     pub(crate) fn reserve(&mut self, v4: usize, v6: usize) {
-        self.v4.reserve(v4);
-        self.v6.reserve(v6);
+        self.v4.of(32).reserve(v4);
+        self.v6.of(128).reserve(v6);
     }
 }
 
@@ -335,4 +349,49 @@ fn every_address(net: IpNet) -> impl Iterator<Item = IpAddr> {
         IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from_bits(net.network().to_bits() | n)),
         IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let nets = ["0.0.0.0/0", "192.0.2.8/29", "192.0.2.0/24", "192.0.2.9/32"];
+        let mut prefixes = Prefixes::default();
+        for (id, net) in nets.into_iter().enumerate() {
+            let net: ipnet::Ipv4Net = net.parse().unwrap();
+            let owned = Owned {
+                guest: GuestId(id as u16),
+                public: true,
+            };
+            prefixes.insert(net.addr(), net.prefix_len(), owned);
+        }
+        for (address, net) in [
+            ("192.0.2.9", 3),
+            ("192.0.2.8", 1),
+            ("192.0.2.15", 1),
+            ("192.0.2.16", 2),
+            ("192.0.3.0", 0),
+        ] {
+            let (owned, length) = prefixes.find(address.parse().unwrap()).unwrap();
+            assert_eq!(usize::from(owned.guest.0), net, "{address}");
+            assert!(nets[net].ends_with(&format!("/{length}")), "{address}");
+        }
+        assert_eq!(prefixes.iter().count(), nets.len());
+    }
+
+    #[test]
+    fn nothing_is_in_no_prefix() {
+        let mut prefixes = Prefixes::default();
+        assert_eq!(prefixes.find(Ipv6Addr::LOCALHOST), None);
+        let owned = Owned {
+            guest: GuestId(0),
+            public: false,
+        };
+        prefixes.insert("2001:db8:0:b::".parse().unwrap(), 112, owned);
+        let inside = "2001:db8:0:b::ffff".parse().unwrap();
+        assert_eq!(prefixes.find(inside), Some((owned, 112)));
+        assert_eq!(prefixes.find("2001:db8:0:b::1:0".parse().unwrap()), None);
+    }
 }

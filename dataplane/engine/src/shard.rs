@@ -114,24 +114,13 @@ impl Shard {
 
     /// Brings the session memory of the flows in `frames` into the cache, so that the misses of a
     /// batch overlap. Optional; call before `process` for a batch of more than one frame.
-    pub fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
-        let mut hashes = [0; 64];
-        let mut count = 0;
-        for (hash, bytes) in hashes.iter_mut().zip(frames) {
-            *hash = crate::packet::flow_hint(bytes).map_or(0, |flow| self.v4.sessions.hash(&flow));
-            count += 1;
+    pub fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]> + Clone) {
+        if !self.v4.sessions.is_empty() {
+            self.v4.warm(frames.clone());
         }
-        let mut numbers = [None; 64];
-        for (number, hash) in numbers.iter_mut().zip(&hashes[..count]) {
-            *number = self.v4.sessions.candidate(*hash);
+        if !self.v6.sessions.is_empty() {
+            self.v6.warm(frames);
         }
-        let touched = numbers[..count]
-            .iter()
-            .flatten()
-            .fold(0, |sum: u32, number| {
-                sum.wrapping_add(self.v4.sessions.touch(*number))
-            });
-        std::hint::black_box(touched);
     }
 
     /// Does what has become due: retransmissions, announcements, expiry. Frames go to the outbox.

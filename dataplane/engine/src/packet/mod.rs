@@ -3,8 +3,6 @@
 mod v4;
 mod v6;
 
-use std::net::Ipv4Addr;
-
 use crate::checksum::Delta;
 use crate::drops::DropReason;
 use crate::family::Family;
@@ -161,26 +159,6 @@ impl<A: Family> Packet<A> {
         }
         Ok(())
     }
-}
-
-/// The flow of an untagged TCP or UDP packet without IP options, taken without any check: enough
-/// to guess which session a frame will want.
-#[inline]
-pub fn flow_hint(bytes: &[u8]) -> Option<Flow<Ipv4Addr>> {
-    let header = bytes.first_chunk::<38>()?;
-    if header[12..15] != [0x08, 0x00, 0x45] {
-        return None;
-    }
-    let address =
-        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    Some(Flow {
-        source: address(26),
-        destination: address(30),
-        source_port: port(34),
-        destination_port: port(36),
-        protocol: header[23],
-    })
 }
 
 /// Turns a received packet into a forwarded one: TTL less one, and `to` in place of its flow.

@@ -77,6 +77,24 @@ impl Family for Ipv4Addr {
     }
 
     #[inline]
+    fn flow_hint(bytes: &[u8]) -> Option<Flow<Self>> {
+        let header = bytes.first_chunk::<38>()?;
+        if header[12..15] != [0x08, 0x00, 0x45] {
+            return None;
+        }
+        let address =
+            |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+        let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        Some(Flow {
+            source: address(26),
+            destination: address(30),
+            source_port: port(34),
+            destination_port: port(36),
+            protocol: header[23],
+        })
+    }
+
+    #[inline]
     fn finish_header(frame: &mut Frame<'_>, packet: &Packet<Self>, addresses: Delta) {
         let bytes = &mut *frame.bytes;
         let ttl = u16::from_be_bytes([bytes[22], bytes[23]]);

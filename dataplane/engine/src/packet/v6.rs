@@ -71,6 +71,23 @@ impl Family for Ipv6Addr {
     }
 
     #[inline]
+    fn flow_hint(bytes: &[u8]) -> Option<Flow<Self>> {
+        let header = bytes.first_chunk::<58>()?;
+        if header[12..14] != [0x86, 0xdd] {
+            return None;
+        }
+        let address = |at: usize| header[at..].first_chunk().copied().map(Ipv6Addr::from);
+        let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        Some(Flow {
+            source: address(22)?,
+            destination: address(38)?,
+            source_port: port(54),
+            destination_port: port(56),
+            protocol: header[20],
+        })
+    }
+
+    #[inline]
     fn finish_header(frame: &mut Frame<'_>, packet: &Packet<Self>, _addresses: Delta) {
         frame.bytes[ETHERNET + 7] = packet.ttl.wrapping_sub(1);
     }

@@ -66,6 +66,14 @@ impl Index {
         }
     }
 
+    /// Reads a word of the bucket of `hash`, to have it in the cache.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u32 {
+        self.buckets
+            .get(self.home(hash))
+            .map_or(0, |bucket| bucket.passed)
+    }
+
     /// Every value that could be meant by `hash`; for bringing what they point at into the cache.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<u32> {

@@ -117,7 +117,13 @@ impl<A: Address> SessionTable<A> {
         found.map(split)
     }
 
-    /// Touches the bucket of `hash`: its first candidate record.
+    /// Reads a word of the bucket of `hash`, to have it in the cache.
+    #[inline]
+    pub fn touch_bucket(&self, hash: u64) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// The first candidate record for `hash`.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
         self.index.candidate(hash).map(|value| value >> 1)
