@@ -14,11 +14,16 @@ done
 ip link set lo up
 # No wait of up to a second before duplicate address detection.
 for delay in /proc/sys/net/ipv6/conf/*/router_solicitation_delay; do echo 0 >"$delay"; done
-exec </dev/ttyS1 >/dev/ttyS1 2>&1
-stty raw -echo
-echo "<<< ready 0"
-while read -r id command; do
-  sh -c "$command" </dev/null
-  echo "<<< $id $?"
-done
-poweroff -f
+# Not in the first process, whom orphans are left to: the end of one, such as `timeout` leaves for up
+# to a second, interrupts `read`, and busybox then forgets what it has read of the line.
+commands() {
+  stty raw -echo
+  echo "<<< ready 0"
+  while read -r id command; do
+    sh -c "$command" </dev/null
+    echo "<<< $id $?"
+  done
+  poweroff -f
+}
+commands </dev/ttyS1 >/dev/ttyS1 2>&1 &
+while :; do wait; done
