@@ -92,15 +92,17 @@ impl Delayed {
         self.waiting.keys().next().map(|(due, _)| *due)
     }
 
-    /// Keeps an answer for a random time of at most `longest` milliseconds. One too many is lost,
-    /// and asked for again.
-    fn keep(&mut self, port: PortId, frame: OwnedFrame, longest: u32, now: Instant) {
-        if self.waiting.len() < DELAYED {
-            let wait = self.random.next() % (u64::from(longest) + 1);
-            self.next += 1;
-            let due = now + Duration::from_millis(wait);
-            self.waiting.insert((due, self.next), (port, frame));
+    /// Keeps an answer for a random time of at most `longest` milliseconds. `false`: it is one too
+    /// many, and lost; who asked asks again.
+    fn keep(&mut self, port: PortId, frame: OwnedFrame, longest: u32, now: Instant) -> bool {
+        if self.waiting.len() >= DELAYED {
+            return false;
         }
+        let wait = self.random.next() % (u64::from(longest) + 1);
+        self.next += 1;
+        let due = now + Duration::from_millis(wait);
+        self.waiting.insert((due, self.next), (port, frame));
+        true
     }
 }
 
@@ -193,7 +195,9 @@ impl<'a, T: Trace> Router<'a, T> {
     /// Keeps the answers that were just put into the outbox, from `from` on, for a random time.
     pub(crate) fn delay_answers(&mut self, from: usize, longest: u32) {
         for Output { port, frame } in self.shard.outbox.drain(from..) {
-            self.shard.delayed.keep(port, frame, longest, self.now);
+            if !self.shard.delayed.keep(port, frame, longest, self.now) {
+                self.shard.drops.add(DropReason::AnswerLimited, 1);
+            }
         }
     }
 

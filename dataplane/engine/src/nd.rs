@@ -117,10 +117,10 @@ impl<T: Trace> Router<'_, T> {
         let asked = (ingress, vlan);
         let nobody = DropReason::NdNotForUs;
         let target = message.target.into();
-        let (interface, flags) = match self.answer_for(target, asked, destination, nobody) {
-            Answer::Own(interface) => (interface, ROUTER | OVERRIDE),
+        let (interface, flags, delay) = match self.answer_for(target, asked, destination, nobody) {
+            Answer::Own(interface) => (interface, ROUTER | OVERRIDE, None),
             // RFC 4861 §7.2.8: a proxy does not override (N05).
-            Answer::Proxied(interface) => (interface, ROUTER),
+            Answer::Proxied(interface) => (interface, ROUTER, self.proxy_delay(destination)),
             Answer::Wait(id) => return Ok(self.hold(frame, ingress, id)),
             Answer::Silence(reason) => return Err(reason),
         };
@@ -135,9 +135,7 @@ impl<T: Trace> Router<'_, T> {
         });
         let begin = self.shard.outbox.len();
         self.answer(packet, &message, interface, flags, (source, ingress));
-        if flags & OVERRIDE == 0
-            && let Some(longest) = self.proxy_delay(destination)
-        {
+        if let Some(longest) = delay {
             self.delay_answers(begin, longest);
         }
         Ok(Verdict::Consumed)

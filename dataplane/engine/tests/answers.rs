@@ -648,6 +648,23 @@ fn n05_a_proxy_may_let_others_answer_first() {
 }
 
 #[test]
+fn n24_answers_that_wait_are_limited() {
+    let config = config("g").replace(
+        r#""ports": {"#,
+        r#""router": { "proxy_delay": 1000 }, "ports": {"#,
+    );
+    let mut lab = Lab::new(&config);
+    let up = lab.up;
+    for _ in 0..5_000 {
+        lab.send(up, request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary));
+    }
+    assert_eq!(lab.shard().drops().get(DropReason::AnswerLimited), 904);
+    lab.out.clear();
+    lab.wait(1_000);
+    assert_eq!(lab.sent().len(), 4_096);
+}
+
+#[test]
 fn n24_answers_to_a_guest_are_limited() {
     let config = config("g").replace(
         r#""ports": {"#,
