@@ -96,6 +96,50 @@ fn announces_after_link_up(dataplane: &Dataplane) {
     eventually("announced", 5, || announced() >= before + 2);
 }
 
+/// A device that is made again has another MAC. Its guest may never say so in an ARP request: what
+/// it asked before the port was open is lost, and the port's announcement tells it the gateway's MAC.
+#[test]
+fn a_device_that_returns_with_another_mac_is_asked_for_anew() {
+    let mut lab = Lab::new();
+    let guest = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let other = lab.veth_guest("b", "vb", "10.9.1.1/24");
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&config(
+            "[ports]
+             a = { device = \"va\" }
+             b = { device = \"vb\" }
+             [networks]
+             a = { ports = [\"a\"], addresses = [\"10.9.0.254/24\"], mac = \"02:00:00:00:01:fe\" }
+             b = { ports = [\"b\"], addresses = [\"10.9.1.254/24\"] }\n",
+        ))
+        .unwrap();
+    run(&format!(
+        "ip -n {other} route add default via 10.9.1.254 dev eth0"
+    ));
+    let mac = || run(&format!("ip -n {guest} -br link show eth0"));
+    let first = mac();
+    for again in [false, true] {
+        if again {
+            run("ip link del va");
+            eventually("waiting", 5, || port(&dataplane, "a").state == "waiting");
+            lab::veth("va", &guest, "10.9.0.1/24");
+            assert_ne!(first, mac());
+        }
+        // So that it never asks.
+        run(&format!(
+            "ip -n {guest} neighbour replace 10.9.0.254 lladdr 02:00:00:00:01:fe nud permanent dev eth0"
+        ));
+        run(&format!(
+            "ip -n {guest} route add default via 10.9.0.254 dev eth0"
+        ));
+        eventually("the other guest is reached", 5, || {
+            pings(&guest, "10.9.1.1")
+        });
+    }
+    dataplane.stop();
+}
+
 #[test]
 fn a_tap_and_its_sessions_outlive_the_dataplane() {
     let mut lab = Lab::new();
