@@ -19,6 +19,8 @@ struct Literal {
 /// nowhere that can be read here.
 pub fn scan_rust(source: &str, found: &mut Found) -> Vec<usize> {
     let (code, literals) = split(source);
+    // Elsewhere the helpers' names mean something else.
+    let starts_programs = code.contains("lab::") || code.contains("Command::new");
     for literal in &literals {
         match taker(&code[..literal.at]) {
             Some("Command::new") => {
@@ -31,11 +33,12 @@ pub fn scan_rust(source: &str, found: &mut Found) -> Vec<usize> {
                 let words: Vec<_> = words.map(|l| Word::plain(&l.text, l.line)).collect();
                 resolve(&words, found);
             }
-            Some(helper) if HELPERS.contains(&helper) => command_line(helper, literal, found),
+            Some(helper) if starts_programs && HELPERS.contains(&helper) => {
+                command_line(helper, literal, found);
+            }
             _ => {}
         }
     }
-    // Elsewhere those names mean something else.
     match code.contains("lab::") {
         true => by_variable(&code, &literals, found),
         false => Vec::new(),
@@ -65,7 +68,8 @@ fn taker(code: &str) -> Option<&str> {
     }
 }
 
-/// Helpers that are handed a variable: the literal that it was last bound to.
+/// Helpers that are handed a variable: the literal that it was last bound to. Returns the lines of
+/// those whose variable was bound to something else.
 fn by_variable(code: &str, literals: &[Literal], found: &mut Found) -> Vec<usize> {
     let mut unknown = Vec::new();
     for helper in HELPERS {
@@ -93,13 +97,9 @@ fn by_variable(code: &str, literals: &[Literal], found: &mut Found) -> Vec<usize
             });
             match bound {
                 Some(literal) => command_line(helper, literal, found),
+                // What is handed on was read where it came from.
                 None if code.contains(&format!("{name}: &str")) => {}
-                None if code[..at].contains(&binding)
-                    || code.contains(&format!("{name}: &mut")) =>
-                {
-                    // Bound to something else: not one of our helpers, or a line in pieces.
-                    unknown.push(line(code, at));
-                }
+                None if code[..at].contains(&binding) => unknown.push(line(code, at)),
                 None => {}
             }
         }
