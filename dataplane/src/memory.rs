@@ -86,6 +86,7 @@ impl MemoryPort {
                 bytes,
                 vlan: frame.vlan,
                 offload: frame.offload,
+                headroom: &mut [],
             });
         }
         // The batch ended, not the queue: stay ready.

@@ -44,6 +44,7 @@ pub fn received<'a>(
         offload,
         bytes,
         vlan: vlan.filter(|tag| tag & VID_MASK != 0),
+        headroom: &mut [],
     })
 }
 

@@ -137,6 +137,7 @@ impl Dataplane {
                 bytes: &mut bytes,
                 vlan,
                 offload: Offload::default(),
+                headroom: &mut [],
             };
             worker
                 .shard()
