@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 
 use lab::{Lab, attempt, eventually, run};
 use tapgate_dataplane::dataplane::Dataplane;
+use tapgate_dataplane::port::driver::Capabilities;
+use tapgate_dataplane::port::memory::{Acts, StoredFrame};
 use tapgate_engine::config::Config;
 use tapgate_protocol::{ExplainQuery, Kept, PortRow, Rows, Show};
 
@@ -330,6 +332,39 @@ fn memory_ports_carry_frames() {
     dataplane.stop();
 }
 
+/// The worker asks a driver that completes later until it has, although nothing else happens.
+#[test]
+fn frames_under_way_are_completed_by_a_worker_that_has_nothing_else_to_do() {
+    let _lab = Lab::new();
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&one_network("p = { memory = true }", "\"p\""))
+        .unwrap();
+    let far = dataplane.memory_port("p").unwrap();
+    let rounds = 200;
+    far.act(Acts {
+        capabilities: Capabilities::ALL,
+        completes_after: rounds,
+    });
+    let sender = [2, 0, 0, 0, 0, 0xd0];
+    let mut request = [&[0xff; 6][..], &sender].concat();
+    request.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+    request.extend(sender);
+    request.extend([10, 9, 0, 1, 0, 0, 0, 0, 0, 0, 10, 9, 0, 254]);
+    let asked = std::time::Instant::now();
+    far.put(StoredFrame {
+        bytes: request,
+        vlan: None,
+        offload: tapgate_engine::frame::Offload::default(),
+    });
+    eventually("the answer", 3, || {
+        far.take().is_some_and(|frame| frame.bytes[..6] == sender)
+    });
+    // It sleeps in between.
+    assert!(asked.elapsed().as_millis() >= u128::from(rounds) / 2);
+    dataplane.stop();
+}
+
 /// F20: what a guest sent and may not is shown with the guest's name.
 #[test]
 fn f20_violations_are_shown_by_guest() {
@@ -349,7 +384,7 @@ fn f20_violations_are_shown_by_guest() {
     forged[..12].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0xd1]);
     forged[12..14].copy_from_slice(&[0x08, 0x06]);
     for _ in 0..3 {
-        far.put(tapgate_dataplane::memory::StoredFrame {
+        far.put(StoredFrame {
             bytes: forged.clone(),
             vlan: None,
             offload: tapgate_engine::frame::Offload::default(),
