@@ -11,7 +11,8 @@ use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Request, 
 
 use crate::connect::{Peer, connect, failure, is_absent};
 use crate::failure::Failure;
-use crate::{print, refuse, runtime_dir, source};
+use crate::output::print;
+use crate::{runtime_dir, source};
 
 /// How long a process may take to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(45);
 /// # Errors
 /// The file is refused, or there is no tapgate to take it.
 pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<(), Failure> {
-    let (config, source) = source::load(file).map_err(|refusal| refuse(&refusal, json, colour))?;
+    let (config, source) = source::load(file).map_err(|refusal| refusal.report(json, colour))?;
     let socket = directory.join(CONTROL_SOCKET);
     let failure = |error: ChannelError| failure(&error, "tapgate", &socket);
     let mut peer = connect(&socket, PATIENCE).map_err(failure)?;
@@ -63,7 +64,7 @@ pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<
                 source.name()
             ))
         }
-        Response::Refused { errors } => Err(refuse(&source.refusal(&errors), json, colour)),
+        Response::Refused { errors } => Err(source.refusal(&errors).report(json, colour)),
         Response::Failed { message } => Err(Failure::new(message)),
         other => Err(Failure::new(format!("tapgate answered {other:?}"))),
     }

@@ -18,7 +18,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tapgate_protocol::{Channel, ChannelError, Request, Response};
 
 use crate::connect::{Peer, connect, is_absent};
-use crate::run::Event;
+use crate::event::Event;
 use crate::runtime_dir;
 
 /// How long a new dataplane may take until it listens.

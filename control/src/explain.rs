@@ -15,7 +15,8 @@ use tapgate_protocol::{DATAPLANE_SOCKET, ExplainQuery, Explanation, Request, Res
 use crate::cli::Explain;
 use crate::connect::{connect, failure};
 use crate::failure::{Code, Failure};
-use crate::{print, refuse, source};
+use crate::output::print;
+use crate::source;
 
 /// How long the dataplane may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(),
     let explanation = match &question.config {
         Some(file) => {
             let (config, _) =
-                source::load(file).map_err(|refusal| refuse(&refusal, question.json, colour))?;
+                source::load(file).map_err(|refusal| refusal.report(question.json, colour))?;
             offline(&config, &query).map_err(Failure::new)?
         }
         None => running(directory, query)?,

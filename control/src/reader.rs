@@ -6,19 +6,15 @@
 mod fault;
 mod node;
 
-use std::collections::HashSet;
-
 use serde::Deserialize;
 use tapgate_engine::config::{File, Segment};
 
-use crate::document::{Document, Value};
+use crate::document::Document;
 pub use fault::{Fault, FaultKind};
+use node::Skipped;
 
 /// Most faults that are looked for.
 const MOST: usize = 100;
-
-/// The parts of a document that are passed over, by address.
-type Skipped<'t> = HashSet<*const Value<'t>>;
 
 /// Reads the whole document.
 ///

@@ -16,27 +16,12 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::dataplane::Program;
-use crate::failure::{Code, Failure};
+use crate::event::Event;
+use crate::failure::Failure;
 use crate::runtime_dir::{RuntimeDir, remove_leftovers};
-use crate::server::{Call, Server};
+use crate::server::Server;
 use crate::supervisor::{Setup, Supervisor};
 use crate::{privileges, source};
-
-/// Something the supervisor acts on.
-#[derive(Debug)]
-pub enum Event {
-    /// SIGHUP.
-    Reload,
-    /// SIGTERM or SIGINT.
-    Terminate,
-    /// An order from the control socket.
-    Call(Call),
-    /// The connection to a dataplane ended.
-    Lost {
-        /// Which connection.
-        serial: u64,
-    },
-}
 
 /// Runs until told to stop.
 ///
@@ -48,10 +33,7 @@ pub fn run(
     program: Option<PathBuf>,
     colour: bool,
 ) -> Result<(), Failure> {
-    let (config, source) = source::load(file).map_err(|refusal| {
-        eprint!("{}", refusal.for_people(colour));
-        Failure::silent(Code::Refused)
-    })?;
+    let (config, source) = source::load(file).map_err(|refusal| refusal.report(false, colour))?;
     privileges::require()?;
     tracing_subscriber::fmt()
         .with_env_filter(

@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tapgate_engine::config::Config;
 use tapgate_protocol::{Channel, ChannelError, Request, Response, VERSION};
 
-use crate::run::Event;
+use crate::event::{Call, Event, Order};
 
 /// Most connections that may wait for their peer's request; the next one ends the oldest of them.
 /// Only the owner of the socket can connect, so this guards against mistakes, not attacks.
@@ -21,24 +20,6 @@ const MOST_WAITING: usize = 32;
 const MOST: usize = 48;
 /// How long a peer may take over one read or write.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A request that the supervisor answers.
-#[derive(Debug)]
-pub struct Call {
-    /// What is asked.
-    pub order: Order,
-    /// Where the answer goes.
-    pub reply: SyncSender<Response>,
-}
-
-/// What can be asked of control.
-#[derive(Debug)]
-pub enum Order {
-    /// Make this the configuration.
-    Apply(Box<Config>),
-    /// End.
-    Stop,
-}
 
 /// The connections.
 #[derive(Debug, Default)]

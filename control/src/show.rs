@@ -11,7 +11,7 @@ use tapgate_protocol::{
 
 use crate::connect::{connect, failure};
 use crate::failure::Failure;
-use crate::print;
+use crate::output::print;
 
 /// How long the dataplane may take over one page.
 const PATIENCE: Duration = Duration::from_secs(10);

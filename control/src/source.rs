@@ -8,6 +8,8 @@ use tapgate_engine::config::{Config, ConfigError, ConfigErrors};
 
 use crate::diagnostics::{Diagnostic, for_people, for_programs};
 use crate::document::Document;
+use crate::failure::{Code, Failure};
+use crate::output::print;
 use crate::reader;
 
 /// Largest file that is read, in bytes: 10^5 addresses fit many times over.
@@ -153,6 +155,16 @@ impl Refusal {
     /// For programs: a JSON array of objects with file, line, column, length, problem, remedy.
     pub fn for_programs(&self) -> String {
         for_programs(&self.source.name, &self.source.text, &self.diagnostics)
+    }
+
+    /// Prints it, for people or programs, and gives the failure it is for a command.
+    pub fn report(&self, json: bool, colour: bool) -> Failure {
+        if json {
+            let _ = print(&format!("{}\n", self.for_programs()));
+        } else {
+            eprint!("{}", self.for_people(colour));
+        }
+        Failure::silent(Code::Refused)
     }
 }
 

@@ -9,7 +9,8 @@ use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Rows, Sho
 
 use crate::connect::{Peer, connect, failure, is_absent, is_timeout};
 use crate::failure::{Code, Failure};
-use crate::{print, show};
+use crate::output::print;
+use crate::show;
 
 /// How long a process may take to greet.
 const PATIENCE: Duration = Duration::from_secs(5);

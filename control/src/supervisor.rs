@@ -12,11 +12,12 @@ use tapgate_engine::config::{Config, PortKind};
 use tapgate_protocol::{Kept, MAX_DESCRIPTORS, Request, Response};
 
 use crate::dataplane::{Dataplane, DataplaneError, Program};
-use crate::failure::{Code, Failure};
-use crate::run::Event;
+use crate::event::{Call, Event, Order};
+use crate::failure::Failure;
 use crate::runtime_dir::RuntimeDir;
-use crate::server::{Call, Order, Server};
-use crate::{source, summary};
+use crate::server::Server;
+use crate::source;
+use crate::summary::summary;
 
 /// How long the dataplane may take over a new configuration.
 const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
@@ -145,8 +146,7 @@ impl Supervisor {
         match self.configure(config).map_err(failure)? {
             Response::Configured { .. } => Ok(()),
             Response::Refused { errors } => {
-                eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
-                Err(Failure::silent(Code::Refused))
+                Err(source.refusal(&errors).report(false, self.setup.colour))
             }
             Response::Failed { message } => Err(Failure::new(message)),
             other => Err(Failure::new(format!("the dataplane answered {other:?}"))),

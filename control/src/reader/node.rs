@@ -1,5 +1,7 @@
 //! serde's view of a spanned TOML value.
 
+use std::collections::HashSet;
+
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
@@ -9,8 +11,11 @@ use serde::forward_to_deserialize_any;
 use tapgate_engine::config::Segment;
 use toml::de::{DeTable, DeValue};
 
-use super::{Fault, Skipped, fault::TOO_LARGE};
+use super::fault::{Fault, TOO_LARGE};
 use crate::document::Value;
+
+/// The parts of a document that are passed over, by address.
+pub type Skipped<'t> = HashSet<*const Value<'t>>;
 
 /// A table, less what is skipped.
 #[derive(Clone, Copy)]
