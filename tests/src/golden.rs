@@ -17,7 +17,7 @@ use pcap_file::{DataLink, Endianness, TsResolution};
 
 use crate::decode;
 use crate::recipe::{A, B, C, GUEST_A, GUEST_B, GUEST_C, PROVIDER};
-use crate::router::{Router, counts};
+use crate::router::Router;
 use crate::{packet, packet::Arp};
 
 /// What comes before a case: the announcements after the start have passed.
@@ -139,7 +139,7 @@ fn run(config: &str, inputs: &Captures) -> (Router, Captures, String) {
     router.advance(BEFORE);
     router.take_all();
     let start = router.now;
-    let before = counts(&mut router.shard);
+    let before = router.counts();
     let mut frames: Vec<_> = inputs
         .iter()
         .flat_map(|(port, frames)| frames.iter().map(move |(at, bytes)| (*at, port, bytes)))
@@ -160,7 +160,7 @@ fn run(config: &str, inputs: &Captures) -> (Router, Captures, String) {
         outputs.insert(port, frames.collect());
     }
     let mut counters = String::new();
-    for (name, count) in counts(&mut router.shard) {
+    for (name, count) in router.counts() {
         let more = count - before.get(&name).unwrap_or(&0);
         if more > 0 && name != MEMORY {
             let _ = writeln!(counters, "{name} {more}");

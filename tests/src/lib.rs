@@ -3,11 +3,14 @@
 //! A [`router::Router`] runs the real engine over a configuration text with a clock of its own and
 //! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`decode`] makes
 //! them readable, [`golden`] compares them with what is recorded; [`inject`] sends them into labs.
+//! A [`guest::Guest`] is a network stack on a real TAP, in a namespace made by [`netns`].
 
 pub mod decode;
 pub mod golden;
+pub mod guest;
 pub mod inject;
 pub mod nd;
+pub mod netns;
 pub mod packet;
 pub mod recipe;
 pub mod router;

@@ -1,5 +1,6 @@
 //! The engine with a clock, a network around it, and eyes on everything that comes out.
 
+mod engine;
 mod report;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,18 +8,19 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tapgate_engine::addr::{MacAddr, PortId};
+use tapgate_engine::claims::Notice;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
+use tapgate_engine::explain::Step;
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
-use tapgate_engine::process;
 use tapgate_engine::segment::{complete_checksum, segment};
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::shard::Shard;
-use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::shard::{NeighborView, SessionView};
 use tapgate_engine::time::Instant;
 
 use crate::packet::{Arp, tagged, untag};
 use crate::{decode, nd, wire};
+use engine::Engine;
 use report::Event;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
@@ -51,10 +53,7 @@ struct Station {
 /// Every frame that comes out is checked by [`wire::fault`]; every frame that goes in must end in
 /// exactly one verdict, counted. When a test fails, everything there is to know is printed.
 pub struct Router {
-    /// The current configuration, compiled.
-    pub snapshot: Snapshot,
-    /// Sessions, neighbours, counters.
-    pub shard: Shard,
+    engine: Engine,
     /// The clock.
     pub now: Instant,
     stations: Vec<Station>,
@@ -78,12 +77,8 @@ impl Router {
 
     /// The same over session memory that something else may have used before.
     pub fn with_memory(text: &str, memory: SessionMemory) -> Self {
-        let snapshot = Snapshot::build(&config(text), None);
-        let mut shard = Shard::new(&snapshot, memory, SEED, START);
-        shard.adopt(&snapshot, START);
         Self {
-            snapshot,
-            shard,
+            engine: Engine::new(&config(text), memory, SEED, START),
             now: START,
             stations: Vec::new(),
             everybody_answers: false,
@@ -120,9 +115,8 @@ impl Router {
 
     /// Adopts another configuration file.
     pub fn reload(&mut self, text: &str) {
-        self.snapshot = Snapshot::build(&config(text), Some(&self.snapshot));
-        self.remember(Event::Reload(self.snapshot.generation()));
-        self.shard.adopt(&self.snapshot, self.now);
+        self.engine.adopt(&config(text), self.now);
+        self.remember(Event::Reload(self.engine.generation()));
         self.drain();
         self.settle();
     }
@@ -131,11 +125,11 @@ impl Router {
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
         let mut polls = 0;
-        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= end) {
             polls = if due > self.now { 0 } else { polls + 1 };
             assert!(polls < 1_000, "{due:?} is due, and stays due after polling");
             self.now = self.now.max(due);
-            self.shard.poll(&self.snapshot, self.now);
+            self.engine.poll(self.now);
             self.drain();
             self.settle();
         }
@@ -180,37 +174,102 @@ impl Router {
         std::mem::take(&mut self.out)
     }
 
+    /// The port called `name`.
+    pub fn port(&self, name: &str) -> PortId {
+        let port = self.engine.port(name);
+        port.unwrap_or_else(|| panic!("no port {name}"))
+    }
+
+    /// The verdict of a frame that leaves by the port called `name`.
+    pub fn emit(&self, name: &str) -> Verdict {
+        Verdict::Emit(self.port(name))
+    }
+
+    /// A port's device is there again.
+    pub fn attach(&mut self, port: &str) {
+        let port = self.port(port);
+        self.engine.attach(port, self.now);
+        self.drain();
+        self.settle();
+    }
+
+    /// The sessions, up to 1,000 of them.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        self.engine.sessions(1_000, self.now)
+    }
+
+    /// The neighbours.
+    pub fn neighbors(&self) -> Vec<NeighborView> {
+        self.engine.neighbors(self.now)
+    }
+
+    /// What an operator must hear of, since this was last asked.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        self.engine.notices()
+    }
+
+    /// What guests sent that is not theirs: port, reason, frames.
+    pub fn violations(&self) -> Vec<(PortId, DropReason, u64)> {
+        self.engine.violations()
+    }
+
+    /// What would become of a frame, and why.
+    pub fn explain(&mut self, port: &str, bytes: &[u8]) -> (Vec<Step>, Verdict) {
+        let (bytes, vlan) = untag(bytes);
+        let mut frame = OwnedFrame {
+            bytes,
+            vlan,
+            offload: Offload::default(),
+        };
+        let ingress = self.port(port);
+        self.engine
+            .explain(&mut frame.as_frame(), ingress, self.now)
+    }
+
+    /// Everything counted that is not zero, by name.
+    pub fn counts(&mut self) -> BTreeMap<String, u64> {
+        self.engine.counts()
+    }
+
+    /// Frames in their buffers, processed as a worker processes a batch: without this harness's
+    /// checks and records, which allocate. Nothing that leaves is kept.
+    pub fn batch(&mut self, frames: &mut [(PortId, Vec<u8>)], mut each: impl FnMut(Verdict)) {
+        self.engine.warm(frames.iter().map(|(_, bytes)| &bytes[..]));
+        for (port, bytes) in frames {
+            let mut frame = Frame::new(bytes);
+            each(self.engine.process(&mut frame, *port, self.now));
+        }
+        self.engine.drain(self.now, |_, _| {});
+        if self
+            .engine
+            .next_deadline()
+            .is_some_and(|due| due <= self.now)
+        {
+            self.engine.poll(self.now);
+        }
+    }
+
     /// How many frames were dropped for `reason`.
     pub fn dropped(&mut self, reason: DropReason) -> u64 {
-        self.shard.drops().get(reason)
+        self.engine.drops().get(reason)
     }
 
     fn step(&mut self, port: &str, mut owned: OwnedFrame) -> Verdict {
-        let ingress = self
-            .snapshot
-            .port_id(port)
-            .unwrap_or_else(|| panic!("no port {port}"));
+        let ingress = self.port(port);
         let wire = tagged(&owned.bytes, owned.vlan.filter(|_| owned.bytes.len() >= 14));
         self.remember(Event::In(self.now, port.to_owned(), wire));
         self.tainted |= is_wrong(&owned);
         self.last = Some((ingress, owned.clone()));
-        let before = self.shard.drops().clone();
+        let before = self.engine.drops().clone();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
         let explained = self.explains.then(|| {
             let mut copy = owned.clone();
-            let shard = &self.shard;
-            shard
-                .explain(&mut copy.as_frame(), ingress, &self.snapshot, self.now)
+            self.engine
+                .explain(&mut copy.as_frame(), ingress, self.now)
                 .1
         });
         let mut frame = owned.as_frame();
-        let verdict = process(
-            &mut frame,
-            ingress,
-            &self.snapshot,
-            &mut self.shard,
-            self.now,
-        );
+        let verdict = self.engine.process(&mut frame, ingress, self.now);
         let mut sent = Vec::new();
         if let Verdict::Emit(port) = verdict {
             sent.push((port, OwnedFrame::from(&frame)));
@@ -233,7 +292,7 @@ impl Router {
     /// let go by an answer from their next hop (`frees`) and then refused, and the error that
     /// would have told the sender, by the egress guard.
     fn counted(&mut self, verdict: Verdict, before: &DropCounters, frees: bool) {
-        for (reason, count) in self.shard.drops().iter() {
+        for (reason, count) in self.engine.drops().iter() {
             let more = count - before.get(reason);
             let own = u64::from(verdict == Verdict::Drop(reason));
             let others = match (verdict, reason) {
@@ -252,8 +311,10 @@ impl Router {
 
     fn drain(&mut self) {
         let mut sent = Vec::new();
-        let send = |port, frame: &mut Frame<'_>| sent.push((port, OwnedFrame::from(&*frame)));
-        self.shard.drain(&self.snapshot, self.now, send);
+        let now = self.now;
+        self.engine.drain(now, |port, frame| {
+            sent.push((port, OwnedFrame::from(&*frame)))
+        });
         for (port, frame) in sent {
             self.deliver(port, frame);
         }
@@ -262,7 +323,7 @@ impl Router {
     /// A frame leaves: its offloads are finished as a memory port does, every piece is checked,
     /// and the stations hear it.
     fn deliver(&mut self, port: PortId, mut owned: OwnedFrame) {
-        let name = self.snapshot.port_name(port).to_owned();
+        let name = self.engine.port_name(port).to_owned();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut pieces = Vec::new();
         let count = segment(&owned.as_frame(), &mut scratch, &mut |frame| {
@@ -274,7 +335,7 @@ impl Router {
             let wire = tagged(&bytes, vlan);
             self.remember(Event::Out(self.now, name.clone(), wire.clone()));
             let vlan = vlan.map(|tag| tag & 0xfff);
-            let fault = wire::fault(self.snapshot.config(), &name, vlan, &bytes);
+            let fault = wire::fault(self.engine.config(), &name, vlan, &bytes);
             assert_eq!(fault, None, "{name}: {}", decode::line(&wire));
             let checksum = wire::transport_checksum(&bytes);
             assert!(
@@ -364,17 +425,4 @@ pub fn mac_of(address: Ipv4Addr) -> MacAddr {
 /// A configuration from its text.
 pub fn config(text: &str) -> Config {
     toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Everything counted that is not zero, by name.
-pub fn counts(shard: &mut Shard) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for (reason, count) in shard.drops().iter() {
-        counts.insert(format!("drop {}", reason.name()), count);
-    }
-    for (name, count, _) in shard.counters() {
-        counts.insert(name.to_owned(), count);
-    }
-    counts.retain(|_, count| *count > 0);
-    counts
 }

@@ -2,11 +2,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use tapgate_engine::addr::PortId;
-use tapgate_engine::frame::{Frame, Offload, Verdict};
-use tapgate_engine::process;
-use tapgate_engine::time::Instant;
+use tapgate_engine::frame::Verdict;
 use tapgate_tests::packet::{ping, pong, tcp, udp};
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::Router;
@@ -111,9 +110,8 @@ fn no_allocation_per_forwarded_or_dropped_frame() {
     }
 
     let frames = |list: &[(&str, tapgate_tests::packet::Packet)]| -> Vec<(PortId, Vec<u8>)> {
-        let port = |name: &str| router.snapshot.port_id(name).unwrap();
         list.iter()
-            .map(|(name, packet)| (port(name), packet.bytes()))
+            .map(|(name, packet)| (router.port(name), packet.bytes()))
             .collect()
     };
     let (forwarded, dropped) = (frames(&forwarded), frames(&dropped));
@@ -134,32 +132,17 @@ fn run(
     frames: &[(PortId, Vec<u8>)],
     expected: impl Fn(Verdict) -> bool,
 ) -> u64 {
-    let mut buffers: Vec<Vec<u8>> = frames.iter().map(|(_, bytes)| bytes.clone()).collect();
-    let Router {
-        snapshot,
-        shard,
-        now,
-        ..
-    } = router;
+    let mut buffers = frames.to_vec();
+    let start = router.now;
     let before = ALLOCATIONS.get();
     for round in 0..ROUNDS {
-        let now = Instant::from_millis(now.as_millis() + round as u64 / 100);
-        shard.warm(buffers.iter().map(Vec::as_slice));
-        for ((port, template), buffer) in frames.iter().zip(&mut buffers) {
+        router.now = start + Duration::from_millis(round as u64 / 100);
+        for ((_, template), (_, buffer)) in frames.iter().zip(&mut buffers) {
             buffer.copy_from_slice(template);
-            let mut frame = Frame {
-                bytes: buffer,
-                vlan: None,
-                offload: Offload::default(),
-                headroom: &mut [],
-            };
-            let verdict = process(&mut frame, *port, snapshot, shard, now);
+        }
+        router.batch(&mut buffers, |verdict| {
             assert!(expected(verdict), "{verdict:?} in round {round}");
-        }
-        shard.drain(snapshot, now, |_, _| {});
-        if shard.next_deadline().is_some_and(|due| due <= now) {
-            shard.poll(snapshot, now);
-        }
+        });
     }
     ALLOCATIONS.get() - before
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tapgate_engine::frame::Verdict;
 use tapgate_engine::time::Instant;
 
-use super::{Router, counts};
+use super::Router;
 use crate::decode;
 
 /// What happened, for the report of a failed test.
@@ -24,7 +24,7 @@ impl Router {
         let mut text = format!(
             "--- at {:?}, generation {}\n",
             self.now,
-            self.snapshot.generation()
+            self.engine.generation()
         );
         for event in &self.remembered {
             let _ = match event {
@@ -49,23 +49,21 @@ impl Router {
             };
         }
         text.push_str("--- neighbours\n");
-        for neighbor in self.shard.neighbors(self.now) {
+        for neighbor in self.neighbors() {
             let _ = writeln!(text, "{neighbor:?}");
         }
         text.push_str("--- sessions\n");
-        for session in self.shard.sessions(0, 50, self.now).0 {
+        for session in self.sessions().iter().take(50) {
             let _ = writeln!(text, "{session:?}");
         }
         text.push_str("--- counters\n");
-        for (name, value) in counts(&mut self.shard) {
+        for (name, value) in self.counts() {
             let _ = writeln!(text, "{name} {value}");
         }
         if let Some((port, mut frame)) = self.last.clone() {
             let _ = writeln!(text, "--- explain: {}", decode::line(&frame.bytes));
-            let explained =
-                self.shard
-                    .explain(&mut frame.as_frame(), port, &self.snapshot, self.now);
-            for step in explained.0.0 {
+            let explained = self.engine.explain(&mut frame.as_frame(), port, self.now);
+            for step in explained.0 {
                 let _ = writeln!(text, "{}: {}", step.stage, step.detail);
             }
             let _ = writeln!(text, "{:?}", explained.1);

@@ -38,10 +38,7 @@ fn x01_a_port_that_comes_back_is_announced_on() {
     let mut router = Router::new(MULTI_MAC);
     router.advance(Duration::from_secs(10));
     router.take_all();
-    let uplink = router.snapshot.port_id("uplink").unwrap();
-    router
-        .shard
-        .port_attached(uplink, &router.snapshot, router.now);
+    router.attach("uplink");
     router.advance(Duration::from_secs(10));
     let seen = announcements(&mut router);
     assert_eq!(seen.len(), 18);

@@ -68,24 +68,13 @@ fn routed(router: &mut Router, n: usize, flow: &Flow) -> Outcome {
 
 /// A drop is told apart by its reason and by what `explain` says the sender is told.
 fn refused(router: &mut Router, reason: DropReason, port: &str, frame: &[u8]) -> Outcome {
-    let mut copy = frame.to_vec();
-    let mut frame = tapgate_engine::frame::Frame {
-        bytes: &mut copy,
-        vlan: None,
-        offload: Default::default(),
-        headroom: &mut [],
-    };
-    let ingress = router.snapshot.port_id(port).unwrap();
-    let (steps, verdict) = router
-        .shard
-        .explain(&mut frame, ingress, &router.snapshot, router.now);
+    let (steps, verdict) = router.explain(port, frame);
     assert_eq!(
         verdict,
         Verdict::Drop(reason),
         "explain says what process does"
     );
     let told = steps
-        .0
         .iter()
         .find(|step| step.stage == "icmp")
         .map(|step| step.detail.as_str());
