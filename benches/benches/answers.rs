@@ -12,9 +12,7 @@ use serde_json::json;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, File};
 use tapgate_engine::frame::{Frame, Offload, Verdict};
-use tapgate_engine::process;
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
@@ -85,7 +83,7 @@ fn resident() -> usize {
 
 struct Router {
     snapshot: Snapshot,
-    shard: Shard,
+    engine: tapgate_engine::Engine,
     uplink: PortId,
     scratch: Vec<u8>,
 }
@@ -95,16 +93,17 @@ impl Router {
         let config = Config::try_from(file(count)).expect("the configuration is right");
         let snapshot = Snapshot::build(&config, None);
         let start = Instant::from_millis(0);
-        let mut shard = Shard::new(&snapshot, SessionMemory::owned(64), 42, start);
+        let mut engine =
+            tapgate_engine::Engine::new(&snapshot, SessionMemory::owned(64), 42, start);
         // Own addresses are claimed, everything is announced.
         for second in 0..60 {
-            shard.poll(&snapshot, Instant::from_millis(second * 1_000));
-            shard.drain(&snapshot, Instant::from_millis(second * 1_000), |_, _| {});
+            engine.poll(&snapshot, Instant::from_millis(second * 1_000));
+            engine.drain(&snapshot, Instant::from_millis(second * 1_000), |_, _| {});
         }
         Self {
             uplink: snapshot.port_id("up").expect("the port is configured"),
             snapshot,
-            shard,
+            engine,
             scratch: Vec::new(),
         }
     }
@@ -119,15 +118,11 @@ impl Router {
             headroom: &mut [],
         };
         let now = Instant::from_millis(61_000);
-        let verdict = process(
-            &mut frame,
-            self.uplink,
-            &self.snapshot,
-            &mut self.shard,
-            now,
-        );
+        let verdict = self
+            .engine
+            .process(&mut frame, self.uplink, &self.snapshot, now);
         let mut answers = u32::from(verdict == Verdict::Emit(self.uplink));
-        self.shard.drain(&self.snapshot, now, |_, frame| {
+        self.engine.drain(&self.snapshot, now, |_, frame| {
             black_box(&frame.bytes);
             answers += 1;
         });

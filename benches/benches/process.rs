@@ -206,7 +206,7 @@ fn session_bytes() {
     const SESSIONS: u32 = 1_000_000;
     let mut router = Router::new(SESSIONS);
     router.open(SESSIONS);
-    let each = router.shard.memory() as f64 / f64::from(SESSIONS);
+    let each = router.engine.shard.memory() as f64 / f64::from(SESSIONS);
     let verdict = if each <= 128.0 { "met" } else { "NOT MET" };
     println!("memory: {each:.1} bytes a session; bar: at most 128: {verdict}");
 }
@@ -309,7 +309,10 @@ where
             for batch in group.chunks_mut(BATCH * stride) {
                 if let Warming::Batch = self.warming {
                     let frames = batch.chunks_exact(stride);
-                    router.shard.warm(frames.map(|frame| &frame[..self.length]));
+                    router
+                        .engine
+                        .shard
+                        .warm(frames.map(|frame| &frame[..self.length]));
                 }
                 // The length, and not the slice: a slice put through `black_box` is stored in
                 // halves and loaded whole, for which the processor waits 15 cycles.

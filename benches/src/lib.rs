@@ -10,13 +10,12 @@ pub mod tool;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
+use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::checksum;
 use tapgate_engine::config::Config;
 use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload, Verdict};
-use tapgate_engine::process;
 use tapgate_engine::session::{SessionMemory, Sessions};
-use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
@@ -44,7 +43,7 @@ pub struct Router {
     /// Its configuration.
     pub snapshot: Snapshot,
     /// Its state.
-    pub shard: Shard,
+    pub engine: Engine,
     /// The time it is there.
     pub now: Instant,
     guests: PortId,
@@ -75,14 +74,13 @@ impl Router {
             // So that its own addresses need not pass duplicate detection first.
             inherited: true,
         };
-        let mut shard = Shard::new(&snapshot, memory, 0x5eed, now);
-        shard.adopt(&snapshot, now);
+        let engine = Engine::new(&snapshot, memory, 0x5eed, now);
         let port = |name| snapshot.port_id(name).expect("the port is configured");
         let mut router = Self {
             guests: port("guests"),
             uplink: port("uplink"),
             snapshot,
-            shard,
+            engine,
             now,
         };
         router.discard_outbox();
@@ -154,7 +152,7 @@ impl Router {
     /// Answers the requests for MACs that wait in the outbox, and discards what else is there.
     pub fn resolve_next_hops(&mut self) {
         let mut replies = Vec::new();
-        self.shard.drain(&self.snapshot, self.now, |port, frame| {
+        self.engine.drain(&self.snapshot, self.now, |port, frame| {
             let mac = match port == self.uplink {
                 true => PROVIDER_MAC,
                 false => GUEST_MAC,
@@ -175,7 +173,7 @@ impl Router {
 
     /// Empties the outbox.
     pub fn discard_outbox(&mut self) {
-        self.shard.drain(&self.snapshot, self.now, |_, _| {});
+        self.engine.drain(&self.snapshot, self.now, |_, _| {});
     }
 
     #[inline]
@@ -186,13 +184,8 @@ impl Router {
             offload,
             headroom: &mut [],
         };
-        process(
-            &mut frame,
-            ingress,
-            &self.snapshot,
-            &mut self.shard,
-            self.now,
-        )
+        self.engine
+            .process(&mut frame, ingress, &self.snapshot, self.now)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tapgate_engine::Engine;
 use tapgate_engine::config::Config;
-use tapgate_engine::explain::{Packet, frame};
+use tapgate_engine::explain::{Packet, describe, frame};
 use tapgate_engine::frame::{Frame, Offload, Verdict};
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{DATAPLANE_SOCKET, ExplainQuery, Explanation, Request, Response};
@@ -91,14 +91,14 @@ fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String>
         .port_id(&query.port)
         .ok_or_else(|| format!("there is no port \"{}\"", query.port))?;
     let now = Instant::from_millis(0);
-    let shard = Shard::new(&snapshot, SessionMemory::owned(64), 0, now);
+    let engine = Engine::new(&snapshot, SessionMemory::owned(64), 0, now);
     let mut frame = Frame {
         bytes: &mut bytes,
         vlan,
         offload: Offload::default(),
         headroom: &mut [],
     };
-    let (steps, verdict) = shard.explain(&mut frame, ingress, &snapshot, now);
+    let (steps, verdict) = engine.explain(&mut frame, ingress, &snapshot, now);
     let (verdict, delivered) = match verdict {
         Verdict::Emit(port) => (format!("emit on {}", snapshot.port_name(port)), true),
         Verdict::Hold => ("hold until the next hop's MAC is known".to_owned(), true),
@@ -113,7 +113,11 @@ fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String>
         ),
     };
     Ok(Explanation {
-        steps: steps.0,
+        steps: steps
+            .0
+            .iter()
+            .map(|step| describe(step, &snapshot))
+            .collect(),
         verdict,
         delivered,
     })

@@ -168,13 +168,15 @@ fn add(table: &mut Table, rows: Rows) {
             }
         }
         Rows::Rules(rows) => {
-            head(table, "PRIORITY> FROM TO IIF ACTION SUPPRESS-PREFIXLENGTH");
+            head(table, "PRIORITY> CONDITIONS ACTION SUPPRESS-PREFIXLENGTH");
             for row in rows {
+                let conditions = row.conditions.iter();
+                let conditions: Vec<_> = conditions
+                    .map(|(key, value)| format!("{key} {value}"))
+                    .collect();
                 table.add_row([
                     row.priority.to_string(),
-                    row.from,
-                    row.to,
-                    or_dash(row.iif),
+                    conditions.join(" "),
                     row.action,
                     or_dash(row.suppress_prefixlength),
                 ]);

@@ -98,15 +98,15 @@ fn addresses(
     let own = |net: &IpNet| {
         let address = net.addr();
         let ports = |protocol: Protocol| {
-            let forwards = config.forwards().iter().filter(|forward| {
-                (forward.interface, forward.address, forward.protocol)
+            let redirects = config.redirects().iter().filter(|redirect| {
+                (redirect.interface, redirect.address, redirect.protocol)
                     == (number, address, protocol)
             });
-            let forwarded = forwards.map(|forward| PortRange {
-                first: forward.port,
-                last: forward.port,
+            let redirected = redirects.map(|redirect| PortRange {
+                first: redirect.port,
+                last: redirect.port,
             });
-            std::iter::once(reserved).chain(forwarded).collect()
+            std::iter::once(reserved).chain(redirected).collect()
         };
         SharedAddress {
             address,

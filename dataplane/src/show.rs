@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
-use tapgate_engine::shard::{NeighborView, SessionView, Shard};
+use tapgate_engine::run::{self, NeighborView, SessionView};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
@@ -46,13 +47,13 @@ impl Dataplane {
                 let asked = Arc::clone(&snapshot);
                 let unusable = running
                     .worker
-                    .ask(move |worker| unusable(&asked, worker.shard()));
+                    .ask(move |worker| unusable(&asked, worker.engine()));
                 let rows = interfaces(config, unusable.ok_or(ENDED)?);
                 page(rows, cursor, Rows::Interfaces)
             }
             Show::Guests => {
                 let violations = running.worker.ask(|worker| {
-                    let list = worker.shard().violations();
+                    let list = worker.engine().shard.violations();
                     list.map(|(port, reason, frames)| ((port, reason), frames))
                         .collect()
                 });
@@ -62,7 +63,9 @@ impl Dataplane {
             Show::Rules => page(rules(config), cursor, Rows::Rules),
             Show::Routes => page(routes(config), cursor, Rows::Routes),
             Show::Neighbors => {
-                let views = running.worker.ask(|w| w.shard().neighbors(worker::now()));
+                let views = running
+                    .worker
+                    .ask(|worker| run::neighbors(&worker.engine().router));
                 let rows = views
                     .ok_or(ENDED)?
                     .into_iter()
@@ -73,13 +76,16 @@ impl Dataplane {
                 let now = worker::now();
                 let asked = running
                     .worker
-                    .ask(move |worker| worker.shard().sessions(cursor, PAGE, now));
+                    .ask(move |worker| run::sessions(&worker.engine().shard, cursor, PAGE, now));
                 let (views, next) = asked.ok_or(ENDED)?;
                 let rows = views.into_iter().map(|view| session(view, &snapshot, now));
                 (Rows::Sessions(rows.collect()), next)
             }
             Show::Counters => {
-                let counters = running.worker.ask(|worker| worker.shard().counters());
+                let counters = running.worker.ask(|worker| {
+                    let engine = worker.engine();
+                    run::counters(&engine.router, &engine.shard)
+                });
                 let row = |(name, value, explanation): (&str, u64, &str)| CounterRow {
                     name: name.to_owned(),
                     value,
@@ -94,7 +100,7 @@ impl Dataplane {
             Show::Drops => {
                 let drops = running.worker.ask(|worker| {
                     let of_ports = worker.ports().drops().clone();
-                    let of_engine = worker.shard().drops();
+                    let of_engine = worker.engine().shard.drops();
                     let count = |&reason: &DropReason| DropRow {
                         reason,
                         frames: of_engine.get(reason) + of_ports.get(reason),
@@ -137,7 +143,7 @@ impl Dataplane {
                 headroom: &mut [],
             };
             worker
-                .shard()
+                .engine()
                 .explain(&mut frame, port, &asked, worker::now())
         });
         let (steps, verdict) = answer.ok_or(ENDED)?;
@@ -152,7 +158,11 @@ impl Dataplane {
             ),
         };
         Ok(Explanation {
-            steps: steps.0,
+            steps: steps
+                .0
+                .iter()
+                .map(|step| explain::describe(step, &snapshot))
+                .collect(),
             verdict: text,
             delivered,
         })
@@ -231,10 +241,10 @@ fn port(binding: &Binding, counters: &PortCounters, links: &Links) -> PortRow {
 /// By interface: own addresses that are not used, and why.
 type Unusable = BTreeMap<String, Vec<String>>;
 
-fn unusable(snapshot: &Snapshot, shard: &Shard) -> Unusable {
-    let list = |interface: &tapgate_engine::snapshot::Interface| {
+fn unusable(snapshot: &Snapshot, engine: &Engine) -> Unusable {
+    let list = |interface: &tapgate_engine::model::interface::Interface| {
         let not_yet = |address| {
-            let state = shard.claim_state(interface.id, address)?;
+            let state = engine.claim_state(interface.id, address)?;
             Some(format!("{address} {}", state.name()))
         };
         (
@@ -322,9 +332,6 @@ fn interfaces(config: &Config, mut unusable: Unusable) -> impl Iterator<Item = I
 }
 
 fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
-    let prefix = |prefix: Option<ipnet::IpNet>| {
-        prefix.map_or_else(|| "all".to_owned(), |prefix| prefix.to_string())
-    };
     config.rules().iter().map(move |rule| {
         let (action, suppress_prefixlength) = match &rule.verdict {
             RuleVerdict::Lookup {
@@ -338,13 +345,11 @@ fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
             RuleVerdict::End(RuleAction::Unreachable) => ("unreachable".to_owned(), None),
             RuleVerdict::End(RuleAction::Prohibit) => ("prohibit".to_owned(), None),
         };
+        let name = |index: usize| config.interfaces()[index].name.clone();
+        let terms = rule.condition.terms(name).into_iter();
         RuleRow {
             priority: rule.priority,
-            from: prefix(rule.from),
-            to: prefix(rule.to),
-            iif: rule
-                .iif
-                .map(|index| config.interfaces()[index].name.clone()),
+            conditions: terms.map(|(key, value)| (key.to_owned(), value)).collect(),
             action,
             suppress_prefixlength,
         }

@@ -1,4 +1,4 @@
-//! The thread that forwards: it owns the shard and the ports, and waits for both with one epoll.
+//! The thread that forwards: it owns the engine and the ports, and waits for both with one epoll.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,13 +13,12 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
+use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
-use tapgate_engine::claims::Notice;
 use tapgate_engine::frame::Verdict;
-use tapgate_engine::process;
 use tapgate_engine::session::Sessions;
-use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::state::claims::Notice;
 use tapgate_engine::time::Instant;
 
 use crate::port::{Opened, Ports};
@@ -52,7 +51,7 @@ pub struct WorkerHandle {
 /// One thread's share of the router.
 #[derive(Debug)]
 pub struct Worker {
-    shard: Shard,
+    engine: Engine,
     ports: Ports,
     snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     generation: u32,
@@ -107,7 +106,7 @@ impl WorkerHandle {
         let mut snapshots = Cache::new(snapshots.clone());
         let first = snapshots.load();
         let mut worker = Worker {
-            shard: Shard::new(first, memory, u64::from_ne_bytes(seed), now()),
+            engine: Engine::new(first, memory, u64::from_ne_bytes(seed), now()),
             generation: first.generation(),
             ports: Ports::default(),
             snapshots,
@@ -160,8 +159,8 @@ impl Drop for WorkerHandle {
 
 impl Worker {
     /// The worker's state, for `show`.
-    pub fn shard(&mut self) -> &mut Shard {
-        &mut self.shard
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     /// The worker's ports, for `show`.
@@ -174,7 +173,7 @@ impl Worker {
         let snapshot = self.snapshots.load();
         if snapshot.generation() != self.generation {
             self.generation = snapshot.generation();
-            self.shard.adopt(snapshot, now());
+            self.engine.adopt(snapshot, now());
         }
     }
 
@@ -186,14 +185,14 @@ impl Worker {
         self.ports.attach(port, opened);
         self.watch(port)?;
         let snapshot = self.snapshots.load();
-        self.shard.port_attached(port, snapshot, now());
+        self.engine.port_attached(port, snapshot, now());
         Ok(())
     }
 
     /// A port's device is up again: what is on it is announced, and claimed, anew.
     pub fn link_up(&mut self, port: PortId) {
         let snapshot = self.snapshots.load();
-        self.shard.port_attached(port, snapshot, now());
+        self.engine.port_attached(port, snapshot, now());
     }
 
     /// Closes a port.
@@ -207,14 +206,14 @@ impl Worker {
     /// Says farewell to guests and ends the loop.
     fn stop(&mut self) {
         let Self {
-            shard,
+            engine,
             ports,
             snapshots,
             ..
         } = self;
         let snapshot = snapshots.load();
-        shard.stop(snapshot);
-        shard.drain(snapshot, now(), |port, frame| ports.send(port, frame));
+        engine.stop(snapshot, now());
+        engine.drain(snapshot, now(), |port, frame| ports.send(port, frame));
         self.stopped = true;
     }
 
@@ -263,16 +262,16 @@ impl Worker {
         }
         let now = now();
         let Self {
-            shard,
+            engine,
             ports,
             snapshots,
             ..
         } = self;
-        if shard.next_deadline().is_some_and(|due| due <= now) {
+        if engine.next_deadline().is_some_and(|due| due <= now) {
             let snapshot = snapshots.load();
-            shard.poll(snapshot, now);
-            shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
-            for notice in shard.take_notices() {
+            engine.poll(snapshot, now);
+            engine.drain(snapshot, now, |port, frame| ports.send(port, frame));
+            for notice in engine.take_notices() {
                 report(&notice, snapshot);
             }
         }
@@ -281,7 +280,7 @@ impl Worker {
     /// One batch from a port: each frame through the router and out again.
     fn batch(&mut self, port: PortId) -> io::Result<usize> {
         let Self {
-            shard,
+            engine,
             ports,
             snapshots,
             ..
@@ -290,15 +289,15 @@ impl Worker {
         let now = now();
         let passed = ports.pass(port, |frames, outputs| {
             if frames.len() > 1 {
-                shard.warm(frames.iter().map(|frame| &*frame.bytes));
+                engine.shard.warm(frames.iter().map(|frame| &*frame.bytes));
             }
             for (frame, output) in frames.iter_mut().zip(outputs) {
-                if let Verdict::Emit(to) = process(frame, port, snapshot, shard, now) {
+                if let Verdict::Emit(to) = engine.process(frame, port, snapshot, now) {
                     *output = Some(to);
                 }
             }
         })?;
-        shard.drain(snapshot, now, |port, frame| ports.send(port, frame));
+        engine.drain(snapshot, now, |port, frame| ports.send(port, frame));
         if passed.bytes >= BULK {
             self.linger = Some(monotonic() + LINGER);
         }
@@ -309,7 +308,7 @@ impl Worker {
     fn wait(&mut self) {
         self.linger = self.linger.filter(|&until| monotonic() < until);
         let timeout = if self.busy.is_empty() && self.linger.is_none() {
-            self.shard.next_deadline().map(|due| due.since(now()))
+            self.engine.next_deadline().map(|due| due.since(now()))
         } else {
             Some(Duration::ZERO)
         };

@@ -8,14 +8,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tapgate_engine::addr::{MacAddr, PortId};
-use tapgate_engine::claims::Notice;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::explain::Step;
+use tapgate_engine::explain::Line;
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
+use tapgate_engine::run::{NeighborView, SessionView};
 use tapgate_engine::segment::{complete_checksum, segment};
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::shard::{NeighborView, SessionView};
+use tapgate_engine::state::claims::Notice;
 use tapgate_engine::time::Instant;
 
 use crate::packet::{Arp, tagged, untag};
@@ -200,7 +200,7 @@ impl Router {
 
     /// The neighbours.
     pub fn neighbors(&self) -> Vec<NeighborView> {
-        self.engine.neighbors(self.now)
+        self.engine.neighbors()
     }
 
     /// What an operator must hear of, since this was last asked.
@@ -214,7 +214,7 @@ impl Router {
     }
 
     /// What would become of a frame, and why.
-    pub fn explain(&mut self, port: &str, bytes: &[u8]) -> (Vec<Step>, Verdict) {
+    pub fn explain(&mut self, port: &str, bytes: &[u8]) -> (Vec<Line>, Verdict) {
         let (bytes, vlan) = untag(bytes);
         let mut frame = OwnedFrame {
             bytes,

@@ -108,6 +108,8 @@ fn no_allocation_per_forwarded_or_dropped_frame() {
     for (port, packet) in &forwarded {
         router.inject(port, &packet.bytes());
     }
+    // What a start has to say is said before.
+    router.advance(Duration::from_millis(1));
 
     let frames = |list: &[(&str, tapgate_tests::packet::Packet)]| -> Vec<(PortId, Vec<u8>)> {
         list.iter()

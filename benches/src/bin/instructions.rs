@@ -73,7 +73,7 @@ fn main() {
             }
         }
         if scenario == Scenario::Warm {
-            router.shard.warm(bytes.chunks_exact(length));
+            router.engine.shard.warm(bytes.chunks_exact(length));
         }
         for frame in bytes.chunks_exact_mut(length) {
             let frame = black_box(frame);

@@ -152,7 +152,7 @@ pub struct ExplainQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// Every decision, in order.
-    pub steps: Vec<tapgate_engine::explain::Step>,
+    pub steps: Vec<tapgate_engine::explain::Line>,
     /// The end of it, such as `emit on uplink` or `drop: no-route`.
     pub verdict: String,
     /// Whether the packet would get through (leave, or wait for its next hop's MAC).

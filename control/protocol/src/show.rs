@@ -121,12 +121,8 @@ pub struct GuestRow {
 pub struct RuleRow {
     /// The lower the earlier.
     pub priority: u32,
-    /// Source prefix or `all`.
-    pub from: String,
-    /// Destination prefix or `all`.
-    pub to: String,
-    /// Ingress interface.
-    pub iif: Option<String>,
+    /// Its conditions by keyword, in the order of `ip rule`: `from` (`all` for any), `to`, `iif`, …
+    pub conditions: Vec<(String, String)>,
     /// `lookup TABLE`, or the action.
     pub action: String,
     /// Ignore routes whose prefix is this long or shorter.

@@ -1,44 +1,30 @@
 //! The tapgate router without any I/O: frames in, verdicts out.
+//!
+//! Its folders are floors: each imports from those below it and from none above.
+//!
+//! | floor | what it is |
+//! |---|---|
+//! | [`run`] | what the dataplane calls |
+//! | `speak` | what the router itself says and answers |
+//! | `path` | deciding about one packet, and sending it on |
+//! | [`state`] | what is remembered between packets |
+//! | [`model`] | what is configured, compiled and immutable |
+//! | [`config`] | the file and its checks |
+//! | [`wire`] | bytes to structs and back |
+//! | [`base`] | values without policy |
 #![forbid(unsafe_code)]
 
-pub mod addr;
-mod adopt;
-mod announce;
-mod answers;
-mod antispoof;
-mod arp;
-pub mod checksum;
-pub mod claims;
+pub mod base;
 pub mod config;
-pub mod counters;
-pub mod drops;
-mod egress;
-pub mod explain;
-pub mod family;
-pub mod fib;
-mod flows;
-mod forward;
-pub mod fragment;
-pub mod frame;
-mod hop;
-mod icmp;
-pub mod interface;
-mod listener;
-mod local;
-pub mod nat;
-mod nd;
-pub mod neighbor;
-pub mod owners;
-pub mod packet;
-mod process;
-pub mod segment;
-mod service;
-pub mod session;
-pub mod shard;
-pub mod snapshot;
-mod standing;
-pub mod time;
-mod view;
-mod wearers;
+pub mod model;
+mod path;
+pub mod run;
+mod speak;
+pub mod state;
+pub mod wire;
 
-pub use process::process;
+pub use base::{addr, checksum, drops, time};
+pub use model::snapshot;
+pub use run::{Engine, explain, process};
+pub use state::session;
+pub use wire::{fragment, frame, packet, segment};

@@ -1,6 +1,7 @@
 //! Session memory that outlives the process: a memfd whose descriptor control keeps.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -8,7 +9,9 @@ use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
-use tapgate_engine::session::{LAYOUT, Record, Record6, SessionMemory, Sessions};
+use tapgate_engine::session::{
+    LAYOUT, Record5, SessionDetail, SessionMemory, SessionRecord, Sessions,
+};
 
 /// What the first page holds, so that a later dataplane knows whether it can use the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,35 +19,74 @@ use tapgate_engine::session::{LAYOUT, Record, Record6, SessionMemory, Sessions};
 struct Header {
     magic: [u8; 8],
     layout: u32,
+    /// Bytes of a record of IPv4 and of IPv6, whatever else there is.
     records: [u32; 2],
     capacity: u64,
 }
 
-/// Records start here: on a page of their own, and aligned for huge pages as little as that.
-const HEADER_PAGE: usize = 4096;
+/// Lists start on pages of their own.
+const PAGE: usize = 4096;
 /// Nobody can change the size under the mapping, which would be a SIGBUS.
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
+type Record<A> = SessionRecord<A>;
+type V4 = Ipv4Addr;
+type V6 = Ipv6Addr;
+
 impl Header {
-    const fn of(capacity: usize) -> Self {
+    const fn new(layout: u32, records: [usize; 2], capacity: usize) -> Self {
         Self {
             magic: *b"tapgate\0",
-            layout: LAYOUT,
-            records: [size_of::<Record>() as u32, size_of::<Record6>() as u32],
+            layout,
+            records: [records[0] as u32, records[1] as u32],
             capacity: capacity as u64,
         }
     }
 
-    /// Where the IPv6 records start: on a page of their own too.
-    const fn second(capacity: usize) -> usize {
-        (HEADER_PAGE + capacity * size_of::<Record>()).next_multiple_of(HEADER_PAGE)
+    /// Of the present layout.
+    const fn of(capacity: usize) -> Self {
+        let records = [size_of::<Record<V4>>(), size_of::<Record<V6>>()];
+        Self::new(LAYOUT, records, capacity)
     }
 
-    const fn length(capacity: usize) -> usize {
-        Self::second(capacity) + capacity * size_of::<Record6>()
+    /// Of the layout before.
+    const fn before(capacity: usize) -> Self {
+        let records = [size_of::<Record5<V4>>(), size_of::<Record5<V6>>()];
+        Self::new(Record5::<V4>::LAYOUT, records, capacity)
     }
+}
+
+/// Where the lists start, each of `sizes.len()` lists on a page of its own, and one past the last:
+/// the length of all.
+const fn places<const N: usize>(sizes: [usize; N], capacity: usize) -> ([usize; N], usize) {
+    let (mut starts, mut end, mut n) = ([0; N], PAGE, 0);
+    while n < N {
+        starts[n] = end;
+        end = (end + capacity * sizes[n]).next_multiple_of(PAGE);
+        n += 1;
+    }
+    (starts, end)
+}
+
+/// Records and details of IPv4, then of IPv6.
+const fn layout(capacity: usize) -> ([usize; 4], usize) {
+    let detail = size_of::<SessionDetail>();
+    let sizes = [
+        size_of::<Record<V4>>(),
+        detail,
+        size_of::<Record<V6>>(),
+        detail,
+    ];
+    places(sizes, capacity)
+}
+
+/// The layout before: records of IPv4, then of IPv6, the last of which ended on no page.
+const fn layout_before(capacity: usize) -> ([usize; 2], usize) {
+    let sizes = [size_of::<Record5<V4>>(), size_of::<Record5<V6>>()];
+    let (starts, _) = places(sizes, capacity);
+    (starts, starts[1] + capacity * sizes[1])
 }
 
 /// Session memory that outlives the process, and the descriptor by which it does.
@@ -60,38 +102,66 @@ impl SharedSessions {
     /// # Errors
     /// Not enough memory or descriptors.
     pub fn create(capacity: usize) -> io::Result<(Self, Sessions)> {
+        let length = layout(capacity).1;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let descriptor = memfd_create("tapgate-sessions", flags)?;
-        ftruncate(&descriptor, Header::length(capacity) as u64)?;
+        ftruncate(&descriptor, length as u64)?;
         fcntl_add_seals(&descriptor, SEALS)?;
-        let base = map(&descriptor, capacity)?;
+        let mapping = Mapping::of(&descriptor, length)?;
         // SAFETY: the mapping is new, ours alone, page-aligned and longer than a header.
-        unsafe { base.cast::<Header>().write(Header::of(capacity)) };
-        Ok((Self { descriptor }, records(base, capacity, false)))
+        unsafe { mapping.base.cast::<Header>().write(Header::of(capacity)) };
+        Ok((Self { descriptor }, sessions(mapping, capacity, false)))
     }
 
-    /// Memory an earlier dataplane left behind, if it fits: same layout, same capacity.
+    /// Memory an earlier dataplane left behind, if it is for as many sessions: as it is if it has the
+    /// same layout, converted if it has the one before.
     ///
     /// # Errors
     /// It does not fit, and why.
     pub fn adopt(descriptor: OwnedFd, capacity: usize) -> Result<(Self, Sessions), String> {
         let refuse = |error: rustix::io::Errno| format!("cannot be examined: {error}");
+        let unmapped = |error| format!("cannot be mapped: {error}");
         let length = fstat(&descriptor).map_err(refuse)?.st_size;
+        let length = usize::try_from(length).unwrap_or_default();
         let seals = fcntl_get_seals(&descriptor).map_err(refuse)?;
-        if !seals.contains(SEALS) || usize::try_from(length) != Ok(Header::length(capacity)) {
-            return Err(format!("is not for {capacity} sessions ({length} bytes)"));
+        if !seals.contains(SEALS) || length < PAGE {
+            return Err(format!("is none of ours ({length} bytes)"));
         }
-        let base =
-            map(&descriptor, capacity).map_err(|error| format!("cannot be mapped: {error}"))?;
+        let mapping = Mapping::of(&descriptor, length).map_err(unmapped)?;
         // SAFETY: the mapping is page-aligned and longer than a header, which is plain integers.
-        let header = unsafe { base.cast::<Header>().read() };
-        if header != Header::of(capacity) {
-            // SAFETY: the mapping just made; nothing refers to it.
-            let unmapped = unsafe { munmap(base.as_ptr().cast(), Header::length(capacity)) };
-            debug_assert!(unmapped.is_ok());
-            return Err("was laid out by another version".to_owned());
+        let header = unsafe { mapping.base.cast::<Header>().read() };
+        let wrong_size = || format!("is not for {capacity} sessions ({length} bytes)");
+        if header == Header::of(capacity) {
+            return match length == layout(capacity).1 {
+                true => Ok((Self { descriptor }, sessions(mapping, capacity, true))),
+                false => Err(wrong_size()),
+            };
         }
-        Ok((Self { descriptor }, records(base, capacity, true)))
+        if header == Header::before(capacity) {
+            return match length == layout_before(capacity).1 {
+                true => Self::convert(&mapping, capacity),
+                false => Err(wrong_size()),
+            };
+        }
+        let known = [LAYOUT, Record5::<V4>::LAYOUT].contains(&header.layout);
+        match known && header.capacity != capacity as u64 {
+            true => Err(wrong_size()),
+            false => Err("was laid out by another version".to_owned()),
+        }
+    }
+
+    fn convert(old: &Mapping, capacity: usize) -> Result<(Self, Sessions), String> {
+        let (shared, mut sessions) = Self::create(capacity)
+            .map_err(|error| format!("cannot be converted for want of memory: {error}"))?;
+        let ([v4, v6], _) = layout_before(capacity);
+        // SAFETY: both lists are inside the mapping, whose length was compared with the layout's, and
+        // start on pages, which aligns them. Any bytes are a valid record (its documentation). Nobody
+        // writes to it: the dataplane it belonged to is gone.
+        let (v4, v6) = unsafe { (old.list(v4, capacity), old.list(v6, capacity)) };
+        let converted = sessions.v4.convert(v4) + sessions.v6.convert(v6);
+        sessions.inherited = true;
+        tracing::info!(converted, "sessions of an older layout converted");
+        Ok((shared, sessions))
     }
 }
 
@@ -101,69 +171,162 @@ impl AsFd for SharedSessions {
     }
 }
 
-fn map(descriptor: &OwnedFd, capacity: usize) -> io::Result<NonNull<u8>> {
-    let length = Header::length(capacity);
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
-    let base = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            length,
-            protection,
-            MapFlags::SHARED,
-            descriptor,
-            0,
-        )?
-    };
-    // SAFETY: the mapping just made. Huge pages are a wish: without them it is only slower.
-    let _ = unsafe { madvise(base, length, Advice::LinuxHugepage) };
-    NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+/// A mapping that goes with this value, unless it is leaked.
+struct Mapping {
+    base: NonNull<u8>,
+    length: usize,
 }
 
-fn records(base: NonNull<u8>, capacity: usize, inherited: bool) -> Sessions {
-    // SAFETY: the mapping has `Header::length(capacity)` bytes, is never unmapped once this is
-    // called, and is mapped once in this process; the kept descriptor is only stored by control,
-    // not mapped. The two ranges do not overlap and start on pages, which aligns them. Any bytes
-    // are a valid record (its documentation).
-    let (v4, v6) = unsafe {
-        let second = base.add(Header::second(capacity)).cast();
-        (
-            std::slice::from_raw_parts_mut(base.add(HEADER_PAGE).cast().as_ptr(), capacity),
-            std::slice::from_raw_parts_mut(second.as_ptr(), capacity),
-        )
-    };
-    Sessions {
-        v4: SessionMemory::Mapped(v4),
-        v6: SessionMemory::Mapped(v6),
-        inherited,
+impl Mapping {
+    fn of(descriptor: &OwnedFd, length: usize) -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                MapFlags::SHARED,
+                descriptor,
+                0,
+            )?
+        };
+        // SAFETY: the mapping just made. Huge pages are a wish: without them it is only slower.
+        let _ = unsafe { madvise(base, length, Advice::LinuxHugepage) };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, length })
     }
+
+    /// The list of `count` values at `start`.
+    ///
+    /// # Safety
+    /// It lies inside the mapping, is aligned, any bytes are a valid value, and nobody writes to it
+    /// while the list is used.
+    unsafe fn list<T>(&self, start: usize, count: usize) -> &[T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.base.add(start).cast().as_ptr(), count) }
+    }
+
+    /// The list of `count` values at `start`, to change them, for ever.
+    ///
+    /// # Safety
+    /// As for [`Self::list`]; the mapping is never unmapped, and nobody else has the list.
+    unsafe fn list_mut<T>(&self, start: usize, count: usize) -> &'static mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(start).cast().as_ptr(), count) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made by `of`; lists into it borrow `self`, or `self` was leaked.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+fn sessions(mapping: Mapping, capacity: usize, inherited: bool) -> Sessions {
+    let ([records4, details4, records6, details6], _) = layout(capacity);
+    // SAFETY: the mapping is as long as the layout, is leaked below, and is mapped once in this
+    // process; the kept descriptor is only stored by control, not mapped. The lists do not overlap and
+    // start on pages, which aligns them. Any bytes are valid values (their documentation).
+    let sessions = unsafe {
+        Sessions {
+            v4: SessionMemory::mapped(
+                mapping.list_mut(records4, capacity),
+                mapping.list_mut(details4, capacity),
+            ),
+            v6: SessionMemory::mapped(
+                mapping.list_mut(records6, capacity),
+                mapping.list_mut(details6, capacity),
+            ),
+            inherited,
+        }
+    };
+    std::mem::forget(mapping);
+    sessions
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
+
+    fn capacities(sessions: &Sessions) -> (usize, usize) {
+        (sessions.v4.capacity(), sessions.v6.capacity())
+    }
 
     #[test]
     fn memory_is_taken_over_only_by_what_fits_it() {
         let (shared, memory) = SharedSessions::create(1000).unwrap();
-        assert_eq!((memory.v4.len(), memory.v6.len()), (1000, 1000));
+        assert_eq!(capacities(&memory), (1000, 1000));
         drop(memory);
         let again = |shared: &SharedSessions| shared.descriptor.try_clone().unwrap();
-        assert!(SharedSessions::adopt(again(&shared), 999).is_err());
+        let refused = SharedSessions::adopt(again(&shared), 999).unwrap_err();
+        assert!(refused.contains("is not for 999 sessions"), "{refused}");
         let (_, memory) = SharedSessions::adopt(again(&shared), 1000).unwrap();
-        assert_eq!((memory.v4.len(), memory.v6.len()), (1000, 1000));
+        assert_eq!(capacities(&memory), (1000, 1000));
+        assert!(memory.inherited);
 
-        let base = map(&shared.descriptor, 1000).unwrap();
+        let mapping = Mapping::of(&shared.descriptor, layout(1000).1).unwrap();
         let old = Header {
             layout: LAYOUT + 1,
             ..Header::of(1000)
         };
         // SAFETY: the mapping starts with a header.
-        unsafe { base.cast::<Header>().write(old) };
+        unsafe { mapping.base.cast::<Header>().write(old) };
         let refused = SharedSessions::adopt(again(&shared), 1000).unwrap_err();
         assert!(refused.contains("another version"), "{refused}");
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(SharedSessions::adopt(file.into(), 1000).is_err());
+    }
+
+    /// Memory as the layout before left it, with one session of IPv4 in the second place.
+    fn left_by_layout_5(capacity: usize, length: usize) -> OwnedFd {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let descriptor = memfd_create("tapgate-sessions", flags).unwrap();
+        ftruncate(&descriptor, length as u64).unwrap();
+        fcntl_add_seals(&descriptor, SEALS).unwrap();
+        let file = std::fs::File::from(descriptor.try_clone().unwrap());
+        let mut header = b"tapgate\0".to_vec();
+        for word in [5u32, 80, 128, 0] {
+            header.extend(word.to_ne_bytes());
+        }
+        header.extend((capacity as u64).to_ne_bytes());
+        file.write_all_at(&header, 0).unwrap();
+        // Protocol, state, TCP's state, flags; generation; last seen; ports; addresses.
+        let mut record = vec![17, 2, 0, 1];
+        record.extend(7u32.to_ne_bytes());
+        record.extend(1u32.to_ne_bytes());
+        for port in [1_000u16, 53, 53, 2_000] {
+            record.extend(port.to_ne_bytes());
+        }
+        record.extend([10, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 1, 203, 0, 113, 1]);
+        record.resize(80, 0);
+        file.write_all_at(&record, 4096 + 80).unwrap();
+        descriptor
+    }
+
+    #[test]
+    fn sessions_of_the_layout_before_are_converted() {
+        let length = layout_before(100).1;
+        assert_eq!(length, 4096 + 8192 + 12_800, "80 and 128 bytes a record");
+        let old = left_by_layout_5(100, length);
+        let (shared, memory) = SharedSessions::adopt(old, 100).unwrap();
+        assert!(memory.inherited);
+        drop(memory);
+        // What control keeps from now on is the new memory.
+        let mapping = Mapping::of(&shared.descriptor, layout(100).1).unwrap();
+        // SAFETY: the list is the first of the layout; nobody has it any more.
+        let records: &[Record<V4>] = unsafe { mapping.list(PAGE, 100) };
+        let live: Vec<_> = records.iter().filter(|record| record.is_live()).collect();
+        assert_eq!(live.len(), 1);
+        assert_eq!(live[0].inside().source, Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(live[0].outside().source_port, 2_000);
+        assert!(live[0].holds_port());
+        let short = left_by_layout_5(100, length - 4096);
+        assert!(SharedSessions::adopt(short, 100).is_err());
     }
 
     #[test]

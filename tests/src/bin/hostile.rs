@@ -12,7 +12,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::nat::Random;
+use tapgate_engine::base::random::Random;
 use tapgate_tests::inject::{self, option};
 use tapgate_tests::packet::{self, Packet};
 

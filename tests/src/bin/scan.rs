@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use etherparse::PacketBuilder;
 use ipnet::Ipv6Net;
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::nat::Random;
+use tapgate_engine::base::random::Random;
 use tapgate_tests::inject::{self, option};
 use tapgate_tests::packet;
 

@@ -3,59 +3,56 @@
 use std::collections::BTreeMap;
 
 use tapgate_engine::addr::PortId;
-use tapgate_engine::claims::Notice;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::explain::Step;
+use tapgate_engine::explain::{Line, describe};
 use tapgate_engine::frame::{Frame, Verdict};
-use tapgate_engine::process;
+use tapgate_engine::run::{NeighborView, SessionView, counters, neighbors, sessions};
 use tapgate_engine::session::SessionMemory;
-
-use tapgate_engine::shard::{NeighborView, SessionView, Shard};
 use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::state::claims::Notice;
 use tapgate_engine::time::Instant;
 
-/// A configuration, compiled, and one worker's state.
+/// A configuration, compiled, and a router with one worker.
 pub(super) struct Engine {
     snapshot: Snapshot,
-    shard: Shard,
+    engine: tapgate_engine::Engine,
 }
 
 impl Engine {
     pub(super) fn new(config: &Config, memory: SessionMemory, seed: u64, now: Instant) -> Self {
         let snapshot = Snapshot::build(config, None);
-        let mut shard = Shard::new(&snapshot, memory, seed, now);
-        shard.adopt(&snapshot, now);
-        Self { snapshot, shard }
+        let engine = tapgate_engine::Engine::new(&snapshot, memory, seed, now);
+        Self { snapshot, engine }
     }
 
     pub(super) fn adopt(&mut self, config: &Config, now: Instant) {
         self.snapshot = Snapshot::build(config, Some(&self.snapshot));
-        self.shard.adopt(&self.snapshot, now);
+        self.engine.adopt(&self.snapshot, now);
     }
 
     pub(super) fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]> + Clone) {
-        self.shard.warm(frames);
+        self.engine.shard.warm(frames);
     }
 
     pub(super) fn process(&mut self, frame: &mut Frame<'_>, from: PortId, now: Instant) -> Verdict {
-        process(frame, from, &self.snapshot, &mut self.shard, now)
+        self.engine.process(frame, from, &self.snapshot, now)
     }
 
     pub(super) fn drain(&mut self, now: Instant, send: impl FnMut(PortId, &mut Frame<'_>)) {
-        self.shard.drain(&self.snapshot, now, send);
+        self.engine.drain(&self.snapshot, now, send);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.shard.next_deadline()
+        self.engine.next_deadline()
     }
 
     pub(super) fn poll(&mut self, now: Instant) {
-        self.shard.poll(&self.snapshot, now);
+        self.engine.poll(&self.snapshot, now);
     }
 
     pub(super) fn attach(&mut self, port: PortId, now: Instant) {
-        self.shard.port_attached(port, &self.snapshot, now);
+        self.engine.port_attached(port, &self.snapshot, now);
     }
 
     pub(super) fn explain(
@@ -63,9 +60,10 @@ impl Engine {
         frame: &mut Frame<'_>,
         from: PortId,
         now: Instant,
-    ) -> (Vec<Step>, Verdict) {
-        let (steps, verdict) = self.shard.explain(frame, from, &self.snapshot, now);
-        (steps.0, verdict)
+    ) -> (Vec<Line>, Verdict) {
+        let (steps, verdict) = self.engine.explain(frame, from, &self.snapshot, now);
+        let lines = steps.0.iter().map(|step| describe(step, &self.snapshot));
+        (lines.collect(), verdict)
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -85,32 +83,32 @@ impl Engine {
     }
 
     pub(super) fn sessions(&self, most: usize, now: Instant) -> Vec<SessionView> {
-        self.shard.sessions(0, most, now).0
+        sessions(&self.engine.shard, 0, most, now).0
     }
 
-    pub(super) fn neighbors(&self, now: Instant) -> Vec<NeighborView> {
-        self.shard.neighbors(now)
+    pub(super) fn neighbors(&self) -> Vec<NeighborView> {
+        neighbors(&self.engine.router)
     }
 
     pub(super) fn notices(&mut self) -> Vec<Notice> {
-        self.shard.take_notices()
+        self.engine.take_notices()
     }
 
     pub(super) fn violations(&self) -> Vec<(PortId, DropReason, u64)> {
-        self.shard.violations().collect()
+        self.engine.shard.violations().collect()
     }
 
     pub(super) fn drops(&mut self) -> &mut DropCounters {
-        self.shard.drops()
+        self.engine.shard.drops()
     }
 
     /// Everything counted that is not zero, by name.
     pub(super) fn counts(&mut self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for (reason, count) in self.shard.drops().iter() {
+        for (reason, count) in self.engine.shard.drops().iter() {
             counts.insert(format!("drop {}", reason.name()), count);
         }
-        for (name, count, _) in self.shard.counters() {
+        for (name, count, _) in counters(&self.engine.router, &self.engine.shard) {
             counts.insert(name.to_owned(), count);
         }
         counts.retain(|_, count| *count > 0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tapgate_engine::drops::DropReason;
-use tapgate_engine::session::{Record, SessionMemory};
+use tapgate_engine::session::{SessionDetail, SessionMemory, SessionRecord};
 use tapgate_tests::packet::{tcp, udp};
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::Router;
@@ -102,30 +102,40 @@ fn any_memory_is_survived() {
 /// Records that outlive a router, as a mapped memfd does.
 struct Memory {
     records: *mut [Record],
+    details: *mut [SessionDetail],
 }
+
+type Record = SessionRecord<std::net::Ipv4Addr>;
 
 impl Memory {
     fn new(capacity: usize) -> Self {
         Self {
             records: Box::into_raw(vec![Record::default(); capacity].into()),
+            details: Box::into_raw(vec![SessionDetail::default(); capacity].into()),
         }
     }
 
     /// The memory for one router; the one before must be gone.
     fn mapped(&self) -> SessionMemory {
-        // SAFETY: the records are leaked, so they live forever; each test drops one router before
+        // SAFETY: both lists are leaked, so they live forever; each test drops one router before
         // it makes the next, so nobody else refers to them.
-        SessionMemory::Mapped(unsafe { &mut *self.records })
+        unsafe { SessionMemory::mapped(&mut *self.records, &mut *self.details) }
     }
 
     /// Overwrites everything with noise.
     fn fill(&self, seed: u64) {
-        let length = size_of::<Record>() * self.records.len();
-        // SAFETY: nobody refers to the records now; they consist of integers and addresses, so
-        // that any bytes are a valid value.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.records.cast::<u8>(), length) };
+        let records = size_of::<Record>() * self.records.len();
+        let details = size_of::<SessionDetail>() * self.details.len();
+        // SAFETY: nobody refers to the lists now; they consist of integers and addresses, so that
+        // any bytes are a valid value.
+        let (records, details) = unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.records.cast::<u8>(), records),
+                std::slice::from_raw_parts_mut(self.details.cast::<u8>(), details),
+            )
+        };
         let mut random = seed;
-        for byte in bytes {
+        for byte in records.iter_mut().chain(details) {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;

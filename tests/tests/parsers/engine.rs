@@ -4,9 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tapgate_engine::drops::DropReason;
-use tapgate_engine::family::Family;
 use tapgate_engine::frame::{Frame, Verdict};
-use tapgate_engine::packet::{self, Packet};
+use tapgate_engine::packet::{self, Family, Packet};
 use tapgate_tests::packet::{self as build, untag};
 use tapgate_tests::router::Router;
 

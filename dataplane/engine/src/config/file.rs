@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::services::{Dhcp, Dhcp6, Ra};
 use super::value::{Gateways, PortRange, Prefix, Protocol};
-use crate::addr::MacAddr;
+use crate::base::addr::MacAddr;
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     /// Limits and identity of the router as a whole.
-    pub router: Router,
+    pub router: RouterSection,
     /// Where frames enter and leave, by name.
     pub ports: BTreeMap<String, Port>,
     /// MACs worn on an uplink, by name: what a macvlan device would be.
@@ -36,7 +36,7 @@ pub struct File {
 /// `[router]`: limits and identity of the router as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Router {
+pub struct RouterSection {
     /// Source of ICMP errors that leave by an interface without an address. Default 192.0.0.8
     /// (RFC 7600 §4.8, as Linux does).
     pub id: Ipv4Addr,
@@ -59,7 +59,7 @@ pub struct Router {
     pub timeouts: Timeouts,
 }
 
-impl Default for Router {
+impl Default for RouterSection {
     fn default() -> Self {
         Self {
             id: Ipv4Addr::new(192, 0, 0, 8),

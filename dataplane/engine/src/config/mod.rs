@@ -5,6 +5,7 @@
 //! processes use this one check: control before it sends, the dataplane when it receives.
 
 mod closest;
+pub mod condition;
 mod file;
 pub mod services;
 mod validate;
@@ -16,11 +17,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::addr::MacAddr;
+use crate::base::addr::MacAddr;
 pub use closest::closest;
+use condition::Condition;
 pub use file::{
     Create, File, Forward as FileForward, Guest as FileGuest, Nat, Network, Personality,
-    Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, Router, Routing,
+    Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing,
     Rule as FileRule, RuleAction, Snat as FileSnat, SourceCheck, Timeouts,
 };
 use services::Services;
@@ -44,7 +46,7 @@ pub struct Config {
     tables: Vec<Table>,
     rules: Vec<Rule>,
     snat: Vec<Snat>,
-    forwards: Vec<Forward>,
+    redirects: Vec<Redirect>,
 }
 
 impl Config {
@@ -53,7 +55,7 @@ impl Config {
         &self.file
     }
     /// Limits and identity of the router as a whole.
-    pub fn router(&self) -> &Router {
+    pub fn router(&self) -> &RouterSection {
         &self.file.router
     }
     /// All ports, by name.
@@ -81,8 +83,8 @@ impl Config {
         &self.snat
     }
     /// Port redirections in the order of the file.
-    pub fn forwards(&self) -> &[Forward] {
-        &self.forwards
+    pub fn redirects(&self) -> &[Redirect] {
+        &self.redirects
     }
 }
 
@@ -207,9 +209,9 @@ pub struct Guest {
     /// one if there is any `public`.
     pub personality: Option<usize>,
     /// The IPv4 address that DHCP hands out.
-    pub lease: Option<Ipv4Addr>,
+    pub dhcp_address: Option<Ipv4Addr>,
     /// The IPv6 address that DHCPv6 hands out.
-    pub lease6: Option<Ipv6Addr>,
+    pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
 }
@@ -257,12 +259,8 @@ pub enum RouteAction {
 pub struct Rule {
     /// The lower the earlier.
     pub priority: u32,
-    /// Source prefix; any when absent.
-    pub from: Option<IpNet>,
-    /// Destination prefix; any when absent.
-    pub to: Option<IpNet>,
-    /// Index into [`Config::interfaces`] of the interface the packet came in by.
-    pub iif: Option<usize>,
+    /// Which packets it is for; interfaces by index into [`Config::interfaces`].
+    pub condition: Condition<usize>,
     /// What to do.
     pub verdict: RuleVerdict,
 }
@@ -294,9 +292,9 @@ pub struct Snat {
     pub ports: PortRange,
 }
 
-/// A port redirection.
+/// A port redirection (`nat.forward`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
+pub struct Redirect {
     /// The personality it is for: index into [`Config::interfaces`].
     pub interface: usize,
     /// The personality's address.

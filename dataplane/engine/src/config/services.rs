@@ -40,7 +40,8 @@ pub struct Dhcp {
     /// Domains in which names are looked up.
     pub search: Vec<DomainName>,
     /// How long an address is lent, in seconds; guests renew at half of it. Default 3600.
-    pub lease: u32,
+    #[serde(rename = "lease")]
+    pub lease_seconds: u32,
 }
 
 impl Default for Dhcp {
@@ -50,7 +51,7 @@ impl Default for Dhcp {
             ntp: Vec::new(),
             domain: None,
             search: Vec::new(),
-            lease: 3_600,
+            lease_seconds: 3_600,
         }
     }
 }
@@ -66,7 +67,8 @@ pub struct Dhcp6 {
     /// Domains in which names are looked up.
     pub search: Vec<DomainName>,
     /// How long an address is lent, in seconds; guests renew at half of it. Default 3600.
-    pub lease: u32,
+    #[serde(rename = "lease")]
+    pub lease_seconds: u32,
 }
 
 impl Default for Dhcp6 {
@@ -75,7 +77,7 @@ impl Default for Dhcp6 {
             dns: Vec::new(),
             ntp: Vec::new(),
             search: Vec::new(),
-            lease: 3_600,
+            lease_seconds: 3_600,
         }
     }
 }

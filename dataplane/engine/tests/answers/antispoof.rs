@@ -35,7 +35,7 @@ fn f20_a_guest_speaks_only_for_itself() {
         let bytes = udp((GUEST, ROUTER_IN), (from, [192, 0, 2, 9]), (1, 2));
         assert_eq!(lab.send(guest, bytes), Verdict::Hold);
     }
-    let counted: Vec<_> = lab.shard().violations().collect();
+    let counted: Vec<_> = lab.engine().shard.violations().collect();
     assert_eq!(counted.iter().map(|(_, _, frames)| frames).sum::<u64>(), 7);
     assert!(
         counted.iter().all(|(port, ..)| *port == guest),

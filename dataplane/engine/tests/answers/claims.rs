@@ -58,7 +58,7 @@ fn n12_n13_n14_own_addresses_pass_duplicate_detection_first() {
             Verdict::Drop(DropReason::NdSenderIsUs),
             "{rival}"
         );
-        let notices = lab.shard().take_notices();
+        let notices = lab.engine().take_notices();
         assert!(
             notices.iter().any(|n| n.given_up && n.mac.0 == STRANGER),
             "{notices:?}"

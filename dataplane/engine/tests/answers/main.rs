@@ -330,7 +330,10 @@ fn n24_answers_that_wait_are_limited() {
     for _ in 0..5_000 {
         lab.send(up, request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary));
     }
-    assert_eq!(lab.shard().drops().get(DropReason::AnswerLimited), 904);
+    assert_eq!(
+        lab.engine().shard.drops().get(DropReason::AnswerLimited),
+        904
+    );
     lab.out.clear();
     lab.wait(1_000);
     assert_eq!(lab.sent().len(), 4_096);

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
+use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, File};
 use tapgate_engine::frame::{Frame, Offload, Verdict};
-use tapgate_engine::process;
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
@@ -20,7 +19,7 @@ pub const ROUTER_OUT: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
 
 pub struct Lab {
     snapshot: Snapshot,
-    shard: Shard,
+    engine: Engine,
     pub out: VecDeque<(PortId, Vec<u8>)>,
     pub up: PortId,
     pub guest: PortId,
@@ -42,7 +41,7 @@ impl Lab {
         let file: File = serde_json::from_str(config).unwrap();
         let config = Config::try_from(file).unwrap();
         let snapshot = Snapshot::build(&config, None);
-        let shard = Shard::new(
+        let engine = Engine::new(
             &snapshot,
             SessionMemory::owned(64),
             42,
@@ -54,7 +53,7 @@ impl Lab {
         );
         Self {
             snapshot,
-            shard,
+            engine,
             out: VecDeque::new(),
             up,
             guest,
@@ -67,15 +66,15 @@ impl Lab {
         let file: File = serde_json::from_str(config).unwrap();
         let config = Config::try_from(file).unwrap();
         self.snapshot = Snapshot::build(&config, Some(&self.snapshot));
-        self.shard.adopt(&self.snapshot, self.now);
+        self.engine.adopt(&self.snapshot, self.now);
     }
 
     /// Lets time pass, and does what becomes due meanwhile.
     pub fn wait(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= end) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= end) {
             self.now = self.now.max(due);
-            self.shard.poll(&self.snapshot, self.now);
+            self.engine.poll(&self.snapshot, self.now);
             self.drain();
         }
         self.now = end;
@@ -83,15 +82,15 @@ impl Lab {
 
     /// A port's device is there again.
     pub fn attach(&mut self, port: PortId) {
-        self.shard.port_attached(port, &self.snapshot, self.now);
+        self.engine.port_attached(port, &self.snapshot, self.now);
     }
 
     pub fn port(&self, name: &str) -> PortId {
         self.snapshot.port_id(name).unwrap()
     }
 
-    pub fn shard(&mut self) -> &mut Shard {
-        &mut self.shard
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -105,7 +104,7 @@ impl Lab {
 
     fn drain(&mut self) {
         let out = &mut self.out;
-        self.shard.drain(&self.snapshot, self.now, |port, frame| {
+        self.engine.drain(&self.snapshot, self.now, |port, frame| {
             out.push_back((port, frame.bytes.to_vec()))
         });
     }
@@ -123,7 +122,7 @@ impl Lab {
             offload: Offload::default(),
             headroom: &mut [],
         };
-        let verdict = process(&mut frame, port, &self.snapshot, &mut self.shard, now);
+        let verdict = self.engine.process(&mut frame, port, &self.snapshot, now);
         if let Verdict::Emit(port) = verdict {
             self.out.push_back((port, frame.bytes.to_vec()));
         }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Check;
-use crate::addr::MacAddr;
+use super::check::Check;
+use crate::base::addr::MacAddr;
 use crate::config::{Prefix, Segment};
 
 impl Check {

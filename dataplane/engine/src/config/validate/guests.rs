@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::Check;
 use super::address::not_a_host;
-use crate::addr::MacAddr;
+use super::check::{Check, place};
+use crate::base::addr::MacAddr;
 use crate::config::{
     File, FileGuest, Guest, Interface, InterfaceKind, Port, PortKind, Prefix, Segment,
 };
@@ -47,7 +47,7 @@ impl Check {
             .collect();
         let mut guests = Vec::new();
         for (name, guest) in &file.guests {
-            self.name(path!["guests", name], name);
+            self.name(place!["guests", name], name);
             let mut owned = |check: &mut Self, key, prefixes: &[Prefix]| {
                 check.owned((name, key), prefixes, &own, &mut seen.prefixes)
             };
@@ -55,7 +55,7 @@ impl Check {
             let public = owned(self, "public", &guest.public);
             if guest.addresses.is_empty() && guest.public.is_empty() {
                 self.fault(
-                    path!["guests", name],
+                    place!["guests", name],
                     format!("guest \"{name}\" owns no address"),
                     "add `addresses = [\"10.0.1.1\"]` (inside) or `public = [\"203.0.113.20\"]`",
                 );
@@ -63,9 +63,9 @@ impl Check {
             let place = self.place_of(name, guest, file, ports, interfaces);
             let mac = self.guest_mac(name, guest, place, ports, interfaces, &mut seen);
             let personality = self.answerer(name, guest, interfaces);
-            let lease = self.lease(name, guest, &addresses, &public);
+            let dhcp_address = self.dhcp_address(name, guest, &addresses, &public);
             let single = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-            let lease6 = public
+            let dhcp6_address = public
                 .iter()
                 .chain(&addresses)
                 .filter(single)
@@ -86,8 +86,8 @@ impl Check {
                 addresses,
                 public,
                 personality,
-                lease,
-                lease6,
+                dhcp_address,
+                dhcp6_address,
                 hostname,
             });
         }
@@ -103,7 +103,7 @@ impl Check {
         seen: &mut HashMap<IpNet, Written<'f>>,
     ) -> Vec<IpNet> {
         for (n, prefix) in prefixes.iter().enumerate() {
-            let at = || path!["guests", name, key, n];
+            let at = || place!["guests", name, key, n];
             let address = prefix.0.addr();
             let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
             if prefix.has_host_bits() {
@@ -135,7 +135,7 @@ impl Check {
             match seen.get(&prefix.0) {
                 Some(&(other, there, m)) => self.conflict(
                     at(),
-                    path!["guests", other, there, m],
+                    place!["guests", other, there, m],
                     format!("{} is owned twice", prefix.0),
                     "an address or prefix belongs to exactly one guest, and is inside or public",
                 ),
@@ -154,7 +154,7 @@ impl Check {
         ports: &[Port],
         interfaces: &[Interface],
     ) -> Option<(usize, usize)> {
-        let port = self.port(path!["guests", name, "port"], &guest.port, ports)?;
+        let port = self.port(place!["guests", name, "port"], &guest.port, ports)?;
         let is_its = |interface: &Interface| match &interface.kind {
             InterfaceKind::Network { ports, .. } => ports.contains(&port),
             InterfaceKind::Personality { .. } => false,
@@ -167,7 +167,7 @@ impl Check {
                 false => format!("add it to the `ports` of a network: {}", known.join(", ")),
             };
             self.fault(
-                path!["guests", name, "port"],
+                place!["guests", name, "port"],
                 format!("port \"{}\" is in no network", guest.port),
                 remedy,
             );
@@ -184,7 +184,7 @@ impl Check {
         interfaces: &[Interface],
         seen: &mut Seen<'_>,
     ) -> Option<MacAddr> {
-        let at = || path!["guests", name, "mac"];
+        let at = || place!["guests", name, "mac"];
         if let Some(mac) = guest.mac {
             self.station_mac(at(), mac);
         }
@@ -230,7 +230,7 @@ impl Check {
             .filter(|interface| interface.kind.is_personality())
             .map(|interface| interface.name.as_str())
             .collect();
-        let at = path!["guests", name, "personality"];
+        let at = place!["guests", name, "personality"];
         let wanted = match (&guest.personality, &personalities[..]) {
             (Some(wanted), _) => wanted.as_str(),
             (None, _) if guest.public.is_empty() => return None,
@@ -241,7 +241,7 @@ impl Check {
                     false => format!("add `personality`: one of {}", personalities.join(", ")),
                 };
                 self.fault(
-                    path!["guests", name, "public"],
+                    place!["guests", name, "public"],
                     format!("nothing says which personality answers for guest \"{name}\""),
                     remedy,
                 );
@@ -257,7 +257,7 @@ impl Check {
             .position(|interface| interface.name == wanted)
     }
 
-    fn lease(
+    fn dhcp_address(
         &mut self,
         name: &String,
         guest: &FileGuest,
@@ -273,7 +273,7 @@ impl Check {
         let owns = |net: &IpNet| net.contains(&IpAddr::V4(wanted));
         if !addresses.iter().chain(public).any(owns) {
             self.fault(
-                path!["guests", name, "dhcp"],
+                place!["guests", name, "dhcp"],
                 format!("{wanted} is not guest \"{name}\"'s"),
                 "write one of its own addresses, or leave it out",
             );
@@ -292,7 +292,7 @@ impl Check {
             && !hostname.ends_with('-');
         if !right {
             self.fault(
-                path!["guests", name, "hostname"],
+                place!["guests", name, "hostname"],
                 format!("\"{hostname}\" cannot be a host name"),
                 format!("use 1 to {MAX_HOSTNAME} letters, digits and inner \"-\""),
             );

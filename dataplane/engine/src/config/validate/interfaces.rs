@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Check;
-use crate::addr::MacAddr;
+use super::check::{Check, place};
+use crate::base::addr::MacAddr;
 use crate::config::services::Services;
 use crate::config::{
     File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Proxy, Segment,
@@ -44,8 +44,8 @@ impl Check {
         for (name, network) in &file.networks {
             if file.personalities.contains_key(name) {
                 self.conflict(
-                    path!["networks", name],
-                    path!["personalities", name],
+                    place!["networks", name],
+                    place!["personalities", name],
                     format!("\"{name}\" names a personality and a network"),
                     "rename one of them: rules and routes could mean either",
                 );
@@ -63,8 +63,8 @@ impl Check {
         ports: &[Port],
         seen: &mut Seen,
     ) -> Interface {
-        let at = |key: &str| path!["personalities", name, key];
-        self.name(path!["personalities", name], name);
+        let at = |key: &str| place!["personalities", name, key];
+        self.name(place!["personalities", name], name);
         self.station_mac(at("mac"), personality.mac);
         self.addresses(
             &at("addresses"),
@@ -80,7 +80,7 @@ impl Check {
         }
         let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
         for (n, prefix) in addresses.iter().enumerate() {
-            let here = path!["personalities", name, "addresses", n];
+            let here = place!["personalities", name, "addresses", n];
             seen.uplink_prefixes.entry(prefix.trunc()).or_insert(here);
         }
         let gateways = &personality.gateway.0;
@@ -141,8 +141,8 @@ impl Check {
         (file, ports): (&File, &[Port]),
         seen: &mut Seen,
     ) -> Interface {
-        let at = |key: &str| path!["networks", name, key];
-        self.name(path!["networks", name], name);
+        let at = |key: &str| place!["networks", name, key];
+        self.name(place!["networks", name], name);
         let mac = network.mac.unwrap_or_else(|| derived_mac(name));
         if network.mac.is_some() {
             self.station_mac(at("mac"), mac);
@@ -152,7 +152,7 @@ impl Check {
             self.segment(
                 name,
                 prefix.0,
-                path!["networks", name, "addresses", n],
+                place!["networks", name, "addresses", n],
                 seen,
             );
         }
@@ -165,7 +165,7 @@ impl Check {
         }
         let mut members = Vec::new();
         for (n, port_name) in network.ports.iter().enumerate() {
-            let here = path!["networks", name, "ports", n];
+            let here = place!["networks", name, "ports", n];
             let Some(port) = self.port(here.clone(), port_name, ports) else {
                 continue;
             };
@@ -244,9 +244,9 @@ impl Check {
     ) {
         let mut seen = BTreeMap::new();
         let at = if network.mac.is_some() {
-            path!["networks", name, "mac"]
+            place!["networks", name, "mac"]
         } else {
-            path!["networks", name]
+            place!["networks", name]
         };
         seen.insert(gateway, at);
         for port in members.iter().map(|port| &ports[*port]) {
@@ -254,7 +254,7 @@ impl Check {
                 self.unique(
                     &mut seen,
                     mac,
-                    path!["ports", &port.name, "mac"],
+                    place!["ports", &port.name, "mac"],
                     &format!("MAC {mac} is worn twice in network \"{name}\""),
                     "give each guest a MAC of its own, other than the gateway's",
                 );
@@ -268,7 +268,7 @@ impl Check {
         for (n, prefix) in proxy.alive.iter().enumerate() {
             if prefix.has_host_bits() {
                 self.fault(
-                    path!["networks", name, "proxy", "alive", n],
+                    place!["networks", name, "proxy", "alive", n],
                     format!("{prefix} has bits set beyond its prefix length"),
                     format!("write {}", prefix.0.trunc()),
                 );
@@ -282,7 +282,7 @@ impl Check {
         if personality.is_none() {
             let known: Vec<&str> = file.personalities.keys().map(String::as_str).collect();
             self.undefined(
-                path!["networks", name, "proxy", "personality"],
+                place!["networks", name, "proxy", "personality"],
                 "personality",
                 &proxy.personality,
                 &known,
@@ -338,8 +338,8 @@ fn derived_mac(name: &str) -> MacAddr {
 /// Where gateway `n` of `count` is written.
 fn gateway_at(name: &String, count: usize, n: usize) -> Vec<Segment> {
     if count == 1 {
-        path!["personalities", name, "gateway"]
+        place!["personalities", name, "gateway"]
     } else {
-        path!["personalities", name, "gateway", n]
+        place!["personalities", name, "gateway", n]
     }
 }

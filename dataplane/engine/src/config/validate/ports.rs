@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::check::{Check, place};
 use crate::config::{File, Port, PortKind, Segment};
 
 /// Smallest MTU a port may have, in bytes (RFC 791 §3.2: every internet destination must be able
@@ -20,8 +20,8 @@ impl Check {
         let mut devices = BTreeMap::new();
         let mut ports = Vec::new();
         for (name, port) in &file.ports {
-            let at = |key: &str| path!["ports", name, key];
-            self.name(path!["ports", name], name);
+            let at = |key: &str| place!["ports", name, key];
+            self.name(place!["ports", name], name);
             let kind = match (&port.device, &port.tap, port.memory) {
                 (Some(device), None, false) => {
                     for (given, key) in
@@ -41,7 +41,7 @@ impl Check {
                         .is_some_and(|c| c.owner.as_deref() == Some(""))
                     {
                         self.fault(
-                            path!["ports", name, "create", "owner"],
+                            place!["ports", name, "create", "owner"],
                             "the owner has no name",
                             "write a user's name or number, or leave it out",
                         );
@@ -74,7 +74,7 @@ impl Check {
                 (None, None, true) => PortKind::Memory,
                 _ => {
                     self.fault(
-                        path!["ports", name],
+                        place!["ports", name],
                         format!("port \"{name}\" must say what it is, once"),
                         "write exactly one of `device = \"eth0\"` (existing device) and `tap = \"tap0\"` (made by tapgate)",
                     );

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::check::{Check, place};
+use crate::config::condition::Condition;
 use crate::config::{File, Interface, MAIN, MAIN_PRIORITY, Rule, RuleVerdict, Table};
 
 impl Check {
@@ -16,16 +17,14 @@ impl Check {
         let mut seen = BTreeMap::new();
         let mut rules = vec![Rule {
             priority: MAIN_PRIORITY,
-            from: None,
-            to: None,
-            iif: None,
+            condition: Condition::ANY,
             verdict: RuleVerdict::Lookup {
                 table: 0,
                 suppress_prefixlength: None,
             },
         }];
         for (n, rule) in file.routing.rules.iter().enumerate() {
-            let at = |key: &str| path!["routing", "rules", n, key];
+            let at = |key: &str| place!["routing", "rules", n, key];
             if rule.priority == MAIN_PRIORITY {
                 self.fault(
                     at("priority"),
@@ -107,7 +106,7 @@ impl Check {
                 (None, Some(action)) => RuleVerdict::End(action),
                 _ => {
                     self.fault(
-                        path!["routing", "rules", n],
+                        place!["routing", "rules", n],
                         "a rule says what to do, once",
                         "write exactly one of `lookup = \"TABLE\"` and `action = \"unreachable\"`",
                     );
@@ -116,9 +115,11 @@ impl Check {
             };
             rules.push(Rule {
                 priority: rule.priority,
-                from: rule.from.map(|prefix| prefix.0.trunc()),
-                to: rule.to.map(|prefix| prefix.0.trunc()),
-                iif,
+                condition: Condition {
+                    from: rule.from.map(|prefix| prefix.0.trunc()),
+                    to: rule.to.map(|prefix| prefix.0.trunc()),
+                    iif,
+                },
                 verdict,
             });
         }

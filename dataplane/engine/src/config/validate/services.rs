@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Check;
 use super::address::not_a_host;
+use super::check::{Check, place};
 use crate::config::services::{DomainName, Ra, Services};
 use crate::config::{Network, Prefix, Segment};
 
@@ -24,7 +24,7 @@ const IPV6_MTU: u32 = 1280;
 impl Check {
     /// Checks what network `name` tells its guests; `mtu` is the smallest of its ports'.
     pub(super) fn services(&mut self, name: &String, network: &Network, mtu: u32) -> Services {
-        let at = |service: &str, key: &str| path!["networks", name, service, key];
+        let at = |service: &str, key: &str| place!["networks", name, service, key];
         let services = Services {
             dhcp: network.dhcp.clone(),
             dhcp6: network.dhcp6.clone(),
@@ -33,7 +33,7 @@ impl Check {
         if let Some(dhcp) = &services.dhcp {
             if !network.addresses.iter().any(|a| a.0.addr().is_ipv4()) {
                 self.fault(
-                    path!["networks", name, "dhcp"],
+                    place!["networks", name, "dhcp"],
                     format!("network \"{name}\" has no IPv4 address to be its guests' gateway"),
                     "add one to its `addresses`, or remove `dhcp`",
                 );
@@ -41,16 +41,16 @@ impl Check {
             self.servers(at("dhcp", "dns"), &dhcp.dns);
             self.servers(at("dhcp", "ntp"), &dhcp.ntp);
             self.domains(at("dhcp", "search"), &dhcp.search);
-            self.lease_time(at("dhcp", "lease"), dhcp.lease);
+            self.lease_time(at("dhcp", "lease"), dhcp.lease_seconds);
         }
         if let Some(dhcp6) = &services.dhcp6 {
             self.servers(at("dhcp6", "dns"), &dhcp6.dns);
             self.servers(at("dhcp6", "ntp"), &dhcp6.ntp);
             self.domains(at("dhcp6", "search"), &dhcp6.search);
-            self.lease_time(at("dhcp6", "lease"), dhcp6.lease);
+            self.lease_time(at("dhcp6", "lease"), dhcp6.lease_seconds);
             if services.ra.is_none() {
                 self.fault(
-                    path!["networks", name, "dhcp6"],
+                    place!["networks", name, "dhcp6"],
                     "DHCPv6 tells guests no gateway, and they do not ask unless an advertisement says so",
                     "add `ra = {}` beside it",
                 );
@@ -62,7 +62,7 @@ impl Check {
             self.advertisement(name, ra);
             if mtu < IPV6_MTU {
                 self.fault(
-                    path!["networks", name, "ra"],
+                    place!["networks", name, "ra"],
                     format!(
                         "IPv6 needs an MTU of {IPV6_MTU} bytes; the smallest on the network's ports is {mtu}"
                     ),
@@ -74,7 +74,7 @@ impl Check {
     }
 
     fn advertisement(&mut self, name: &String, ra: &Ra) {
-        let at = |key: &str| path!["networks", name, "ra", key];
+        let at = |key: &str| place!["networks", name, "ra", key];
         // RFC 4861 §6.2.1 (N21).
         if !(4..=1800).contains(&ra.interval) {
             self.fault(
@@ -99,7 +99,7 @@ impl Check {
         self.most(at("prefixes"), ra.prefixes.len(), MOST);
         let mut seen = BTreeMap::new();
         for (n, entry) in ra.prefixes.iter().enumerate() {
-            let at = |key: &str| path!["networks", name, "ra", "prefixes", n, key];
+            let at = |key: &str| place!["networks", name, "ra", "prefixes", n, key];
             self.advertised(at("prefix"), entry.prefix, &mut seen);
             if let IpNet::V6(net) = entry.prefix.0 {
                 if net.prefix_len() >= 10 && net.addr().is_unicast_link_local() {
@@ -131,7 +131,7 @@ impl Check {
         self.most(at("routes"), ra.routes.len(), MOST_ROUTES);
         let mut seen = BTreeMap::new();
         for (n, route) in ra.routes.iter().enumerate() {
-            let here = path!["networks", name, "ra", "routes", n, "prefix"];
+            let here = place!["networks", name, "ra", "routes", n, "prefix"];
             self.advertised(here, route.prefix, &mut seen);
         }
     }

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::Check;
-use super::forward::personal_addresses;
+use super::check::{Check, place};
+use super::redirects::personal_addresses;
 use crate::config::{File, Interface, InterfaceKind, Snat};
 
 impl Check {
@@ -13,7 +13,7 @@ impl Check {
         let mut seen: Vec<(IpNet, usize, usize)> = Vec::new();
         let mut snat = Vec::new();
         for (n, entry) in file.nat.snat.iter().enumerate() {
-            let at = |key: &str| path!["nat", "snat", n, key];
+            let at = |key: &str| place!["nat", "snat", n, key];
             if entry.from.has_host_bits() {
                 self.fault(
                     at("from"),
@@ -55,7 +55,7 @@ impl Check {
             if let Some((earlier, _, first)) = seen.iter().find(|earlier| covers(earlier)) {
                 self.conflict(
                     at("from"),
-                    path!["nat", "snat", *first, "from"],
+                    place!["nat", "snat", *first, "from"],
                     format!(
                         "this entry is never used: {earlier} before it covers {from} where it leaves by \"{}\"",
                         interfaces[interface].name

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Check;
+use super::check::{Check, place};
 use crate::config::{
     File, FileRoute, Interface, InterfaceKind, MAIN, Route, RouteAction, RouteType, Segment, Table,
 };
@@ -19,10 +19,10 @@ impl Check {
         };
         let mut tables = Vec::new();
         for (name, routes) in &file.tables {
-            self.name(path!["tables", name], name);
+            self.name(place!["tables", name], name);
             if name == "local" {
                 self.fault(
-                    path!["tables", name],
+                    place!["tables", name],
                     "\"local\" is the table of the router's own addresses",
                     "use another name; own addresses come from [personalities] and [networks]",
                 );
@@ -31,7 +31,7 @@ impl Check {
             let mut checked = Vec::new();
             for (n, route) in routes.iter().enumerate() {
                 let to = route.to.0.trunc();
-                let at = path!["tables", name, n, "to"];
+                let at = place!["tables", name, n, "to"];
                 if name == MAIN && main.routes.iter().any(|connected| connected.to == to) {
                     self.fault(
                         at.clone(),
@@ -46,7 +46,7 @@ impl Check {
                     &format!("table \"{name}\" has two routes to {to}"),
                     "keep one of them",
                 );
-                if let Some(action) = self.route(path!["tables", name, n], route, interfaces) {
+                if let Some(action) = self.route(place!["tables", name, n], route, interfaces) {
                     checked.push(Route { to, action });
                 }
             }

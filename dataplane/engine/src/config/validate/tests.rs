@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::check::place;
 use super::*;
 use crate::config::{InterfaceKind, MAIN, RouteAction};
 
@@ -475,5 +476,5 @@ fn all_faults_are_reported_at_once_each_with_its_place() {
         ]
     );
     let other = errors[1].other.as_ref().unwrap();
-    assert_eq!(*other, path!["personalities", "B", "addresses", 0]);
+    assert_eq!(*other, place!["personalities", "B", "addresses", 0]);
 }

@@ -1,0 +1,56 @@
+//! Token buckets: so much a second, and half a second's worth at once.
+
+use std::time::Duration;
+
+use super::time::Instant;
+
+/// A token bucket whose rate is told with each use, so that a configuration may change it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bucket {
+    /// Thousandths of a token that are used up.
+    used: u64,
+    seen: Instant,
+}
+
+impl Bucket {
+    /// Takes a token if there is one, at `per_second` tokens a second and at most half a second's
+    /// worth at once, but always one. None is given at a rate of zero.
+    pub fn take(&mut self, per_second: u32, now: Instant) -> bool {
+        if per_second == 0 {
+            return false;
+        }
+        let passed: Duration = now.since(self.seen);
+        self.seen = now;
+        let back = (passed.as_millis() as u64).saturating_mul(u64::from(per_second));
+        self.used = self.used.saturating_sub(back);
+        let enough = self.used + 1_000 <= (u64::from(per_second) * 500).max(1_000);
+        if enough {
+            self.used += 1_000;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_second_at_once_and_the_rate_after_that() {
+        let mut bucket = Bucket::default();
+        let mut taken = |now| (0..1_000).filter(|_| bucket.take(10, Instant(now))).count();
+        assert_eq!(taken(0), 5);
+        assert_eq!(taken(99), 0);
+        assert_eq!(taken(100), 1);
+        assert_eq!(taken(1_000_000), 5, "no more than fits is saved up");
+    }
+
+    #[test]
+    fn a_slow_bucket_holds_one_and_a_stopped_one_none() {
+        let mut bucket = Bucket::default();
+        assert!(bucket.take(1, Instant(0)));
+        assert!(!bucket.take(1, Instant(999)));
+        assert!(bucket.take(1, Instant(2_000)));
+        assert!(!bucket.take(0, Instant(1_000_000)));
+    }
+}

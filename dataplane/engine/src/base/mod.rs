@@ -1,0 +1,13 @@
+//! Values without policy: addresses, time, random numbers, checksums, a hash index, token buckets,
+//! deadlines, and the names of what is counted.
+
+pub mod addr;
+pub mod bucket;
+pub mod checksum;
+pub mod counters;
+pub mod deadlines;
+pub mod drops;
+pub mod index;
+pub mod ip;
+pub mod random;
+pub mod time;

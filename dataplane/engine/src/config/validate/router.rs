@@ -1,0 +1,80 @@
+//! `[router]`.
+
+use super::address;
+use super::check::{Check, place};
+use crate::config::File;
+
+impl Check {
+    /// Checks limits and identity of the router as a whole.
+    pub(super) fn router(&mut self, file: &File) {
+        let router = &file.router;
+        if let Some(why) = address::not_a_host(router.id.into()) {
+            self.fault(
+                place!["router", "id"],
+                format!("{} {why}", router.id),
+                "write an IPv4 address of the router's own, or leave it out",
+            );
+        }
+        let minimum = [
+            (
+                "tcp_established",
+                router.timeouts.tcp_established,
+                7_440,
+                "RFC 5382 REQ-5",
+            ),
+            (
+                "tcp_transitory",
+                router.timeouts.tcp_transitory,
+                240,
+                "RFC 5382 REQ-5",
+            ),
+            ("udp", router.timeouts.udp, 120, "RFC 4787 REQ-5"),
+            ("icmp", router.timeouts.icmp, 60, "RFC 5508 REQ-1"),
+            (
+                "other",
+                router.timeouts.other,
+                1,
+                "no session can end at once",
+            ),
+        ];
+        for (key, value, least, why) in minimum {
+            if value < least {
+                self.fault(
+                    place!["router", "timeouts", key],
+                    format!("{value} s is too short ({why})"),
+                    format!("write {least} or more, or leave it out"),
+                );
+            }
+        }
+        if router.proxy_delay > 1_000 {
+            self.fault(
+                place!["router", "proxy_delay"],
+                format!(
+                    "{} ms is too long: who asks gives up after 1 s",
+                    router.proxy_delay
+                ),
+                "write 0 to 1000 milliseconds",
+            );
+        }
+        if router.announce_interval > 0 && router.announce_interval < 10 {
+            self.fault(
+                place!["router", "announce_interval"],
+                format!("every {} s is too often", router.announce_interval),
+                "write 10 or more seconds, or 0 to announce only at a start or change",
+            );
+        }
+        for (key, value, most) in [
+            ("answers_per_second", router.answers_per_second, 1_000_000),
+            ("sessions", router.sessions, 1 << 24),
+            ("neighbors", router.neighbors, 60_000),
+        ] {
+            if value == 0 || value > most {
+                self.fault(
+                    place!["router", key],
+                    format!("{value} is out of range"),
+                    format!("write 1 to {most}"),
+                );
+            }
+        }
+    }
+}

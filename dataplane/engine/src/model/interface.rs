@@ -1,0 +1,159 @@
+//! L3 interfaces: personalities and networks' gateways, one type.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::owners::Owners;
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::ip::Address;
+use crate::config::services::Services;
+use crate::config::{self, PortRange};
+
+/// The link-local address of every network's gateway.
+pub(crate) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// A personality or a network's gateway, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number.
+    pub id: InterfaceId,
+    /// Its name.
+    pub name: String,
+    /// A personality: what leaves is guarded.
+    pub personality: bool,
+    /// The MAC it wears.
+    pub mac: MacAddr,
+    /// The VLAN it is on.
+    pub vlan: Option<u16>,
+    /// Its ports.
+    pub ports: Vec<PortId>,
+    /// Its own addresses with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Its own addresses alone, link-local ones among them.
+    pub own: Own,
+    /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
+    /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
+    pub link_local: Option<Ipv6Addr>,
+    /// Next hops that configured routes reach on it, beside its prefixes; its gateways first.
+    pub next_hops: Vec<IpAddr>,
+    /// The host's kernel has its MAC and addresses too, and answers for them; these ports (and
+    /// ICMP identifiers) are ours.
+    pub shared: Option<PortRange>,
+    /// Its IPv4 addresses are claimed before use (RFC 5227).
+    pub claims_ipv4: bool,
+    /// Largest IP packet that leaves by it, in bytes.
+    pub mtu: u32,
+    /// What a network tells its guests.
+    pub services: Services,
+}
+
+/// Where a packet came in: the port, and the interface there whose MAC it was sent to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival<'s> {
+    pub(crate) port: PortId,
+    pub(crate) interface: &'s Interface,
+}
+
+/// An interface's own addresses, by family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Own {
+    /// IPv4.
+    pub v4: Vec<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Vec<Ipv6Addr>,
+}
+
+impl Own {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.v4.iter().copied().map(IpAddr::V4);
+        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
+    }
+}
+
+impl FromIterator<IpAddr> for Own {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut own = Self::default();
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => own.v4.push(address),
+                IpAddr::V6(address) => own.v6.push(address),
+            }
+        }
+        own
+    }
+}
+
+impl Interface {
+    /// Whether `address` is one of the interface's own.
+    #[inline]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.own.v4.contains(&address),
+            IpAddr::V6(address) => self.own.v6.contains(&address),
+        }
+    }
+
+    /// The own addresses that are claimed before use: IPv6, and IPv4 where that is wanted.
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.claims_ipv4;
+        self.own
+            .iter()
+            .filter(move |address| v4 || address.is_ipv6())
+    }
+
+    /// Whether a frame may leave with this source address (the egress guard's question).
+    #[inline]
+    pub fn may_send(&self, source: IpAddr, owners: &Owners) -> bool {
+        !self.personality || self.owns(source) || owners.is_public(source, self.id)
+    }
+
+    /// Whether `address` is directly on this link.
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|prefix| prefix.contains(&address))
+            || self.next_hops.contains(&address)
+            || matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+
+    /// The next hop to `destination` on this link: itself, or a gateway of its family.
+    pub fn next_hop_for<A: Address>(&self, destination: A) -> Option<A> {
+        let to: IpAddr = destination.into();
+        if self.addresses.iter().any(|prefix| prefix.contains(&to)) {
+            return Some(destination);
+        }
+        self.next_hops.iter().find_map(|hop| A::from_ip(*hop))
+    }
+
+    /// The address to speak to `peer` from: one whose prefix covers it, else the first of its
+    /// family.
+    pub fn source_for<A: Address>(&self, peer: A) -> Option<A> {
+        let peer: IpAddr = peer.into();
+        let covering = self.addresses.iter().find(|prefix| prefix.contains(&peer));
+        covering
+            .into_iter()
+            .chain(&self.addresses)
+            .find_map(|prefix| A::from_ip(prefix.addr()))
+    }
+}
+
+/// The link-local address of an interface that has any IPv6 address.
+pub(crate) fn link_local(spec: &config::Interface) -> Ipv6Addr {
+    if !spec.kind.is_personality() {
+        return GATEWAY;
+    }
+    let [a, b, c, d, e, f] = spec.mac.0;
+    let pair = u16::from_be_bytes;
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        pair([a ^ 0x02, b]),
+        pair([c, 0xff]),
+        pair([0xfe, d]),
+        pair([e, f]),
+    )
+}

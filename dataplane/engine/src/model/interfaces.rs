@@ -1,0 +1,221 @@
+//! All interfaces: who wears which MAC, who holds which address, what may come in where.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use foldhash::fast::FixedState;
+use ipnet::IpNet;
+
+use super::admission::{ANY, Admission};
+use super::interface::{Interface, link_local};
+use super::owners::{Guest, Owners};
+use super::wearers::{Wearers, wearer_key};
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::config::{self, Config, InterfaceKind, RouteAction, SourceCheck};
+
+/// All interfaces of a snapshot, and what is found by port, MAC or address.
+#[derive(Debug, Default)]
+pub(crate) struct Interfaces {
+    by_id: Vec<Option<Interface>>,
+    /// (port, VLAN, MAC) -> the interface that wears it.
+    wearers: Wearers,
+    on_port: Vec<Vec<InterfaceId>>,
+    /// By port.
+    admissions: Vec<Admission>,
+    holders: HashMap<IpAddr, InterfaceId, FixedState>,
+    /// Next hops beyond personalities: the provider's routers.
+    gateways: HashSet<IpAddr, FixedState>,
+    broadcast: HashSet<Ipv4Addr, FixedState>,
+}
+
+/// How places in a configuration's lists become numbers.
+#[derive(Debug)]
+pub(crate) struct Numbering {
+    pub(crate) ports: Vec<PortId>,
+    pub(crate) interfaces: Vec<InterfaceId>,
+}
+
+impl Interfaces {
+    pub(crate) fn build(config: &Config, numbering: &Numbering, owners: &Owners) -> Self {
+        let mut all = Self::default();
+        for (spec, &id) in config.interfaces().iter().zip(&numbering.interfaces) {
+            all.add(spec, id, numbering, owners);
+        }
+        for (spec, &port) in config.ports().iter().zip(&numbering.ports) {
+            if all.network_on(port).is_some() {
+                all.admit(spec, port, owners);
+            }
+        }
+        for route in config.tables().iter().flat_map(|table| &table.routes) {
+            if let RouteAction::Forward {
+                interfaces,
+                via: Some(via),
+            } = &route.action
+            {
+                for interface in interfaces {
+                    all.add_next_hop(numbering.interfaces[*interface], *via);
+                }
+            }
+        }
+        all.gateways = all
+            .iter()
+            .filter(|interface| interface.personality)
+            .flat_map(|interface| interface.next_hops.iter().copied())
+            .filter(|hop| !matches!(hop, IpAddr::V6(hop) if hop.is_unicast_link_local()))
+            .collect();
+        all
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Interface> {
+        self.by_id.iter().flatten()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: InterfaceId) -> Option<&Interface> {
+        self.by_id.get(id.index())?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn wearer(
+        &self,
+        port: PortId,
+        vlan: Option<u16>,
+        mac: MacAddr,
+    ) -> Option<&Interface> {
+        self.get(self.wearers.find(wearer_key(port, vlan, mac))?)
+    }
+
+    pub(crate) fn on_port(
+        &self,
+        port: PortId,
+        vlan: Option<u16>,
+    ) -> impl Iterator<Item = &Interface> + Clone {
+        self.all_on(port)
+            .filter(move |interface| interface.vlan == vlan)
+    }
+
+    pub(crate) fn all_on(&self, port: PortId) -> impl Iterator<Item = &Interface> + Clone {
+        let ids = self
+            .on_port
+            .get(port.index())
+            .map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| self.get(*id))
+    }
+
+    pub(crate) fn network_on(&self, port: PortId) -> Option<&Interface> {
+        self.on_port(port, None)
+            .find(|interface| !interface.personality)
+    }
+
+    pub(crate) fn is_uplink(&self, port: PortId) -> bool {
+        let ids = self.on_port.get(port.index()).and_then(|ids| ids.first());
+        ids.and_then(|id| self.get(*id))
+            .is_some_and(|interface| interface.personality)
+    }
+
+    #[inline]
+    pub(crate) fn holder(&self, address: IpAddr) -> Option<&Interface> {
+        self.get(*self.holders.get(&address)?)
+    }
+
+    #[inline]
+    pub(crate) fn admission(&self, port: PortId) -> &Admission {
+        self.admissions.get(port.index()).unwrap_or(&ANY)
+    }
+
+    pub(crate) fn is_gateway(&self, address: IpAddr) -> bool {
+        self.gateways.contains(&address)
+    }
+
+    pub(crate) fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
+        self.broadcast.contains(&address)
+    }
+
+    fn add(
+        &mut self,
+        spec: &config::Interface,
+        id: InterfaceId,
+        numbering: &Numbering,
+        owners: &Owners,
+    ) {
+        let (ports, vlan, gateways, shared, acd) = match &spec.kind {
+            InterfaceKind::Personality {
+                port,
+                vlan,
+                gateways,
+                shared,
+                acd,
+            } => {
+                let ports = vec![numbering.ports[*port]];
+                (ports, *vlan, gateways.clone(), *shared, *acd)
+            }
+            InterfaceKind::Network { ports, .. } => {
+                let ports = ports.iter().map(|index| numbering.ports[*index]).collect();
+                (ports, None, Vec::new(), None, false)
+            }
+        };
+        for &port in &ports {
+            self.wearers.insert(wearer_key(port, vlan, spec.mac), id);
+            if self.on_port.len() <= port.index() {
+                self.on_port.resize(port.index() + 1, Vec::new());
+            }
+            self.on_port[port.index()].push(id);
+        }
+        for prefix in &spec.addresses {
+            self.holders.insert(prefix.addr(), id);
+            if let IpNet::V4(net) = prefix
+                && net.prefix_len() < 31
+            {
+                self.broadcast.insert(net.broadcast());
+            }
+        }
+        if self.by_id.len() <= id.index() {
+            self.by_id.resize(id.index() + 1, None);
+        }
+        let own = spec.addresses.iter().map(IpNet::addr);
+        let mut guests = ports.iter().flat_map(|port| owners.on_port(*port));
+        let link_local = (own.clone().any(|address| address.is_ipv6())
+            || spec.services.speak_ipv6()
+            || guests.any(Guest::has_ipv6))
+        .then(|| link_local(spec));
+        self.by_id[id.index()] = Some(Interface {
+            id,
+            name: spec.name.clone(),
+            personality: spec.kind.is_personality(),
+            mac: spec.mac,
+            vlan,
+            ports,
+            addresses: spec.addresses.clone(),
+            own: own.chain(link_local.map(IpAddr::V6)).collect(),
+            link_local,
+            next_hops: gateways,
+            shared,
+            claims_ipv4: acd,
+            mtu: spec.mtu,
+            services: spec.services.clone(),
+        });
+    }
+
+    fn admit(&mut self, spec: &config::Port, port: PortId, owners: &Owners) {
+        let guests = owners.on_port(port);
+        let checked = spec.source != SourceCheck::Off;
+        let macs: Option<Vec<MacAddr>> = guests.clone().map(|guest| guest.mac).collect();
+        if self.admissions.len() <= port.index() {
+            self.admissions
+                .resize(port.index() + 1, Admission::default());
+        }
+        self.admissions[port.index()] = Admission {
+            source: Some(spec.source),
+            macs: macs.filter(|_| checked).unwrap_or_default(),
+            guests: guests.len() > 0,
+        };
+    }
+
+    fn add_next_hop(&mut self, id: InterfaceId, via: IpAddr) {
+        if let Some(Some(interface)) = self.by_id.get_mut(id.index())
+            && !interface.next_hops.contains(&via)
+        {
+            interface.next_hops.push(via);
+        }
+    }
+}

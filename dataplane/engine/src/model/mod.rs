@@ -1,0 +1,18 @@
+//! What is configured, compiled and immutable: interfaces, who owns what, tables and rules,
+//! translations; and finding the way through them.
+
+pub mod admission;
+pub mod change;
+pub mod health;
+pub mod interface;
+mod interfaces;
+mod names;
+pub mod nat;
+pub mod owners;
+mod presence;
+pub mod route;
+pub mod rules;
+pub mod snapshot;
+pub mod tables;
+pub mod trace;
+mod wearers;

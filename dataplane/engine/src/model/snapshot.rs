@@ -1,0 +1,459 @@
+//! Everything configured, compiled for forwarding: immutable, shared by all workers.
+//!
+//! It consists of parts, each of which is kept from one snapshot to the next where nothing it is
+//! made of has changed, and can be replaced alone ([`Snapshot::with_health`]).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::admission::Admission;
+use super::change::{Change, Side};
+use super::health::Health;
+use super::interface::Interface;
+use super::interfaces::{Interfaces, Numbering};
+use super::names::Names;
+use super::nat::{Snat, Translations};
+use super::owners::{Alive, Guest, Owners};
+use super::presence::Presence;
+use super::rules::Rule;
+use super::tables::{Action, Fib};
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::config::{Config, InterfaceKind, RouteAction, Table};
+use crate::wire::frame::Link;
+use crate::wire::packet::Family;
+
+/// The place of `main` among the tables of a snapshot.
+pub(crate) const MAIN_TABLE: usize = 0;
+
+/// A compiled configuration, numbered by generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    config: Arc<Config>,
+    generation: u32,
+    names: Arc<Numbers>,
+    owners: Arc<Owners>,
+    interfaces: Arc<Interfaces>,
+    /// By interface number: what it answers for.
+    presence: Arc<Vec<Presence>>,
+    routing: Arc<Routing>,
+    translations: Arc<Translations>,
+    health: Arc<Health>,
+    change: Arc<Change>,
+}
+
+/// The numbers of ports and interfaces.
+#[derive(Debug)]
+struct Numbers {
+    ports: Names,
+    interfaces: Names,
+}
+
+/// Tables, and the rules that choose among them.
+#[derive(Debug)]
+struct Routing {
+    tables: Vec<(String, Fib)>,
+    rules: Vec<Rule>,
+}
+
+impl Snapshot {
+    /// Compiles `config`. Ports and interfaces that `previous` knows by name keep their numbers, and
+    /// parts that do not change are shared with it.
+    pub fn build(config: &Config, previous: Option<&Snapshot>) -> Self {
+        let generation = previous.map_or(1, |previous| previous.generation.wrapping_add(1).max(1));
+        let names = Numbers {
+            ports: Names::assign(
+                config.ports().iter().map(|port| port.name.as_str()),
+                previous.map(|previous| &previous.names.ports),
+                generation,
+            ),
+            interfaces: Names::assign(
+                config.interfaces().iter().map(|i| i.name.as_str()),
+                previous.map(|previous| &previous.names.interfaces),
+                generation,
+            ),
+        };
+        // Every name was given a number just now.
+        let port = |name: &str| PortId(names.ports.number(name).unwrap_or(u16::MAX));
+        let interface = |name: &str| InterfaceId(names.interfaces.number(name).unwrap_or(u16::MAX));
+        let numbering = Numbering {
+            ports: config.ports().iter().map(|p| port(&p.name)).collect(),
+            interfaces: config
+                .interfaces()
+                .iter()
+                .map(|i| interface(&i.name))
+                .collect(),
+        };
+        // Places in the lists of both mean the same, so that what refers to places can be compared.
+        let like = previous.filter(|previous| {
+            let ports = |config: &Config| config.ports().iter().map(|p| p.name.clone()).collect();
+            let interfaces =
+                |config: &Config| config.interfaces().iter().map(|i| i.name.clone()).collect();
+            let names = |config: &Config| -> (Vec<String>, Vec<String>) {
+                (ports(config), interfaces(config))
+            };
+            names(config) == names(&previous.config)
+        });
+        let proxies = |config: &Config| -> Vec<_> {
+            let proxy = |i: &crate::config::Interface| match &i.kind {
+                InterfaceKind::Network { proxy, .. } => proxy.clone(),
+                InterfaceKind::Personality { .. } => None,
+            };
+            config.interfaces().iter().map(proxy).collect()
+        };
+        let same_owners = like.filter(|like| {
+            like.config.guests() == config.guests() && proxies(&like.config) == proxies(config)
+        });
+        let owners = match same_owners {
+            Some(like) => like.owners.clone(),
+            None => Arc::new(owners(config, &numbering)),
+        };
+        let same_interfaces = same_owners.filter(|like| {
+            like.config.interfaces() == config.interfaces()
+                && like.config.ports() == config.ports()
+                && like.config.tables() == config.tables()
+        });
+        let interfaces = match same_interfaces {
+            Some(like) => like.interfaces.clone(),
+            None => Arc::new(Interfaces::build(config, &numbering, &owners)),
+        };
+        let presence = match same_interfaces {
+            Some(like) => like.presence.clone(),
+            None => Arc::new(presence(&interfaces, &owners)),
+        };
+        let same_routing = like.filter(|like| {
+            like.config.tables() == config.tables()
+                && like.config.rules() == config.rules()
+                && proxies(&like.config) == proxies(config)
+        });
+        let routing = match same_routing {
+            Some(like) => like.routing.clone(),
+            None => Arc::new(Routing::build(config, &numbering.interfaces, &owners)),
+        };
+        let same_translations = like.filter(|like| {
+            like.config.snat() == config.snat() && like.config.redirects() == config.redirects()
+        });
+        let translations = match same_translations {
+            Some(like) => like.translations.clone(),
+            None => Arc::new(translations(config, &numbering.interfaces)),
+        };
+        let mut snapshot = Self {
+            config: Arc::new(config.clone()),
+            generation,
+            names: Arc::new(names),
+            owners,
+            interfaces,
+            presence,
+            routing,
+            translations,
+            health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
+            change: Arc::default(),
+        };
+        snapshot.change = Arc::new(Change::between(
+            previous.map(Snapshot::side),
+            snapshot.side(),
+        ));
+        snapshot
+    }
+
+    /// The same with other knowledge of which next hops work, as the next generation.
+    #[must_use]
+    pub fn with_health(&self, health: Health) -> Self {
+        Self {
+            config: self.config.clone(),
+            generation: self.generation.wrapping_add(1).max(1),
+            names: self.names.clone(),
+            owners: self.owners.clone(),
+            interfaces: self.interfaces.clone(),
+            presence: self.presence.clone(),
+            routing: self.routing.clone(),
+            translations: self.translations.clone(),
+            health: Arc::new(health),
+            change: Arc::new(Change::nothing(self.generation)),
+        }
+    }
+
+    /// The configuration this was compiled from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+    /// Counts up with every snapshot; the first is 1.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+    /// What is different from the snapshot before.
+    pub(crate) fn change(&self) -> &Arc<Change> {
+        &self.change
+    }
+    /// The number of the port called `name`.
+    pub fn port_id(&self, name: &str) -> Option<PortId> {
+        self.names.ports.number(name).map(PortId)
+    }
+    /// The name of a port.
+    pub fn port_name(&self, port: PortId) -> &str {
+        self.names.ports.name(port.0)
+    }
+    /// The number of the interface called `name`.
+    pub fn interface_id(&self, name: &str) -> Option<InterfaceId> {
+        self.names.interfaces.number(name).map(InterfaceId)
+    }
+    /// The name of an interface.
+    pub fn interface_name(&self, interface: InterfaceId) -> &str {
+        self.names.interfaces.name(interface.0)
+    }
+    /// Whether the interface that had the number `id` in `generation` has it still.
+    pub(crate) fn is_still(&self, id: InterfaceId, generation: u32) -> bool {
+        self.names.interfaces.since(id.0) <= generation
+    }
+    /// An interface, if it exists in this configuration.
+    #[inline]
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.get(id)
+    }
+    /// All interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter()
+    }
+    /// What an interface answers for.
+    pub(crate) fn presence(&self, id: InterfaceId) -> Option<&Presence> {
+        self.presence.get(id.index())
+    }
+    /// The interface that wears `mac` on `port` in `vlan`.
+    #[inline]
+    pub fn wearer(&self, port: PortId, vlan: Option<u16>, mac: MacAddr) -> Option<&Interface> {
+        self.interfaces.wearer(port, vlan, mac)
+    }
+    /// The interfaces on `port` in `vlan`.
+    pub fn on_port(
+        &self,
+        port: PortId,
+        vlan: Option<u16>,
+    ) -> impl Iterator<Item = &Interface> + Clone {
+        self.interfaces.on_port(port, vlan)
+    }
+    /// The interfaces on `port`, in whatever VLAN.
+    pub(crate) fn all_on(&self, port: PortId) -> impl Iterator<Item = &Interface> {
+        self.interfaces.all_on(port)
+    }
+    /// The interfaces on a frame's link that hear it: it is sent to their MAC, or to a group.
+    pub(crate) fn hearing(&self, link: Link) -> impl Iterator<Item = &Interface> + Clone {
+        let hears = move |interface: &&Interface| {
+            link.destination.is_group() || link.destination == interface.mac
+        };
+        self.on_port(link.port, link.vlan).filter(hears)
+    }
+    /// Whether a frame was sent by one of our own MACs and is seen again.
+    pub(crate) fn is_own(&self, link: Link) -> bool {
+        self.wearer(link.port, link.vlan, link.source).is_some()
+    }
+    /// The interface that holds `address` as its own.
+    #[inline]
+    pub fn holder(&self, address: IpAddr) -> Option<&Interface> {
+        self.interfaces.holder(address)
+    }
+    /// Whether `address` is a provider's router, which guests may have been told is theirs.
+    pub(crate) fn is_gateway(&self, address: IpAddr) -> bool {
+        self.interfaces.is_gateway(address)
+    }
+    /// Who owns what among the guests.
+    #[inline]
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+    /// What may come in by `port`.
+    #[inline]
+    pub(crate) fn admission(&self, port: PortId) -> &Admission {
+        self.interfaces.admission(port)
+    }
+    /// Whether `address` is the broadcast address of a connected prefix.
+    pub fn is_directed_broadcast(&self, address: std::net::Ipv4Addr) -> bool {
+        self.interfaces.is_directed_broadcast(address)
+    }
+    /// A multicast or broadcast address.
+    pub(crate) fn is_group<A: Family>(&self, address: A) -> bool {
+        address.is_group()
+            || matches!(address.into(), IpAddr::V4(v4) if self.is_directed_broadcast(v4))
+    }
+    /// Which sources are translated, which ports redirected.
+    #[inline]
+    pub(crate) fn translations(&self) -> &Translations {
+        &self.translations
+    }
+    /// Which next hops are out of use.
+    #[inline]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+    /// All rules by ascending priority.
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.routing.rules
+    }
+    /// A table by its place.
+    #[inline]
+    pub(crate) fn table(&self, table: usize) -> &Fib {
+        &self.routing.tables[table].1
+    }
+    /// A table's name.
+    pub(crate) fn table_name(&self, table: usize) -> &str {
+        &self.routing.tables[table].0
+    }
+    /// The network that `port` is in.
+    pub(crate) fn network_on(&self, port: PortId) -> Option<&Interface> {
+        self.interfaces.network_on(port)
+    }
+    /// Whether `port` is one that personalities are on.
+    pub(crate) fn is_uplink(&self, port: PortId) -> bool {
+        self.interfaces.is_uplink(port)
+    }
+    /// Whether `address`, heard of on `port`, is directly on `interface`'s link.
+    pub(crate) fn is_on_link(&self, interface: &Interface, port: PortId, address: IpAddr) -> bool {
+        interface.is_on_link(address)
+            || self
+                .owners
+                .owner(address)
+                .is_some_and(|guest| guest.port == port)
+            || self.owners.alive_in(address) == Some(interface.id)
+    }
+    /// The ports of `interface` that `address` may be behind: its owner's, or all.
+    pub(crate) fn whereabouts<'s>(
+        &'s self,
+        interface: &'s Interface,
+        address: IpAddr,
+    ) -> &'s [PortId] {
+        match self.owners.owner(address) {
+            Some(guest) if guest.network == interface.id => std::slice::from_ref(&guest.port),
+            _ => &interface.ports,
+        }
+    }
+    /// What is different from nothing: everything is new.
+    pub(crate) fn change_from_nothing(&self) -> Change {
+        Change::between(None, self.side())
+    }
+
+    fn side(&self) -> Side<'_> {
+        Side {
+            generation: self.generation,
+            interfaces: &self.interfaces,
+            presence: &self.presence,
+            owners: &self.owners,
+            translations: &self.translations,
+        }
+    }
+
+    /// Which parts are the very same as `other`'s: owners, interfaces, tables and rules,
+    /// translations.
+    pub fn shares(&self, other: &Self) -> [bool; 4] {
+        [
+            Arc::ptr_eq(&self.owners, &other.owners),
+            Arc::ptr_eq(&self.interfaces, &other.interfaces),
+            Arc::ptr_eq(&self.routing, &other.routing),
+            Arc::ptr_eq(&self.translations, &other.translations),
+        ]
+    }
+}
+
+fn owners(config: &Config, numbering: &Numbering) -> Owners {
+    let mut owners = Owners::default();
+    let owned = || {
+        let guests = config.guests().iter();
+        guests.flat_map(|guest| guest.addresses.iter().chain(&guest.public))
+    };
+    let v4 = owned().filter(|net| net.addr().is_ipv4()).count();
+    owners.reserve(v4, owned().count() - v4);
+    for spec in config.guests() {
+        let personality = spec.personality.map(|index| numbering.interfaces[index]);
+        let network = numbering.interfaces[spec.network];
+        let guest = Guest::new(spec, numbering.ports[spec.port], network, personality);
+        owners.add(guest, &spec.addresses, &spec.public);
+    }
+    for (spec, &network) in config.interfaces().iter().zip(&numbering.interfaces) {
+        if let InterfaceKind::Network {
+            proxy: Some(proxy), ..
+        } = &spec.kind
+        {
+            owners.add_alive(Alive {
+                personality: numbering.interfaces[proxy.personality],
+                network,
+                prefixes: proxy.alive.clone(),
+            });
+        }
+    }
+    owners.finish();
+    owners
+}
+
+fn presence(interfaces: &Interfaces, owners: &Owners) -> Vec<Presence> {
+    let mut presence = Vec::new();
+    for interface in interfaces.iter() {
+        if presence.len() <= interface.id.index() {
+            presence.resize(interface.id.index() + 1, Presence::default());
+        }
+        presence[interface.id.index()] = Presence::of(interface, owners);
+    }
+    presence
+}
+
+fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
+    let snat = config.snat().iter().map(|snat| Snat {
+        from: snat.from,
+        interface: interfaces[snat.interface],
+        to: snat.to,
+        ports: snat.ports,
+    });
+    let redirects = config.redirects().iter().map(|entry| {
+        let key = (entry.address, entry.protocol.number(), entry.port);
+        (key, (entry.to, interfaces[entry.interface]))
+    });
+    Translations {
+        snat: snat.collect(),
+        redirects: redirects.collect(),
+    }
+}
+
+impl Routing {
+    fn build(config: &Config, interfaces: &[InterfaceId], owners: &Owners) -> Self {
+        let compile = |(place, table): (usize, &Table)| {
+            let mut fib = Fib::default();
+            for route in &table.routes {
+                fib.insert(route.to, action(&route.action, interfaces));
+            }
+            if place == MAIN_TABLE {
+                // What may be alive in a network is looked for there, not on the uplink.
+                for (prefix, network) in owners.alive_prefixes() {
+                    let interfaces = vec![network];
+                    fib.insert(
+                        prefix,
+                        Action::Forward {
+                            interfaces,
+                            via: None,
+                        },
+                    );
+                }
+            }
+            (table.name.clone(), fib)
+        };
+        let rules = config.rules().iter().map(|rule| Rule {
+            priority: rule.priority,
+            condition: rule.condition.map(|index| interfaces[index]),
+            verdict: rule.verdict.clone(),
+        });
+        Self {
+            tables: config.tables().iter().enumerate().map(compile).collect(),
+            rules: rules.collect(),
+        }
+    }
+}
+
+/// A route's action with interfaces by number.
+fn action(action: &RouteAction, ids: &[InterfaceId]) -> Action {
+    match action {
+        RouteAction::Forward { interfaces, via } => Action::Forward {
+            interfaces: interfaces.iter().map(|index| ids[*index]).collect(),
+            via: *via,
+        },
+        RouteAction::Blackhole => Action::Blackhole,
+        RouteAction::Unreachable => Action::Unreachable,
+        RouteAction::Prohibit => Action::Prohibit,
+        RouteAction::Throw => Action::Throw,
+    }
+}

@@ -1,0 +1,226 @@
+//! Decisions about a packet, for whoever listens: typed, so that they can be printed, compared and
+//! counted. The forwarding path is compiled once with [`Silent`], at no cost, and once with [`Steps`].
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::tables::NoWay;
+use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
+use crate::base::drops::DropReason;
+use crate::config::RuleAction;
+use crate::config::condition::Condition;
+use crate::wire::flow::Direction;
+
+/// Listens to decisions.
+pub trait Trace {
+    /// Hears one decision, which is made only if somebody listens.
+    fn step(&mut self, step: impl FnOnce() -> Step);
+}
+
+/// Nobody listens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Trace for Silent {
+    #[inline(always)]
+    fn step(&mut self, _step: impl FnOnce() -> Step) {}
+}
+
+/// Everything that was decided, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steps(pub Vec<Step>);
+
+impl Trace for Steps {
+    fn step(&mut self, step: impl FnOnce() -> Step) {
+        self.0.push(step());
+    }
+}
+
+/// Both ends of a flow: address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// From where.
+    pub source: (IpAddr, u16),
+    /// To where.
+    pub destination: (IpAddr, u16),
+}
+
+/// Whose an address is that somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The router's own.
+    Ours,
+    /// Somebody's that we answer for.
+    Anothers,
+}
+
+/// What a guest sent that it may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// From a MAC that no guest of the port has.
+    Mac(MacAddr),
+    /// With an address that no guest of the port has.
+    Address(IpAddr),
+    /// An answer of a DHCP server.
+    Dhcp,
+    /// A router advertisement or a redirect.
+    Router,
+}
+
+/// What a guest is told about its address, or tells about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the messages of RFC 2131
+pub enum Leasing {
+    Offered,
+    Granted,
+    Refused,
+    Declined,
+    Released,
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // what is decided stands in the variants, on what in their fields
+pub enum Step {
+    /// The interface that wears the frame's destination MAC.
+    Interface {
+        interface: InterfaceId,
+        port: PortId,
+        mac: MacAddr,
+    },
+    /// It is a session's.
+    Session {
+        direction: Direction,
+        state: &'static str,
+    },
+    /// No session knows it.
+    FirstPacket,
+    /// It is an ICMP error about a session's packet.
+    QuotesSession,
+    /// A guest may not send it.
+    Violation(Violation),
+    /// It is for the router itself.
+    Local {
+        destination: IpAddr,
+        interface: InterfaceId,
+    },
+    /// A rule of `nat.forward` gives it another destination.
+    Redirect {
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+    },
+    /// A rule of `nat.snat` gives it another source.
+    Snat {
+        index: usize,
+        from: IpNet,
+        to: IpAddr,
+    },
+    /// No rule translates its source.
+    NoTranslation,
+    /// A rule looks it up in a table.
+    Rule {
+        priority: u32,
+        condition: Condition<InterfaceId>,
+        table: usize,
+    },
+    /// A rule ends it.
+    RuleEnds { priority: u32, action: RuleAction },
+    /// No rule leads to a route.
+    NoRule { to: IpAddr },
+    /// The table has no route for it.
+    NoRoute { to: IpAddr, table: usize },
+    /// Its destination is a guest's.
+    RouteToGuest { to: IpAddr, guest: GuestId },
+    /// A route sends it on.
+    Route {
+        prefix: IpNet,
+        via: Option<IpAddr>,
+        interface: InterfaceId,
+        table: usize,
+    },
+    /// A route sends it back to the rules.
+    Throw { prefix: IpNet, table: usize },
+    /// A route ends it.
+    RouteEnds {
+        end: NoWay,
+        prefix: IpNet,
+        table: usize,
+    },
+    /// A route is passed over, because its next hop is out of use.
+    NextHopDown {
+        interface: InterfaceId,
+        next_hop: IpAddr,
+    },
+    /// It has hops left.
+    Ttl { before: u8 },
+    /// It is larger than the egress takes.
+    TooBig {
+        length: usize,
+        interface: InterfaceId,
+    },
+    /// It leaves in fragments.
+    Cut { fragments: usize, mtu: usize },
+    /// The next hop is a guest, whose MAC is configured.
+    NextHopIsGuest { guest: GuestId, mac: MacAddr },
+    /// The next hop's MAC is known,
+    NextHop {
+        address: IpAddr,
+        interface: InterfaceId,
+        mac: MacAddr,
+    },
+    /// or is asked for.
+    NextHopAsked {
+        address: IpAddr,
+        interface: InterfaceId,
+    },
+    /// Its addresses or ports change.
+    Rewrite { from: Ends, to: Ends },
+    /// The egress guard stops it.
+    Guarded {
+        source: Option<IpAddr>,
+        interface: InterfaceId,
+    },
+    /// It leaves.
+    Out {
+        port: PortId,
+        interface: InterfaceId,
+        to: MacAddr,
+    },
+    /// Its sender is told that it did not arrive.
+    Told { sender: IpAddr, kind: u8, code: u8 },
+    /// Somebody asks for a guest's address.
+    AskedForGuest { target: IpAddr, guest: GuestId },
+    /// A guest asks for a provider's router.
+    AskedForGateway { target: IpAddr },
+    /// Somebody asks by ARP, and is answered.
+    ArpAnswered {
+        sender: IpAddr,
+        target: IpAddr,
+        whose: Whose,
+    },
+    /// Somebody asks by neighbour discovery, and is answered.
+    NdAnswered {
+        sender: IpAddr,
+        target: IpAddr,
+        whose: Whose,
+    },
+    /// A guest asks for its router; `None`: without an address of its own.
+    RouterSolicited {
+        asker: Option<IpAddr>,
+        interface: InterfaceId,
+    },
+    /// DHCP.
+    Dhcp {
+        guest: GuestId,
+        what: Leasing,
+        address: IpAddr,
+    },
+    /// DHCPv6; `None`: no guest's address is handed out.
+    Dhcp6 {
+        asker: IpAddr,
+        lease: Option<(GuestId, IpAddr)>,
+    },
+    /// It goes nowhere.
+    Dropped(DropReason),
+}

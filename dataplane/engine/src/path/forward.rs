@@ -1,0 +1,266 @@
+//! Forwarding: packets of a session, and the first packet of what may become one.
+
+use super::hop::{self, Hop, Station};
+use super::judge::{Course, Limits, Plan, Query, Refusal, fits, judge};
+use super::refuse::refuse;
+use super::{admit, errors, local, standing};
+use crate::base::drops::DropReason;
+use crate::base::time::Ticks;
+use crate::model::interface::Arrival;
+use crate::model::nat::Snat;
+use crate::model::trace::{Ends, Step, Trace};
+use crate::state::context::Context;
+use crate::state::egress;
+use crate::state::session::{Hit, Path, SessionDetail, SessionRecord};
+use crate::state::shard::Tracked;
+use crate::wire::error::IcmpError;
+use crate::wire::flow::{Direction, Flow};
+use crate::wire::frame::{Frame, OwnedFrame, Verdict};
+use crate::wire::packet::{Family, Packet, rewrite};
+
+/// Records looked at when the table is full and a new session wants in.
+const SWEEP_WHEN_FULL: usize = 256;
+
+/// An IP packet that was sent to an interface's MAC.
+#[inline(always)]
+pub(crate) fn packet<'s, A: Tracked, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'s>,
+) -> Result<Verdict, DropReason> {
+    if packet.has_flow()
+        && let Some(hit) = A::flows(ctx.shard).sessions.find(&packet.flow)
+        && let Some(verdict) = established(ctx, frame, packet, arrival, hit)?
+    {
+        return Ok(verdict);
+    }
+    first(ctx, frame, packet, arrival)
+}
+
+/// A packet of a session. `None`: the session is over, treat it as a first packet.
+#[inline(always)]
+fn established<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+    hit: Hit,
+) -> Result<Option<Verdict>, DropReason> {
+    let Hit { number, direction } = hit;
+    let now = Ticks::from(ctx.now);
+    if !standing::is_current::<A, T>(ctx, number, now) {
+        return Ok(None);
+    }
+    let record = A::flows(ctx.shard).sessions.get(number);
+    ctx.trace.step(|| Step::Session {
+        direction,
+        state: record.stage().name(),
+    });
+    let (back, path) = (record.path(direction.reversed()), record.path(direction));
+    let (admitted, to) = (record.admitted(direction), record.sent(direction));
+    if back.is_none_or(|path| path.interface != arrival.interface.id) {
+        return Err(DropReason::WrongInterface);
+    }
+    if admitted != Some(arrival.port) {
+        admit_to_session(ctx, packet, arrival, hit)?;
+    }
+    let refused = |ctx: &mut Context<'_, T>, frame: &Frame<'_>, refusal| {
+        refuse(ctx, frame, packet, arrival.interface, refusal)
+    };
+    if packet.ttl <= 1 {
+        return Err(refused(ctx, frame, Refusal::TTL));
+    }
+    let known = path.and_then(|path| ctx.router.neighbors.follow(path.neighbor, ctx.now));
+    let (egress, hop) = match (path, known) {
+        (Some(path), Some(hop)) => (ctx.snapshot.interface(path.interface), hop),
+        _ => match hop::repair::<A, T>(ctx, hit) {
+            Ok((egress, Hop::Known(_, mac, port))) => (Some(egress), (mac, port)),
+            Ok((_, Hop::Pending(id))) => {
+                let copy = OwnedFrame::from(&*frame);
+                return Ok(Some(egress::hold(ctx, copy, Some(arrival.port), id)));
+            }
+            Err(refusal) => return Err(refused(ctx, frame, refusal)),
+        },
+    };
+    let egress = egress.ok_or(DropReason::NoRoute)?;
+    let length = packet.wire_len(frame);
+    let whole = length <= egress.mtu as usize;
+    if !whole && packet.dont_fragment {
+        let refusal = fits(length, egress, ctx.trace).err();
+        let refusal = refusal.unwrap_or(DropReason::FragmentationNeeded.into());
+        return Err(refused(ctx, frame, refusal));
+    }
+    rewrite(frame, packet, &to);
+    trace_rewrite(ctx.trace, &packet.flow, &to);
+    let mut verdict = egress::emit(ctx, frame, egress, hop)?;
+    if !whole {
+        verdict = hop::cut(ctx, frame, egress, hop.1)?;
+    }
+    let sessions = &mut A::flows_mut(ctx.shard).sessions;
+    sessions.account(hit, packet.length(), packet.tcp_flags(), now);
+    ctx.shard.counters.forwarded_by_session += 1;
+    Ok(Some(verdict))
+}
+
+/// A session's packet that came in by another port than those before it, or under a new
+/// configuration: its source is looked at once more.
+#[cold]
+fn admit_to_session<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+    Hit { number, direction }: Hit,
+) -> Result<(), DropReason> {
+    let place = (arrival.port, arrival.interface);
+    let (source, reason) = (packet.flow.source, DropReason::SpoofedSource);
+    admit::address(ctx.snapshot, place, source, reason, ctx.trace)?;
+    let sessions = &mut A::flows_mut(ctx.shard).sessions;
+    sessions
+        .get_mut(number)
+        .admit(direction, Some(arrival.port));
+    Ok(())
+}
+
+/// A packet that no session knows.
+#[inline(never)]
+fn first<'s, A: Tracked, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'s>,
+) -> Result<Verdict, DropReason> {
+    ctx.trace.step(|| Step::FirstPacket);
+    let query = Query {
+        flow: packet.flow,
+        transport: packet.transport,
+        interface: arrival.interface,
+        ingress: Some(arrival.port),
+        limits: Some(Limits {
+            ttl: packet.ttl,
+            unfragmented: packet.dont_fragment.then(|| packet.wire_len(frame)),
+        }),
+    };
+    match judge(&query, ctx.snapshot, ctx.trace) {
+        Ok(Course::Forward(plan)) => forward(ctx, frame, packet, arrival, &plan),
+        Ok(Course::Local) => local::receive(ctx, frame, packet, arrival),
+        Ok(Course::Error) => errors::translate(ctx, frame, packet, arrival),
+        Err(refusal) => Err(refuse(ctx, frame, packet, arrival.interface, refusal)),
+    }
+}
+
+/// Sends a first packet on as planned, and remembers what follows as a session.
+fn forward<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+    plan: &Plan<'_, A>,
+) -> Result<Verdict, DropReason> {
+    let egress = plan.way.interface;
+    let (neighbor, hop): (_, Station) = match hop::resolve(ctx, &plan.way) {
+        Some(Hop::Known(id, mac, port)) => (id, (mac, port)),
+        Some(Hop::Pending(id)) => {
+            let copy = OwnedFrame::from(&*frame);
+            return Ok(egress::hold(ctx, copy, Some(arrival.port), id));
+        }
+        None => return Err(DropReason::NeighborTableFull),
+    };
+    let mut to = plan.to;
+    if packet.is_tracked() {
+        if let Some(snat) = plan.snat {
+            let Some(translated) = translate::<A, T>(ctx, &plan.to, snat) else {
+                // Decision 1: the sender is told "host unreachable" (RFC 6888 REQ-11).
+                let error = IcmpError::HostUnreachable;
+                let refusal = Refusal::told(DropReason::NatExhausted, error);
+                return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+            };
+            to = translated;
+        }
+        let path = Path {
+            interface: egress.id,
+            neighbor,
+        };
+        begin(ctx, packet, to, arrival, plan, path)?;
+    }
+    rewrite(frame, packet, &to);
+    trace_rewrite(ctx.trace, &packet.flow, &to);
+    let verdict = hop::deliver(ctx, frame, packet, egress, hop)?;
+    ctx.shard.counters.forwarded_first += 1;
+    Ok(verdict)
+}
+
+/// The flow as it leaves under `snat`, with an external port taken for it.
+fn translate<A: Tracked, T>(
+    ctx: &mut Context<'_, T>,
+    flow: &Flow<A>,
+    snat: &Snat,
+) -> Option<Flow<A>> {
+    let external = A::from_ip(snat.to)?;
+    let inside = (flow.source, flow.source_port);
+    let ports = &mut A::flows_mut(ctx.shard).ports;
+    let port = ports.acquire(external, flow.protocol, inside, snat.ports)?;
+    Some(Flow {
+        source: external,
+        source_port: port,
+        ..*flow
+    })
+}
+
+/// Remembers a first packet as a session.
+fn begin<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    packet: &Packet<A>,
+    to: Flow<A>,
+    arrival: Arrival<'_>,
+    plan: &Plan<'_, A>,
+    path: Path,
+) -> Result<(), DropReason> {
+    let now = Ticks::from(ctx.now);
+    make_room::<A, T>(ctx);
+    let holds_port = plan.snat.is_some();
+    let mut record = SessionRecord::new(packet.flow, to, holds_port, ctx.snapshot.generation());
+    record.set_path(Direction::Forward, Some(path));
+    record.set_path(Direction::Reply, Some(Path::by(arrival.interface.id)));
+    record.admit(Direction::Forward, Some(arrival.port));
+    let mut detail = SessionDetail::default();
+    detail.set_guest(plan.guest);
+    let flows = A::flows_mut(ctx.shard);
+    let Some(number) = flows.sessions.insert(record, detail, now) else {
+        if holds_port {
+            flows.ports.release(to.source, to.protocol, to.source_port);
+        }
+        return Err(DropReason::SessionTableFull);
+    };
+    let hit = Hit {
+        number,
+        direction: Direction::Forward,
+    };
+    flows
+        .sessions
+        .account(hit, packet.length(), packet.tcp_flags(), now);
+    ctx.shard.counters.sessions_created += 1;
+    Ok(())
+}
+
+/// Makes room in a full session table if something in it has expired.
+fn make_room<A: Tracked, T>(ctx: &mut Context<'_, T>) {
+    let flows = A::flows_mut(ctx.shard);
+    if flows.sessions.len() == flows.sessions.capacity() {
+        let (expired, _) = flows.sweep(SWEEP_WHEN_FULL, ctx.now, |_| false);
+        ctx.shard.counters.sessions_expired += expired;
+    }
+}
+
+fn trace_rewrite<A: Family>(trace: &mut impl Trace, from: &Flow<A>, to: &Flow<A>) {
+    if from != to {
+        let ends = |flow: &Flow<A>| Ends {
+            source: (flow.source.into(), flow.source_port),
+            destination: (flow.destination.into(), flow.destination_port),
+        };
+        trace.step(|| Step::Rewrite {
+            from: ends(from),
+            to: ends(to),
+        });
+    }
+}

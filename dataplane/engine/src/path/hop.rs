@@ -1,0 +1,131 @@
+//! The next hop: finding it, waiting for it, and putting a packet out to it.
+
+use super::judge::Refusal;
+use super::standing;
+use crate::base::addr::{MacAddr, PortId};
+use crate::base::drops::DropReason;
+use crate::base::ip::Address;
+use crate::model::interface::Interface;
+use crate::model::route::Way;
+use crate::model::trace::{Step, Trace};
+use crate::state::context::Context;
+use crate::state::egress;
+use crate::state::neighbor::{NeighborId, Resolution};
+use crate::state::session::{Hit, Path};
+use crate::state::shard::{Output, Tracked};
+use crate::wire::fragment::fragment;
+use crate::wire::frame::{Frame, OwnedFrame, Verdict};
+use crate::wire::packet::{Family, Packet};
+use crate::wire::segment::segment;
+
+/// A MAC and the port it is behind.
+pub(crate) type Station = (MacAddr, PortId);
+
+/// Where a packet goes next, resolved as far as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hop {
+    /// To this MAC on this port.
+    Known(NeighborId, MacAddr, PortId),
+    /// It must wait for this neighbour.
+    Pending(NeighborId),
+}
+
+/// Finds the way of a session's packets anew and remembers it in the session.
+#[cold]
+pub(crate) fn repair<'s, A: Tracked, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    Hit { number, direction }: Hit,
+) -> Result<(&'s Interface, Hop), Refusal> {
+    let record = *A::flows(ctx.shard).sessions.get(number);
+    let way = standing::way(&record, direction, ctx.snapshot, ctx.trace)?;
+    let hop = resolve(ctx, &way).ok_or(Refusal::NO_NEIGHBOR)?;
+    let (Hop::Known(neighbor, ..) | Hop::Pending(neighbor)) = hop;
+    let path = Path {
+        interface: way.interface.id,
+        neighbor,
+    };
+    let sessions = &mut A::flows_mut(ctx.shard).sessions;
+    sessions.get_mut(number).set_path(direction, Some(path));
+    Ok((way.interface, hop))
+}
+
+/// The next hop's MAC, or a start at finding it. `None`: no room to ask.
+pub(crate) fn resolve<A: Address, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    way: &Way<'_, A>,
+) -> Option<Hop> {
+    let (interface, address) = (way.interface.id, way.next_hop.into());
+    let neighbors = &mut ctx.router.neighbors;
+    if let Some(guest) = way.guest
+        && let Some(mac) = guest.mac
+    {
+        let id = neighbors.pin(interface, address, (mac, guest.port), ctx.now)?;
+        ctx.trace.step(|| Step::NextHopIsGuest {
+            guest: guest.id,
+            mac,
+        });
+        return Some(Hop::Known(id, mac, guest.port));
+    }
+    match neighbors.resolve(interface, address, ctx.ingress, ctx.now) {
+        Resolution::Known(id, mac, port) => {
+            ctx.trace.step(|| Step::NextHop {
+                address,
+                interface,
+                mac,
+            });
+            Some(Hop::Known(id, mac, port))
+        }
+        Resolution::Pending(id) => {
+            ctx.trace.step(|| Step::NextHopAsked { address, interface });
+            Some(Hop::Pending(id))
+        }
+        Resolution::Full => None,
+    }
+}
+
+/// Puts a rewritten packet out, in fragments if it is larger than the egress MTU.
+pub(crate) fn deliver<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    egress: &Interface,
+    hop: Station,
+) -> Result<Verdict, DropReason> {
+    let verdict = egress::emit(ctx, frame, egress, hop)?;
+    if packet.wire_len(frame) <= egress.mtu as usize {
+        return Ok(verdict);
+    }
+    cut(ctx, frame, egress, hop.1)
+}
+
+/// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its segments
+/// first.
+#[cold]
+pub(crate) fn cut<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    egress: &Interface,
+    port: PortId,
+) -> Result<Verdict, DropReason> {
+    let mtu = egress.mtu as usize;
+    let mut fragments = Vec::new();
+    let mut whole = true;
+    let (mut room, mut scratch) = (Vec::new(), Vec::new());
+    let segments = segment(frame, &mut room, &mut |piece| {
+        let cut = fragment(piece, mtu, &mut scratch, &mut |part| {
+            fragments.push(OwnedFrame::from(&*part));
+        });
+        whole &= cut.is_ok();
+    });
+    if segments.is_err() || !whole {
+        return Err(DropReason::MergedDatagram);
+    }
+    ctx.trace.step(|| Step::Cut {
+        fragments: fragments.len(),
+        mtu,
+    });
+    ctx.shard.counters.fragments_sent += fragments.len() as u64;
+    let outputs = fragments.into_iter().map(|frame| Output { port, frame });
+    ctx.shard.outbox.extend(outputs);
+    Ok(Verdict::Replaced)
+}

@@ -1,0 +1,305 @@
+//! The one decision: whether a packet may go, where, and as what.
+//!
+//! [`judge`] is a pure function of the packet's flow and the snapshot. The first packet of a flow,
+//! the judging anew of a session after a reload, the repair of a path and `explain` all ask it, so
+//! what is forbidden to one is forbidden to all.
+
+use std::net::IpAddr;
+
+use super::admit;
+use crate::base::addr::{GuestId, PortId};
+use crate::base::drops::DropReason;
+use crate::model::interface::Interface;
+use crate::model::nat::Snat;
+use crate::model::route::{Selector, Way, route};
+use crate::model::snapshot::Snapshot;
+use crate::model::tables::NoWay;
+use crate::model::trace::{Step, Trace};
+use crate::wire::error::IcmpError;
+use crate::wire::flow::Flow;
+use crate::wire::packet::{Family, Transport};
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Query<'s, A> {
+    /// The packet's flow, as it came in.
+    pub(crate) flow: Flow<A>,
+    /// What it carries.
+    pub(crate) transport: Transport,
+    /// The interface it came in by.
+    pub(crate) interface: &'s Interface,
+    /// The port it came in by. `None`: that is not known any more, and its source is believed.
+    pub(crate) ingress: Option<PortId>,
+    /// What only a packet at hand has: a session is judged without.
+    pub(crate) limits: Option<Limits>,
+}
+
+/// What a packet at hand must keep within.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Its TTL or hop limit.
+    pub(crate) ttl: u8,
+    /// Its size on a wire, in bytes, if it may not be fragmented.
+    pub(crate) unfragmented: Option<usize>,
+}
+
+/// What becomes of the packet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Course<'s, A> {
+    /// It is for the router itself.
+    Local,
+    /// It is an ICMP error: the session that it quotes a packet of decides further.
+    Error,
+    /// It is sent on.
+    Forward(Plan<'s, A>),
+}
+
+/// How a packet is sent on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'s, A> {
+    /// The flow with the destination it is sent to; the source is still its own.
+    pub(crate) to: Flow<A>,
+    /// The translation of its source.
+    pub(crate) snat: Option<&'s Snat>,
+    /// Where it goes.
+    pub(crate) way: Way<'s, A>,
+    /// The guest that it counts against: whose the source is, else whose the destination.
+    pub(crate) guest: Option<GuestId>,
+}
+
+/// Why a packet may not go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What is counted.
+    pub(crate) reason: DropReason,
+    /// What its sender is told, if anything.
+    pub(crate) told: Option<IcmpError>,
+}
+
+impl From<DropReason> for Refusal {
+    /// Nobody is told.
+    fn from(reason: DropReason) -> Self {
+        Self { reason, told: None }
+    }
+}
+
+impl Refusal {
+    pub(crate) const fn told(reason: DropReason, error: IcmpError) -> Self {
+        Self {
+            reason,
+            told: Some(error),
+        }
+    }
+
+    /// There is no way, in the terms of ICMP. Administrative drops are silent towards the internet
+    /// (decision 6).
+    pub(crate) fn no_way(no_way: NoWay, interface: &Interface) -> Self {
+        let told = match no_way {
+            NoWay::NoRoute | NoWay::RuleUnreachable => Some(IcmpError::NoRoute),
+            NoWay::RouteUnreachable => Some(IcmpError::RejectRoute),
+            NoWay::Prohibited => (!interface.personality).then_some(IcmpError::Prohibited),
+            NoWay::Blackhole => None,
+        };
+        Self {
+            reason: no_way.reason(),
+            told,
+        }
+    }
+
+    /// The TTL is used up.
+    pub(crate) const TTL: Self = Self::told(DropReason::TtlExceeded, IcmpError::TtlExceeded);
+    /// The next hop cannot be asked for.
+    pub(crate) const NO_NEIGHBOR: Self = Self {
+        reason: DropReason::NeighborTableFull,
+        told: None,
+    };
+}
+
+/// Decides about a packet.
+///
+/// # Errors
+/// It may not go, and why.
+#[inline]
+pub(crate) fn judge<'s, A: Family>(
+    query: &Query<'s, A>,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Course<'s, A>, Refusal> {
+    let (flow, interface) = (&query.flow, query.interface);
+    let holder = receive(query, snapshot, trace)?;
+    if query.transport == Transport::IcmpError {
+        return Ok(Course::Error);
+    }
+    if let Some(to) = snapshot.translations().redirected(flow, interface.id) {
+        trace.step(|| Step::Redirect {
+            from: (flow.destination.into(), flow.destination_port),
+            to: (to.destination.into(), to.destination_port),
+        });
+        return plan(query, to, snapshot, trace).map(Course::Forward);
+    }
+    match holder {
+        Some(holder) => {
+            trace.step(|| Step::Local {
+                destination: flow.destination.into(),
+                interface: holder.id,
+            });
+            Ok(Course::Local)
+        }
+        None => plan(query, *flow, snapshot, trace).map(Course::Forward),
+    }
+}
+
+/// Whether a packet may come in at all. Returns the interface whose own address it is for, if it is
+/// for one.
+fn receive<'s, A: Family>(
+    query: &Query<'s, A>,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Option<&'s Interface>, Refusal> {
+    let (flow, interface) = (&query.flow, query.interface);
+    let (source, destination) = (flow.source, flow.destination);
+    if snapshot.is_group(destination) {
+        return Err(DropReason::Broadcast.into());
+    }
+    let own = || interface.owns(destination.into()).then_some(interface);
+    let holder = snapshot.holder(destination.into()).or_else(own);
+    if interface.shared.is_some() && is_the_hosts(query, snapshot) {
+        return Err(DropReason::LeftToHost.into());
+    }
+    let forged = snapshot.is_group(source) || snapshot.holder(source.into()).is_some();
+    let allowed = match holder {
+        Some(_) => source.is_one_host(),
+        None => source.may_be_source() && destination.may_be_destination(),
+    };
+    if forged || !allowed {
+        return Err(DropReason::Martian.into());
+    }
+    if let Some(ingress) = query.ingress {
+        let place = (ingress, interface);
+        admit::address(snapshot, place, source, DropReason::SpoofedSource, trace)?;
+        admit::service(snapshot, ingress, flow, trace)?;
+    }
+    if let Some(holder) = holder
+        && interface.personality
+        && holder.id != interface.id
+    {
+        return Err(DropReason::WrongPersonality.into());
+    }
+    Ok(holder)
+}
+
+/// Whether a packet that came to a MAC we share with the host's kernel is the kernel's: all that is
+/// neither for a guest nor about one's session.
+fn is_the_hosts<A: Family>(query: &Query<'_, A>, snapshot: &Snapshot) -> bool {
+    let (flow, interface) = (&query.flow, query.interface.id);
+    query.transport != Transport::IcmpError
+        && snapshot
+            .translations()
+            .redirected(flow, interface)
+            .is_none()
+        && !snapshot
+            .owners()
+            .is_public(flow.destination.into(), interface)
+}
+
+/// How a packet is sent on. `to` is its flow, with the destination it is redirected to where it is.
+fn plan<'s, A: Family>(
+    query: &Query<'s, A>,
+    to: Flow<A>,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Plan<'s, A>, Refusal> {
+    let interface = query.interface;
+    let selector = Selector {
+        source: to.source,
+        destination: to.destination,
+        iif: Some(interface.id),
+    };
+    let way =
+        route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
+    if let Some(Limits { ttl, .. }) = query.limits {
+        if ttl <= 1 {
+            return Err(Refusal::TTL);
+        }
+        trace.step(|| Step::Ttl { before: ttl });
+    }
+    let egress = way.interface;
+    let nobodys = way.guest.is_none() && way.next_hop == to.destination;
+    if nobodys
+        && let Some(ingress) = query.ingress
+        && snapshot.admission(ingress).guests
+        && egress.ports == [ingress]
+    {
+        // It would go back to the link it came from (RFC 4443 §3.1, S08).
+        let error = IcmpError::HostUnreachable;
+        return Err(Refusal::told(DropReason::SamePort, error));
+    }
+    let snat = snat(query, to.source.into(), egress, snapshot, trace)?;
+    if let Some(Limits {
+        unfragmented: Some(length),
+        ..
+    }) = query.limits
+    {
+        fits(length, egress, trace)?;
+    }
+    let guest = || {
+        let owners = snapshot.owners();
+        owners.owner(to.source.into()).or(way.guest)
+    };
+    Ok(Plan {
+        to,
+        snat,
+        way,
+        guest: guest().map(|guest| guest.id),
+    })
+}
+
+/// The translation of a packet's source; nothing that needs one leaves without.
+fn snat<'s, A: Family>(
+    query: &Query<'_, A>,
+    source: IpAddr,
+    egress: &Interface,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Option<&'s Snat>, Refusal> {
+    let found = snapshot.translations().snat_for(source, egress.id);
+    if let Some((index, snat)) = found.filter(|_| egress.personality) {
+        trace.step(|| Step::Snat {
+            index,
+            from: snat.from,
+            to: snat.to,
+        });
+        return match query.transport {
+            Transport::Tcp(_) | Transport::Udp | Transport::EchoRequest => Ok(Some(snat)),
+            Transport::Fragment => Err(DropReason::FragmentUntranslatable.into()),
+            _ => Err(DropReason::NatUnsupported.into()),
+        };
+    }
+    trace.step(|| Step::NoTranslation);
+    if !egress.may_send(source, snapshot.owners()) {
+        trace.step(|| Step::Guarded {
+            source: Some(source),
+            interface: egress.id,
+        });
+        return Err(DropReason::EgressGuard.into());
+    }
+    Ok(None)
+}
+
+/// A packet that may not be fragmented and is too large for `egress` is refused with the MTU
+/// (RFC 1191 §4, F07; RFC 4443 §3.2, S02).
+pub(crate) fn fits(
+    length: usize,
+    egress: &Interface,
+    trace: &mut impl Trace,
+) -> Result<(), Refusal> {
+    if length <= egress.mtu as usize {
+        return Ok(());
+    }
+    trace.step(|| Step::TooBig {
+        length,
+        interface: egress.id,
+    });
+    let error = IcmpError::TooBig { mtu: egress.mtu };
+    Err(Refusal::told(DropReason::FragmentationNeeded, error))
+}

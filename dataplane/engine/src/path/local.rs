@@ -1,0 +1,115 @@
+//! Packets to the router's own addresses.
+
+use super::hop::{self, Hop};
+use super::judge::Refusal;
+use super::refuse::{answers_back, own_way, refuse};
+use crate::base::checksum::Delta;
+use crate::base::drops::DropReason;
+use crate::model::interface::Arrival;
+use crate::model::route::Way;
+use crate::model::trace::Trace;
+use crate::state::context::Context;
+use crate::state::egress;
+use crate::wire::error::{IcmpError, Problem};
+use crate::wire::flow::Flow;
+use crate::wire::frame::{Frame, OwnedFrame, Verdict};
+use crate::wire::icmp;
+use crate::wire::packet::{Family, Packet, Transport};
+
+/// A packet to one of our own addresses.
+pub(crate) fn receive<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+) -> Result<Verdict, DropReason> {
+    if let Some(problem) = packet.routing_problem {
+        return Err(refuse_header(ctx, frame, packet, arrival, problem));
+    }
+    let unwanted = match packet.transport {
+        Transport::EchoRequest => return echo(ctx, frame, packet, arrival),
+        Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
+            return Err(DropReason::IcmpIgnored);
+        }
+        Transport::Fragment => return Err(DropReason::FragmentUntranslatable),
+        Transport::Tcp(_) | Transport::Udp => IcmpError::PortUnreachable,
+        Transport::Other => IcmpError::ProtocolUnreachable,
+    };
+    // Guests are told; the internet is not (decision 6).
+    if arrival.interface.personality {
+        return Err(DropReason::NoSession);
+    }
+    let refusal = Refusal::told(DropReason::PortUnreachable, unwanted);
+    Err(refuse(ctx, frame, packet, arrival.interface, refusal))
+}
+
+/// A header says that who does not understand it must discard the packet (S10).
+#[cold]
+pub(crate) fn refuse_header<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+    problem: Problem,
+) -> DropReason {
+    let error = IcmpError::ParameterProblem(problem);
+    let refusal = Refusal {
+        reason: DropReason::IpOptions,
+        told: problem.told.then_some(error),
+    };
+    refuse(ctx, frame, packet, arrival.interface, refusal)
+}
+
+/// Turns an echo request into its reply, in place (RFC 1812 §4.3.3.6, F13).
+fn echo<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+) -> Result<Verdict, DropReason> {
+    icmp::verify(frame, packet)?;
+    let Flow {
+        source,
+        destination,
+        ..
+    } = packet.flow;
+    let way = if source.is_link_local() {
+        Way {
+            interface: arrival.interface,
+            next_hop: source,
+            guest: None,
+        }
+    } else {
+        own_way(ctx, destination, source)?
+    };
+    if !answers_back(arrival.interface, way.interface) {
+        return Err(DropReason::WrongInterface);
+    }
+    if packet.length() > way.interface.mtu as usize && packet.dont_fragment {
+        return Err(DropReason::FragmentationNeeded);
+    }
+    let hop = hop::resolve(ctx, &way).ok_or(DropReason::NeighborTableFull)?;
+    turn_around(frame, packet);
+    ctx.shard.counters.echo_replies += 1;
+    match hop {
+        Hop::Known(_, mac, port) => hop::deliver(ctx, frame, packet, way.interface, (mac, port)),
+        // Ours from here on: it is not received anew when it is let go.
+        Hop::Pending(id) => Ok(egress::hold(ctx, OwnedFrame::from(&*frame), None, id)),
+    }
+}
+
+fn turn_around<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>) {
+    let (at, length) = (A::SOURCE_AT, size_of::<A::Bytes>());
+    let (from, to) = (packet.flow.destination, packet.flow.source);
+    frame.bytes[at..at + length].copy_from_slice(from.octets().as_ref());
+    frame.bytes[at + length..at + 2 * length].copy_from_slice(to.octets().as_ref());
+    A::own_header(frame, packet);
+    let l4 = &mut frame.bytes[packet.l4..packet.end];
+    let check = u16::from_be_bytes([l4[2], l4[3]]);
+    let kind = Delta::default().word(
+        u16::from(A::ECHO_REQUEST) << 8,
+        u16::from(A::ECHO_REPLY) << 8,
+    );
+    l4[0] = A::ECHO_REPLY;
+    l4[2..4].copy_from_slice(&kind.apply(check).to_be_bytes());
+}

@@ -1,0 +1,10 @@
+//! Deciding about one packet, and sending it on.
+
+pub mod admit;
+pub mod errors;
+pub mod forward;
+pub mod hop;
+pub mod judge;
+pub mod local;
+pub mod refuse;
+pub mod standing;

@@ -1,0 +1,161 @@
+//! Telling senders that their packets did not arrive (RFC 1812 §4.3, RFC 4443 §2.4).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::hop::{self, Hop};
+use super::judge::Refusal;
+use crate::base::addr::{MacAddr, PortId};
+use crate::base::drops::DropReason;
+use crate::base::ip::Address;
+use crate::model::interface::Interface;
+use crate::model::route::{Selector, Way, route};
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::{Step, Trace};
+use crate::state::context::Context;
+use crate::state::egress;
+use crate::wire::error::IcmpError;
+use crate::wire::frame::{Frame, OwnedFrame, vlan_id};
+use crate::wire::packet::{ETHERNET, Family, Packet, Transport};
+use crate::wire::{icmp, nd};
+
+/// Drops a packet that came in by `interface`, and tells its sender what `refusal` has to say, where
+/// it may be told.
+pub(crate) fn refuse<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    interface: &Interface,
+    refusal: Refusal,
+) -> DropReason {
+    if let Some(error) = refusal.told {
+        tell(ctx, frame, packet, interface, error);
+    }
+    refusal.reason
+}
+
+#[cold]
+fn tell<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    interface: &Interface,
+    error: IcmpError,
+) {
+    if !may_be_told(packet, ctx.snapshot) {
+        return;
+    }
+    let rate = ctx.snapshot.config().router().icmp_errors_per_second;
+    if !ctx.shard.budgets[error.class()].take(rate, ctx.now) {
+        ctx.shard.counters.icmp_errors_limited += 1;
+        return;
+    }
+    let (kind, code, _) = A::error_header(error);
+    let sender = packet.flow.source.into();
+    ctx.trace.step(|| Step::Told { sender, kind, code });
+    if send(ctx, frame, packet, interface, error).is_some() {
+        ctx.shard.counters.icmp_errors_sent += 1;
+    }
+}
+
+/// Tells the sender of a packet that waited that its next hop does not answer (F05, N09).
+pub(crate) fn tell_unreachable<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    origin: PortId,
+) {
+    let wearer = MacAddr::from_slice(frame.bytes);
+    let snapshot = ctx.snapshot;
+    let Some(interface) = snapshot.wearer(origin, vlan_id(frame.vlan), wearer) else {
+        return;
+    };
+    let error = IcmpError::HostUnreachable;
+    if let Ok(packet) = Ipv4Addr::parse(frame) {
+        tell(ctx, frame, &packet, interface, error);
+    } else if let Ok(packet) = Ipv6Addr::parse(frame)
+        // A solicitation that waited for somebody to be alive gets no answer when nobody is.
+        && !matches!(packet.transport, Transport::IcmpOther(kind) if nd::KINDS.contains(&kind))
+    {
+        tell(ctx, frame, &packet, interface, error);
+    }
+}
+
+fn send<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    interface: &Interface,
+    error: IcmpError,
+) -> Option<()> {
+    let snapshot = ctx.snapshot;
+    let (asked, sender) = (packet.flow.destination, packet.flow.source);
+    let mut source = if snapshot.holder(asked.into()).is_some() {
+        asked
+    } else {
+        interface
+            .source_for(sender)
+            .or_else(|| router_id(snapshot))?
+    };
+    let mut way = own_way(ctx, source, sender).ok()?;
+    if !way.interface.owns(source.into()) && source != asked {
+        // F10: from the address of the interface it leaves by.
+        source = way
+            .interface
+            .source_for(sender)
+            .or_else(|| router_id(snapshot))?;
+        way = own_way(ctx, source, sender).ok()?;
+    }
+    if !answers_back(interface, way.interface) {
+        return None;
+    }
+    let quoted = frame.bytes.get(ETHERNET..packet.end)?;
+    let error = icmp::error((source, sender), error, quoted);
+    originate(ctx, error, &way);
+    Some(())
+}
+
+/// The way of a packet of our own.
+pub(crate) fn own_way<'s, A: Address, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    source: A,
+    destination: A,
+) -> Result<Way<'s, A>, DropReason> {
+    let selector = Selector {
+        source,
+        destination,
+        iif: None,
+    };
+    route(ctx.snapshot, selector, ctx.trace).map_err(|no_way| no_way.reason())
+}
+
+/// Sends a packet of our own making; it waits if it must.
+fn originate<A: Address, T: Trace>(ctx: &mut Context<'_, T>, frame: OwnedFrame, way: &Way<'_, A>) {
+    match hop::resolve(ctx, way) {
+        Some(Hop::Known(_, mac, port)) => egress::send(ctx, frame, way.interface, (mac, port)),
+        Some(Hop::Pending(id)) => {
+            egress::hold(ctx, frame, None, id);
+        }
+        None => ctx.shard.drops.add(DropReason::NeighborTableFull, 1),
+    }
+}
+
+/// The source of errors that leave by an interface without an address of the family.
+fn router_id<A: Address>(snapshot: &Snapshot) -> Option<A> {
+    A::from_ip(snapshot.config().router().id.into())
+}
+
+/// Whether what came in by `interface` may be answered by `way`: a guest's packet only to where it
+/// came from, or its forged source would be written to in our name.
+pub(crate) fn answers_back(interface: &Interface, way: &Interface) -> bool {
+    interface.personality || interface.id == way.id
+}
+
+/// Whether the sender of `packet` may be written to: RFC 1812 §4.3.2.7 (F11), RFC 4443 §2.4 (e)
+/// (S05).
+fn may_be_told<A: Family>(packet: &Packet<A>, snapshot: &Snapshot) -> bool {
+    let (source, destination) = (packet.flow.source, packet.flow.destination);
+    packet.transport != Transport::IcmpError
+        && !packet.later_fragment
+        && source.is_one_host()
+        && !snapshot.is_group(source)
+        && !snapshot.is_group(destination)
+}

@@ -1,0 +1,178 @@
+//! Sessions under the configuration: whether one still stands, and which way its packets go.
+
+use super::judge::{Course, Plan, Query, Refusal, judge};
+use crate::base::drops::DropReason;
+use crate::base::time::Ticks;
+use crate::model::interface::Interface;
+use crate::model::route::{Selector, Way, route};
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::Trace;
+use crate::state::context::Context;
+use crate::state::session::{Path, SessionRecord};
+use crate::state::shard::Tracked;
+use crate::wire::flow::Direction;
+use crate::wire::packet::{Family, TCP, Transport, UDP};
+
+/// Whether session `number` still stands: not idle for too long, and allowed by the snapshot. One
+/// that does not is ended.
+pub(crate) fn is_current<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    number: u32,
+    now: Ticks,
+) -> bool {
+    let sessions = &A::flows(ctx.shard).sessions;
+    let record = sessions.get(number);
+    if sessions.is_expired(record, now) {
+        ctx.shard.counters.sessions_expired += 1;
+    } else if record.generation == ctx.snapshot.generation() || renew::<A, T>(ctx, number) {
+        return true;
+    } else {
+        ctx.shard.counters.sessions_revoked += 1;
+    }
+    A::flows_mut(ctx.shard).end(number);
+    false
+}
+
+/// Judges a session under a snapshot it has not seen. One that stands has its paths found anew.
+#[cold]
+fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
+    let snapshot = ctx.snapshot;
+    let record = *A::flows(ctx.shard).sessions.get(number);
+    let Some((plan, came_by)) = plan_of(&record, snapshot, ctx.trace) else {
+        return false;
+    };
+    if !is_the_same(&record, &plan) {
+        return false;
+    }
+    let sessions = &mut A::flows_mut(ctx.shard).sessions;
+    sessions.detail_mut(number).set_guest(plan.guest);
+    let record = sessions.get_mut(number);
+    record.generation = snapshot.generation();
+    record.set_path(Direction::Forward, Some(Path::by(plan.way.interface.id)));
+    record.set_path(Direction::Reply, Some(Path::by(came_by.id)));
+    record.admit(Direction::Reply, None);
+    true
+}
+
+/// What would become of the session's first packet now, if it would be sent on, and by which interface
+/// it would come.
+fn plan_of<'s, A: Family>(
+    record: &SessionRecord<A>,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Option<(Plan<'s, A>, &'s Interface)> {
+    let query = query(record, snapshot)?;
+    match judge(&query, snapshot, trace) {
+        Ok(Course::Forward(plan)) => Some((plan, query.interface)),
+        _ => None,
+    }
+}
+
+/// The session's first packet, as it would come in now: a guest's from where the guest is, another's
+/// from where it came.
+fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Option<Query<'s, A>> {
+    let flow = record.inside();
+    let opener = snapshot.owners().owner(flow.source.into());
+    let came_by = record.path(Direction::Reply);
+    let interface = match came_by {
+        Some(path) if !snapshot.is_still(path.interface, record.generation) => return None,
+        Some(path) => snapshot.interface(path.interface)?,
+        // It outlived the dataplane that knew: where an answer would go now.
+        None => {
+            let back = Selector {
+                source: flow.destination,
+                destination: flow.source,
+                iif: None,
+            };
+            route(snapshot, back, &mut crate::model::trace::Silent)
+                .ok()?
+                .interface
+        }
+    };
+    let of_guest = opener.filter(|guest| guest.network == interface.id);
+    let known = came_by.and(record.admitted(Direction::Forward));
+    Some(Query {
+        flow,
+        transport: match flow.protocol {
+            TCP => Transport::Tcp(0),
+            UDP => Transport::Udp,
+            icmp if icmp == A::ICMP => Transport::EchoRequest,
+            _ => Transport::Other,
+        },
+        interface,
+        ingress: of_guest.map(|guest| guest.port).or(known),
+        limits: None,
+    })
+}
+
+/// Whether `plan` would have the session's packets leave as they do.
+fn is_the_same<A: Family>(record: &SessionRecord<A>, plan: &Plan<'_, A>) -> bool {
+    let outside = record.outside();
+    let destination = (outside.destination, outside.destination_port)
+        == (plan.to.destination, plan.to.destination_port);
+    let source = match plan.snat {
+        Some(snat) => {
+            record.source_rewritten()
+                && snat.to == outside.source.into()
+                && snat.ports.contains(outside.source_port)
+        }
+        None => !record.source_rewritten(),
+    };
+    destination && source
+}
+
+/// The way that a session's packets go in `direction` now.
+pub(crate) fn way<'s, A: Family>(
+    record: &SessionRecord<A>,
+    direction: Direction,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Way<'s, A>, Refusal> {
+    let lost = Refusal::from(DropReason::NoRoute);
+    match direction {
+        Direction::Forward => {
+            match judge(&query(record, snapshot).ok_or(lost)?, snapshot, trace)? {
+                Course::Forward(plan) => Ok(plan.way),
+                Course::Local | Course::Error => Err(lost),
+            }
+        }
+        Direction::Reply => way_back(record, snapshot, trace),
+    }
+}
+
+/// The way of answers. Rules see them after their translation is reversed, as in Linux; but answers
+/// to what came from outside leave by the personality it came to, whatever the rules say of the guest
+/// (T21).
+fn way_back<'s, A: Family>(
+    record: &SessionRecord<A>,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Way<'s, A>, Refusal> {
+    let inside = record.inside();
+    let came_by = |direction| {
+        let path = record.path(direction)?;
+        snapshot.interface(path.interface)
+    };
+    let selector = Selector {
+        source: inside.destination,
+        destination: inside.source,
+        iif: came_by(Direction::Forward).map(|interface| interface.id),
+    };
+    let way = route(snapshot, selector, trace);
+    if let Some(opened_by) = came_by(Direction::Reply)
+        && opened_by.personality
+        && !way.is_ok_and(|way| way.interface.id == opened_by.id)
+        && let Some(next_hop) = opened_by.next_hop_for(inside.source)
+    {
+        return Ok(Way {
+            interface: opened_by,
+            next_hop,
+            guest: None,
+        });
+    }
+    let answered_by = came_by(Direction::Forward);
+    way.map_err(|no_way| match answered_by {
+        Some(interface) => Refusal::no_way(no_way, interface),
+        None => no_way.reason().into(),
+    })
+}

@@ -1,0 +1,186 @@
+//! What a start, a new configuration, or a device that came, changes in the state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::addr::PortId;
+use crate::base::drops::DropReason;
+use crate::base::time::Instant;
+use crate::model::change::{Advertising, Change, Groups};
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::Silent;
+use crate::speak::announce;
+use crate::state::context::Context;
+use crate::state::neighbor::{Neighbor, NeighborState};
+use crate::state::ports::Share;
+use crate::state::router::Router;
+use crate::state::session::Sessions;
+use crate::state::shard::Shard;
+
+/// How long after a takeover ports may be attached that were attached before it.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
+/// The router's state at the start, with `snapshot` adopted. `inherited`: an earlier dataplane had the
+/// addresses already, and they are not claimed anew. `seed` feeds hashing and random choices.
+pub fn start_router(snapshot: &Snapshot, inherited: bool, seed: u64, now: Instant) -> Router {
+    let claims_from = match inherited {
+        true => now + TAKEOVER,
+        false => now,
+    };
+    let mut router = Router::empty(snapshot.config().router(), seed, claims_from);
+    adopt_router(snapshot, &mut router, now);
+    router
+}
+
+/// One worker's state at the start, with `snapshot` adopted. Sessions found in `memory` (left by an
+/// earlier dataplane of the same boot) live on.
+pub fn start_shard(
+    snapshot: &Snapshot,
+    memory: impl Into<Sessions>,
+    share: Share,
+    seed: u64,
+    now: Instant,
+) -> Shard {
+    let section = snapshot.config().router();
+    let mut shard = Shard::over(memory.into(), section, share, seed, now);
+    shard.counters.sessions_recovered = shard.v4.recover_mappings() + shard.v6.recover_mappings();
+    adopt_shard(snapshot, &mut shard);
+    shard
+}
+
+/// Call once for each newly published snapshot, for each worker, before its first frame under it.
+/// What it changes in sessions they learn one by one, when they meet it.
+pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
+    let timeouts = &snapshot.config().router().timeouts;
+    shard.v4.sessions.set_timeouts(timeouts);
+    shard.v6.sessions.set_timeouts(timeouts);
+    let change = snapshot.change();
+    if change.redirects || change.since != shard.generation {
+        let translations = snapshot.translations();
+        shard.v4.ports.reserve(translations.reserved_ports());
+        shard.v6.ports.reserve(translations.reserved_ports());
+    }
+    shard.generation = snapshot.generation();
+}
+
+/// Call once for each newly published snapshot, before the first frame under it: claims and announces
+/// addresses that are new, forgets neighbours that are gone. Costs what has changed. Returns how many
+/// packets waited for neighbours that are gone.
+pub fn adopt_router(snapshot: &Snapshot, router: &mut Router, now: Instant) -> usize {
+    if router.generation == snapshot.generation() {
+        return 0;
+    }
+    let mut change = snapshot.change().clone();
+    if change.since != router.generation {
+        // It follows on another than we know: what we know may be wrong.
+        let section = snapshot.config().router();
+        *router = Router::empty(section, router.seed, router.claims_from);
+        change = Arc::new(snapshot.change_from_nothing());
+    }
+    let change = &*change;
+    let waited = forget_neighbors(router, change);
+    forget_what_is_gone(snapshot, router, change);
+    if now >= router.claims_from {
+        for &(interface, address) in &change.claims {
+            router.claims.begin(interface, address, now);
+        }
+    }
+    for (interface, addresses) in &change.appearing {
+        router.announcer.add_all(*interface, addresses.clone(), now);
+    }
+    for (interface, addresses) in &change.moving {
+        router.announcer.add(*interface, addresses.clone(), now);
+    }
+    for Groups {
+        interface,
+        joined,
+        left,
+    } in &change.groups
+    {
+        router.memberships.change(*interface, joined, left, now);
+    }
+    for Advertising {
+        interface,
+        port,
+        what,
+    } in &change.advertising
+    {
+        router.advertisers.change((*interface, *port), what, now);
+    }
+    let interval = snapshot.config().router().announce_interval;
+    router.announcer.repeat_every(interval, now);
+    router.declined.clear();
+    router.generation = snapshot.generation();
+    waited
+}
+
+fn forget_neighbors(router: &mut Router, change: &Change) -> usize {
+    if change.relinked.is_empty() && change.unplugged.is_empty() && !change.guests {
+        return 0;
+    }
+    router.neighbors.forget(|neighbor: &Neighbor| {
+        let place = (neighbor.interface, neighbor.port);
+        change.relinked.contains(&neighbor.interface)
+            || neighbor.state != NeighborState::Incomplete && change.unplugged.contains(&place)
+            // A guest may have moved, or have another MAC.
+            || change.guests && neighbor.state == NeighborState::Permanent
+    })
+}
+
+fn forget_what_is_gone(snapshot: &Snapshot, router: &mut Router, change: &Change) {
+    router.claims.forget(|interface, address| {
+        snapshot
+            .interface(interface)
+            .is_none_or(|interface| !interface.owns(address))
+    });
+    for interface in &change.relinked {
+        if snapshot.interface(*interface).is_none() {
+            router.memberships.forget(*interface);
+        }
+    }
+    router
+        .announcer
+        .keep(|interface| snapshot.interface(interface).is_some());
+}
+
+/// Call when a port's device came (back): who was heard there is forgotten, what is behind or on it is
+/// announced anew, and an uplink's own addresses are claimed anew, since it may be another link. A
+/// guest with another MAC need not say so: the announcement may spare it the question.
+pub fn port_attached(
+    port: PortId,
+    snapshot: &Snapshot,
+    (router, shard): (&mut Router, &mut Shard),
+    now: Instant,
+) {
+    let stays = |state| matches!(state, NeighborState::Incomplete | NeighborState::Permanent);
+    router
+        .neighbors
+        .forget(|neighbor| neighbor.port == port && !stays(neighbor.state));
+    let mut ctx = Context {
+        snapshot,
+        router,
+        shard,
+        now,
+        trace: &mut Silent,
+        ingress: None,
+    };
+    for interface in snapshot.all_on(port) {
+        if interface.personality {
+            if interface.shared.is_none() && now >= ctx.router.claims_from {
+                let claimed = interface.claimed();
+                claimed.for_each(|address| ctx.router.claims.begin(interface.id, address, now));
+            }
+            ctx.router.memberships.report_again(interface.id, now);
+        }
+        announce::all(&mut ctx, interface);
+    }
+    announce::guests_behind(&mut ctx, port);
+    ctx.router.advertisers.attached(port, now);
+}
+
+/// Counts packets that waited for neighbours that a new configuration did away with.
+pub(crate) fn count_waited(shard: &mut Shard, waited: usize) {
+    shard
+        .drops
+        .add(DropReason::NeighborUnresolved, waited as u64);
+}

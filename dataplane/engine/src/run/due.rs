@@ -1,0 +1,148 @@
+//! What becomes due with time, and what waits to be sent.
+
+use std::time::Duration;
+
+use super::process::process;
+use crate::base::addr::PortId;
+use crate::base::drops::DropReason;
+use crate::base::time::Instant;
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::{Silent, Trace};
+use crate::path::refuse;
+use crate::speak::{announce, answers, claims, mld, ra, say};
+use crate::state::context::Context;
+use crate::state::neighbor::{Event, Held};
+use crate::state::router::Router;
+use crate::state::session::SessionRecord;
+use crate::state::shard::{Output, Shard, Tracked};
+use crate::wire::flow::Direction;
+use crate::wire::frame::{Frame, Verdict};
+
+/// Things done at once at most; what is left is done when it is asked for again, with traffic between.
+const AT_ONCE: usize = 64;
+/// A full look for expired sessions takes this many steps, one each [`SWEEP_INTERVAL`].
+const SWEEP_STEPS: usize = 40;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Does what has become due: retransmissions, announcements, expiry. Frames go to the outbox.
+pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now: Instant) {
+    let mut ctx = Context {
+        snapshot,
+        router,
+        shard,
+        now,
+        trace: &mut Silent,
+        ingress: None,
+    };
+    answers::poll(&mut ctx);
+    let things = [
+        neighbors,
+        claims::poll::<Silent>,
+        announce::poll::<Silent>,
+        mld::poll::<Silent>,
+        ra::poll::<Silent>,
+    ];
+    for thing in things {
+        (0..AT_ONCE).find(|_| !thing(&mut ctx));
+    }
+    sweep(snapshot, ctx.shard, now);
+}
+
+/// Asks for the next neighbour that is to be asked for, or gives it up. Whether there was one.
+fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
+    match ctx.router.neighbors.poll(ctx.now) {
+        None => return false,
+        Some(Event::Solicit {
+            interface,
+            target,
+            to,
+        }) => say::solicit(ctx, interface, target, to),
+        // The senders of what waited are told "host unreachable" (F05).
+        Some(Event::Failed { held, .. }) => {
+            for Held { mut frame, origin } in held {
+                ctx.shard.drops.add(DropReason::NeighborUnresolved, 1);
+                if let Some(origin) = origin {
+                    refuse::tell_unreachable(ctx, &frame.as_frame(), origin);
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Ends some of the sessions that have expired, or whose interface is gone.
+fn sweep(snapshot: &Snapshot, shard: &mut Shard, now: Instant) {
+    if now < shard.next_sweep {
+        return;
+    }
+    shard.next_sweep = now + SWEEP_INTERVAL;
+    let (expired, revoked) = sweep_family::<std::net::Ipv4Addr>(snapshot, shard, now);
+    let (expired6, revoked6) = sweep_family::<std::net::Ipv6Addr>(snapshot, shard, now);
+    shard.counters.sessions_expired += expired + expired6;
+    shard.counters.sessions_revoked += revoked + revoked6;
+}
+
+fn sweep_family<A: Tracked>(snapshot: &Snapshot, shard: &mut Shard, now: Instant) -> (u64, u64) {
+    let flows = A::flows_mut(shard);
+    let share = flows.sessions.used().div_ceil(SWEEP_STEPS);
+    let is_gone = |record: &SessionRecord<A>| {
+        record.generation != snapshot.generation()
+            && [Direction::Forward, Direction::Reply]
+                .into_iter()
+                .filter_map(|direction| record.path(direction))
+                .any(|path| !snapshot.is_still(path.interface, record.generation))
+    };
+    flows.sweep(share, now, is_gone)
+}
+
+/// Hands every frame of the outbox to `send` and empties it, packets released by a resolved
+/// neighbour among them. Call after each batch and each [`poll`].
+pub fn drain(
+    snapshot: &Snapshot,
+    (router, shard): (&mut Router, &mut Shard),
+    now: Instant,
+    mut send: impl FnMut(PortId, &mut Frame<'_>),
+) {
+    // Whoever was asked for in this batch is asked now.
+    if router
+        .neighbors
+        .next_deadline()
+        .is_some_and(|due| due <= now)
+    {
+        let mut ctx = Context {
+            snapshot,
+            router: &mut *router,
+            shard: &mut *shard,
+            now,
+            trace: &mut Silent,
+            ingress: None,
+        };
+        (0..AT_ONCE).find(|_| !neighbors(&mut ctx));
+    }
+    while let Some(Held { mut frame, origin }) = shard.released.pop_front() {
+        let Some(origin) = origin else { continue };
+        let mut view = frame.as_frame();
+        let both = (&mut *router, &mut *shard);
+        if let Verdict::Emit(port) = process(&mut view, origin, snapshot, both, now) {
+            shard.counters.packets_released += 1;
+            send(port, &mut view);
+        }
+    }
+    for Output { port, frame } in &mut shard.outbox {
+        send(*port, &mut frame.as_frame());
+    }
+    shard.outbox.clear();
+}
+
+/// Call when the router stops: guests are told that they lose their gateway (RFC 4861 §6.2.5). Frames
+/// go to the outbox.
+pub fn stop(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now: Instant) {
+    ra::farewell(&mut Context {
+        snapshot,
+        router,
+        shard,
+        now,
+        trace: &mut Silent,
+        ingress: None,
+    });
+}

@@ -1,0 +1,176 @@
+//! Telling what `process` decides, and why, in its own order: the real code runs on as much state as
+//! the one packet concerns.
+
+mod describe;
+mod frame;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use describe::{Line, describe};
+pub use frame::{Packet, frame};
+
+use super::process::run;
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::time::Instant;
+use crate::model::interface::Arrival;
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::{Silent, Step, Steps, Trace};
+use crate::path::judge::{Course, Plan, Query, judge};
+use crate::path::standing;
+use crate::state::context::Context;
+use crate::state::neighbor::Neighbors;
+use crate::state::router::Router;
+use crate::state::session::{Hit, SessionMemory, Sessions};
+use crate::state::shard::{Shard, Tracked};
+use crate::wire::frame::{Frame, Verdict, vlan_id};
+use crate::wire::icmp::quoted_flow;
+use crate::wire::packet;
+
+/// What would become of `frame`: every decision, and the verdict. Nothing changes.
+pub fn explain(
+    frame: &mut Frame<'_>,
+    ingress: PortId,
+    snapshot: &Snapshot,
+    (router, shard): (&Router, &Shard),
+    now: Instant,
+) -> (Steps, Verdict) {
+    let section = snapshot.config().router();
+    let memory = Sessions {
+        v4: SessionMemory::owned(4),
+        v6: SessionMemory::owned(4),
+        inherited: false,
+    };
+    let mut small = Small {
+        router: Router {
+            claims: router.claims.clone(),
+            declined: router.declined.clone(),
+            answered: router.answered.clone(),
+            generation: router.generation,
+            ..Router::empty(section, router.seed, router.claims_from)
+        },
+        shard: Shard::over(memory, section, shard.share, shard.seed, now),
+    };
+    small.shard.generation = shard.generation;
+    if let Ok(packet) = <Ipv4Addr as packet::Family>::parse(frame) {
+        small.take(frame, &packet, ingress, snapshot, (router, shard));
+    } else if let Ok(packet) = <Ipv6Addr as packet::Family>::parse(frame) {
+        small.take(frame, &packet, ingress, snapshot, (router, shard));
+    }
+    let mut steps = Steps::default();
+    let mut ctx = Context {
+        snapshot,
+        router: &mut small.router,
+        shard: &mut small.shard,
+        now,
+        trace: &mut steps,
+        ingress: Some(ingress),
+    };
+    let verdict = run(&mut ctx, frame, ingress);
+    if let Verdict::Drop(reason) = verdict {
+        steps.step(|| Step::Dropped(reason));
+    }
+    (steps, verdict)
+}
+
+/// State that is all about one packet: its session if there is one, the external port it would get,
+/// its next hops.
+struct Small {
+    router: Router,
+    shard: Shard,
+}
+
+impl Small {
+    fn take<A: Tracked>(
+        &mut self,
+        frame: &Frame<'_>,
+        packet: &packet::Packet<A>,
+        ingress: PortId,
+        snapshot: &Snapshot,
+        (router, shard): (&Router, &Shard),
+    ) {
+        let quoted = quoted_flow(frame.bytes, packet).map(|flow| flow.reversed());
+        let flow = quoted.unwrap_or(packet.flow);
+        if let Some(hit) = A::flows(shard).sessions.find(&flow) {
+            self.take_session::<A>(hit, snapshot, (router, shard));
+        }
+        // Also where there is a session, since it may be over.
+        let destination = MacAddr::from_slice(frame.bytes);
+        let Some(interface) = snapshot.wearer(ingress, vlan_id(frame.vlan), destination) else {
+            return;
+        };
+        let arrival = Arrival {
+            port: ingress,
+            interface,
+        };
+        let query = Query {
+            flow: packet.flow,
+            transport: packet.transport,
+            interface: arrival.interface,
+            ingress: Some(arrival.port),
+            limits: None,
+        };
+        if let Ok(Course::Forward(plan)) = judge(&query, snapshot, &mut Silent) {
+            self.take_hop(
+                &router.neighbors,
+                (plan.way.interface.id, plan.way.next_hop.into()),
+            );
+            self.take_port(&plan, A::flows(shard));
+        }
+        // Where it would be answered.
+        let asker: IpAddr = packet.flow.source.into();
+        for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
+            self.take_hop(&router.neighbors, (interface.id, asker));
+        }
+    }
+
+    fn take_session<A: Tracked>(
+        &mut self,
+        Hit { number, direction }: Hit,
+        snapshot: &Snapshot,
+        (router, shard): (&Router, &Shard),
+    ) {
+        let sessions = &A::flows(shard).sessions;
+        let (mut record, detail) = (*sessions.get(number), *sessions.detail(number));
+        if let Ok(way) = standing::way(&record, direction, snapshot, &mut Silent) {
+            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));
+        }
+        // Neighbours have other places here: they are looked for by address.
+        for direction in [direction, direction.reversed()] {
+            let path = record.path(direction);
+            let path = path.map(|path| crate::state::session::Path::by(path.interface));
+            record.set_path(direction, path);
+        }
+        let seen = crate::base::time::Ticks(record.seen);
+        let flows = A::flows_mut(&mut self.shard);
+        flows.sessions.insert(record, detail, seen);
+        let (inside, outside) = (record.inside(), record.outside());
+        if record.holds_port() {
+            let holder = (inside.source, inside.source_port);
+            let ports = &mut flows.ports;
+            ports.restore(
+                outside.source,
+                outside.protocol,
+                holder,
+                outside.source_port,
+            );
+        }
+    }
+
+    fn take_hop(&mut self, neighbors: &Neighbors, place: (InterfaceId, IpAddr)) {
+        self.router.neighbors.take_over(neighbors, place);
+    }
+
+    /// The mapping that the plan's packet would get, or none if there is none to be had.
+    fn take_port<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &crate::state::flows::Flows<A>) {
+        let Some(snat) = plan.snat else { return };
+        let Some(external) = A::from_ip(snat.to) else {
+            return;
+        };
+        let (protocol, holder) = (plan.to.protocol, (plan.to.source, plan.to.source_port));
+        let ports = &mut A::flows_mut(&mut self.shard).ports;
+        match flows.ports.peek(external, protocol, holder, snat.ports) {
+            Some(port) => drop(ports.restore(external, protocol, holder, port)),
+            None => ports.exhaust(external, protocol),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Decisions in words.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::addr::GuestId;
+use crate::config::RuleAction;
+use crate::model::snapshot::Snapshot;
+use crate::model::tables::NoWay;
+use crate::model::trace::{Ends, Leasing, Step, Violation, Whose};
+use crate::wire::flow::Direction;
+
+/// One decision about a packet, as it is printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The stage that decided: `interface`, `session`, `rule`, `table`, `route`, `ttl`, `mtu`,
+    /// `nat`, `neighbor`, `egress`, …
+    pub stage: String,
+    /// What was decided and what it was decided on, in one line.
+    pub detail: String,
+}
+
+/// A decision in words, with the names that `snapshot` has for things.
+pub fn describe(step: &Step, snapshot: &Snapshot) -> Line {
+    Line {
+        stage: stage(step).to_owned(),
+        detail: detail(step, snapshot),
+    }
+}
+
+fn stage(step: &Step) -> &'static str {
+    match step {
+        Step::Interface { .. } => "interface",
+        Step::Session { .. } | Step::FirstPacket | Step::QuotesSession => "session",
+        Step::Violation(_) => "source",
+        Step::Local { .. } => "local",
+        Step::Redirect { .. } | Step::Snat { .. } | Step::NoTranslation => "nat",
+        Step::Rule { .. } | Step::RuleEnds { .. } | Step::NoRule { .. } => "rule",
+        Step::NoRoute { .. } => "table",
+        Step::RouteToGuest { .. }
+        | Step::Route { .. }
+        | Step::Throw { .. }
+        | Step::NextHopDown { .. }
+        | Step::RouteEnds { .. } => "route",
+        Step::Ttl { .. } => "ttl",
+        Step::TooBig { .. } | Step::Cut { .. } => "mtu",
+        Step::NextHopIsGuest { .. } | Step::NextHop { .. } | Step::NextHopAsked { .. } => {
+            "neighbor"
+        }
+        Step::Rewrite { .. } => "rewrite",
+        Step::Guarded { .. } | Step::Out { .. } => "egress",
+        Step::Told { .. } => "icmp",
+        Step::AskedForGuest { .. } => "owner",
+        Step::AskedForGateway { .. } => "gateway",
+        Step::ArpAnswered { .. } => "arp",
+        Step::NdAnswered { .. } => "nd",
+        Step::RouterSolicited { .. } => "ra",
+        Step::Dhcp { .. } => "dhcp",
+        Step::Dhcp6 { .. } => "dhcp6",
+        Step::Dropped(_) => "drop",
+    }
+}
+
+fn detail(step: &Step, snapshot: &Snapshot) -> String {
+    let interface = |id| snapshot.interface_name(id);
+    let port = |id| snapshot.port_name(id);
+    let table = |place| snapshot.table_name(place);
+    let guest = |id: GuestId| &snapshot.owners().guest(id).name;
+    match step {
+        Step::Interface {
+            interface: id,
+            port: at,
+            mac,
+        } => format!("{mac} on port {} is {}", port(*at), interface(*id)),
+        Step::Session { direction, state } => {
+            let direction = match direction {
+                Direction::Forward => "forward",
+                Direction::Reply => "reply",
+            };
+            format!("{direction} of a session that is {state}")
+        }
+        Step::FirstPacket => "none: a first packet".to_owned(),
+        Step::QuotesSession => "quotes a packet of a session".to_owned(),
+        Step::Violation(violation) => forbidden(violation),
+        Step::Local {
+            destination,
+            interface: id,
+        } => format!("{destination} is {}'s own address", interface(*id)),
+        Step::Redirect { from, to } => {
+            format!(
+                "nat.forward redirects {}:{} to {}:{}",
+                from.0, from.1, to.0, to.1
+            )
+        }
+        Step::Snat { index, from, to } => {
+            format!("nat.snat[{index}] translates {from} to {to}")
+        }
+        Step::NoTranslation => "no translation".to_owned(),
+        Step::Rule {
+            priority,
+            condition,
+            table: place,
+        } => {
+            let terms = condition.terms(|id| interface(id).to_owned());
+            let terms: Vec<_> = terms
+                .iter()
+                .map(|(key, value)| format!("{key} {value}"))
+                .collect();
+            format!("{priority}: {} lookup {}", terms.join(" "), table(*place))
+        }
+        Step::RuleEnds { priority, action } => format!("{priority}: {}", name(*action)),
+        Step::NoRule { to } => format!("no rule leads to a route to {to}"),
+        Step::NoRoute { to, table: place } => {
+            format!("{}: no route to {to}; on to the next rule", table(*place))
+        }
+        Step::RouteToGuest { to, guest: id } => {
+            let network = snapshot.owners().guest(*id).network;
+            format!("{to} is guest {}'s, dev {}", guest(*id), interface(network))
+        }
+        Step::Route {
+            prefix,
+            via,
+            interface: id,
+            table: place,
+        } => {
+            let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+            let (dev, table) = (interface(*id), table(*place));
+            format!("{prefix}{via} dev {dev} in table {table}")
+        }
+        Step::Throw {
+            prefix,
+            table: place,
+        } => format!(
+            "throw {prefix} in table {}; on to the next rule",
+            table(*place)
+        ),
+        Step::RouteEnds {
+            end,
+            prefix,
+            table: place,
+        } => format!("{} {prefix} in table {}", ended(*end), table(*place)),
+        Step::NextHopDown {
+            interface: id,
+            next_hop,
+        } => format!(
+            "{next_hop} on {} is out of use; on to the next rule",
+            interface(*id)
+        ),
+        Step::Ttl { before } => format!("{before} becomes {}", before - 1),
+        Step::TooBig {
+            length,
+            interface: id,
+        } => {
+            let mtu = snapshot.interface(*id).map_or(0, |interface| interface.mtu);
+            format!(
+                "{length} bytes that may not be fragmented exceed {}'s MTU of {mtu}",
+                interface(*id)
+            )
+        }
+        Step::Cut { fragments, mtu } => {
+            format!("cut into {fragments} fragments of at most {mtu} bytes")
+        }
+        Step::NextHopIsGuest { guest: id, mac } => format!("guest {} is {mac}", guest(*id)),
+        Step::NextHop {
+            address,
+            interface: id,
+            mac,
+        } => format!("{address} on {} is {mac}", interface(*id)),
+        Step::NextHopAsked {
+            address,
+            interface: id,
+        } => format!(
+            "{address} on {} is not resolved: asking for it, the packet waits",
+            interface(*id)
+        ),
+        Step::Rewrite { from, to } => format!("{} becomes {}", ends(from), ends(to)),
+        Step::Guarded {
+            source: Some(source),
+            interface: id,
+        } => format!(
+            "{source} is not an address of {}, and nothing translates it",
+            interface(*id)
+        ),
+        Step::Guarded {
+            source: None,
+            interface: id,
+        } => format!(
+            "the source address is not one of {}'s: the egress guard drops it",
+            interface(*id)
+        ),
+        Step::Out {
+            port: at,
+            interface: id,
+            to,
+        } => {
+            let mac = snapshot.interface(*id).map(|interface| interface.mac);
+            let (at, name) = (port(*at), interface(*id));
+            format!(
+                "out on {at} as {name} from {} to {to}",
+                mac.unwrap_or_default()
+            )
+        }
+        Step::Told { sender, kind, code } => format!("{sender} is told: type {kind} code {code}"),
+        Step::AskedForGuest { target, guest: id } => {
+            let at = port(snapshot.owners().guest(*id).port);
+            format!("{target} is guest {}'s, behind port {at}", guest(*id))
+        }
+        Step::AskedForGateway { target } => {
+            format!("the way to {target}, a provider's router, is by us")
+        }
+        Step::ArpAnswered {
+            sender,
+            target,
+            whose,
+        }
+        | Step::NdAnswered {
+            sender,
+            target,
+            whose,
+        } => {
+            let whose = match whose {
+                Whose::Ours => "ours",
+                Whose::Anothers => "another's",
+            };
+            format!("{sender} asks for {target}, which is {whose}")
+        }
+        Step::RouterSolicited {
+            asker,
+            interface: id,
+        } => match asker {
+            Some(asker) => format!(
+                "{asker} will be told that {} is its gateway",
+                interface(*id)
+            ),
+            None => format!("all will be told that {} is their gateway", interface(*id)),
+        },
+        Step::Dhcp {
+            guest: id,
+            what,
+            address,
+        } => leasing(guest(*id), *what, address),
+        Step::Dhcp6 { asker, lease } => match lease {
+            Some((id, address)) => format!("guest {} has {address}", guest(*id)),
+            None => format!("{asker} is told what is not its address"),
+        },
+        Step::Dropped(reason) => format!("{}: {}", reason.name(), reason.explanation()),
+    }
+}
+
+fn forbidden(violation: &Violation) -> String {
+    match violation {
+        Violation::Mac(mac) => format!("{mac} is not the MAC of a guest on that port"),
+        Violation::Address(address) => {
+            format!("{address} does not belong to a guest on that port")
+        }
+        Violation::Dhcp => "a guest must not answer DHCP".to_owned(),
+        Violation::Router => "a guest must not advertise routes".to_owned(),
+    }
+}
+
+fn leasing(guest: &str, what: Leasing, address: &std::net::IpAddr) -> String {
+    match what {
+        Leasing::Offered => format!("guest {guest} is offered {address}"),
+        Leasing::Granted => format!("guest {guest} is told: {address} is its own"),
+        Leasing::Refused => format!("guest {guest} is refused: it has {address}"),
+        Leasing::Declined => format!("guest {guest} says {address} is in use"),
+        Leasing::Released => format!("guest {guest} gives {address} back"),
+    }
+}
+
+fn name(action: RuleAction) -> &'static str {
+    match action {
+        RuleAction::Blackhole => "blackhole",
+        RuleAction::Unreachable => "unreachable",
+        RuleAction::Prohibit => "prohibit",
+    }
+}
+
+fn ended(end: NoWay) -> &'static str {
+    match end {
+        NoWay::NoRoute => "no route",
+        NoWay::RuleUnreachable | NoWay::RouteUnreachable => "unreachable",
+        NoWay::Prohibited => "prohibit",
+        NoWay::Blackhole => "blackhole",
+    }
+}
+
+fn ends(ends: &Ends) -> String {
+    let ((from, from_port), (to, to_port)) = (ends.source, ends.destination);
+    format!("{from}:{from_port} > {to}:{to_port}")
+}

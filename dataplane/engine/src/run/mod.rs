@@ -1,0 +1,16 @@
+//! What the dataplane calls: routing a frame, doing what has become due, adopting a configuration,
+//! explaining.
+
+mod adopt;
+mod due;
+mod engine;
+pub mod explain;
+mod process;
+pub mod steer;
+mod view;
+
+pub use adopt::{adopt_router, adopt_shard, port_attached, start_router, start_shard};
+pub use due::{drain, poll, stop};
+pub use engine::Engine;
+pub use process::process;
+pub use view::{NeighborView, SessionView, counters, neighbors, sessions};

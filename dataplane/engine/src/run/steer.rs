@@ -1,0 +1,96 @@
+//! Which worker a frame is for.
+//!
+//! Both directions of a flow belong to one worker, because its session does. On the way out the
+//! inside source tells it, on the way in the external port or the address behind us; between two
+//! guests the lower address. What is not a flow's (ARP, neighbour discovery, DHCP) is for the worker
+//! that has the router's own state, the first.
+
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foldhash::fast::FixedState;
+
+use crate::base::addr::PortId;
+use crate::base::ip::Address;
+use crate::model::snapshot::{MAIN_TABLE, Snapshot};
+use crate::model::tables::Action;
+use crate::speak::dhcp;
+use crate::state::ports::Share;
+use crate::wire::flow::Flow;
+use crate::wire::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame};
+use crate::wire::icmp::quoted_flow;
+use crate::wire::packet::{Family, Transport};
+
+/// The worker, of `workers`, that a frame which came in by `ingress` is for.
+pub fn steer(frame: &Frame<'_>, ingress: PortId, snapshot: &Snapshot, workers: u16) -> u16 {
+    let ethertype = frame.bytes.get(12..14).and_then(<[u8]>::first_chunk);
+    match ethertype.map(|bytes| u16::from_be_bytes(*bytes)) {
+        Some(ETHERTYPE_IPV4) => of_packet::<Ipv4Addr>(frame, ingress, snapshot, workers),
+        Some(ETHERTYPE_IPV6) => of_packet::<Ipv6Addr>(frame, ingress, snapshot, workers),
+        _ => 0,
+    }
+}
+
+fn of_packet<A: Family>(
+    frame: &Frame<'_>,
+    ingress: PortId,
+    snapshot: &Snapshot,
+    workers: u16,
+) -> u16 {
+    let Ok(packet) = A::parse(frame) else {
+        return 0;
+    };
+    let flow = match packet.transport {
+        // An error goes the way of answers to what it quotes.
+        Transport::IcmpError => match quoted_flow(frame.bytes, &packet) {
+            Some(quoted) => quoted.reversed(),
+            None => return 0,
+        },
+        Transport::IcmpOther(_) => return 0,
+        _ if dhcp::is_request(&packet) => return 0,
+        _ => packet.flow,
+    };
+    if snapshot.is_uplink(ingress) {
+        inbound(&flow, ingress, snapshot, workers)
+    } else {
+        outbound(&flow, snapshot, workers)
+    }
+}
+
+fn inbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, workers: u16) -> u16 {
+    let to: IpAddr = flow.destination.into();
+    let translations = snapshot.translations();
+    let personality = snapshot.holder(to).filter(|i| i.ports.contains(&ingress));
+    if let Some(redirected) = personality.and_then(|i| translations.redirected(flow, i.id)) {
+        return by_address(redirected.destination, workers);
+    }
+    if translations.snat.iter().any(|snat| snat.to == to) {
+        return Share::worker_of(flow.destination_port, workers);
+    }
+    by_address(flow.destination, workers)
+}
+
+fn outbound<A: Address>(flow: &Flow<A>, snapshot: &Snapshot, workers: u16) -> u16 {
+    let inside = match is_inside(flow.destination.into(), snapshot) {
+        true => flow.source.min(flow.destination),
+        false => flow.source,
+    };
+    by_address(inside, workers)
+}
+
+/// Whether an address is a guest's, or in a network.
+fn is_inside(address: IpAddr, snapshot: &Snapshot) -> bool {
+    let in_network = || match snapshot.table(MAIN_TABLE).lookup(address) {
+        Some((_, Action::Forward { interfaces, .. })) => interfaces
+            .first()
+            .and_then(|id| snapshot.interface(*id))
+            .is_some_and(|interface| !interface.personality),
+        _ => false,
+    };
+    snapshot.owners().owner(address).is_some() || in_network()
+}
+
+fn by_address<A: Address>(address: A, workers: u16) -> u16 {
+    let hash = FixedState::default().hash_one(address);
+    ((hash >> 32) % u64::from(workers.max(1))) as u16
+}

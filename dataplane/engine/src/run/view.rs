@@ -1,0 +1,155 @@
+//! Sessions, neighbours and counters as people see them.
+
+use std::net::IpAddr;
+
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::time::{Instant, Ticks};
+use crate::state::neighbor::Neighbor;
+use crate::state::router::Router;
+use crate::state::shard::{Shard, Tracked};
+use crate::wire::flow::Direction;
+
+/// A session, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `tapgate show sessions`
+pub struct SessionView {
+    pub protocol: u8,
+    pub source: (IpAddr, u16),
+    pub destination: (IpAddr, u16),
+    /// The source as the destination sees it, when translated.
+    pub translated: Option<(IpAddr, u16)>,
+    pub iif: InterfaceId,
+    pub oif: InterfaceId,
+    pub state: &'static str,
+    /// Packets and bytes from the opener.
+    pub forward: (u64, u64),
+    /// Packets and bytes back to it.
+    pub reply: (u64, u64),
+    pub expires: Instant,
+}
+
+/// A neighbour, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `tapgate show neighbors`
+pub struct NeighborView {
+    pub address: IpAddr,
+    pub interface: InterfaceId,
+    pub port: Option<PortId>,
+    pub mac: Option<MacAddr>,
+    pub state: &'static str,
+    pub confirmed: Instant,
+    pub held: usize,
+}
+
+/// All neighbours.
+pub fn neighbors(router: &Router) -> Vec<NeighborView> {
+    let view = |neighbor: &Neighbor| {
+        let known = neighbor.mac != MacAddr::ZERO;
+        NeighborView {
+            address: neighbor.address,
+            interface: neighbor.interface,
+            port: known.then_some(neighbor.port),
+            mac: known.then_some(neighbor.mac),
+            state: neighbor.state.name(),
+            confirmed: neighbor.confirmed,
+            held: neighbor.held.len(),
+        }
+    };
+    router.neighbors.iter().map(view).collect()
+}
+
+/// At most `most` of a worker's sessions from `cursor` on, and the cursor to go on with.
+pub fn sessions(
+    shard: &Shard,
+    cursor: u64,
+    most: usize,
+    now: Instant,
+) -> (Vec<SessionView>, Option<u64>) {
+    type V4 = std::net::Ipv4Addr;
+    type V6 = std::net::Ipv6Addr;
+    // The high half of the cursor tells the family.
+    if cursor >> 32 == 0 {
+        let (mut views, next) = of_family::<V4>(shard, cursor as u32, most, now);
+        if let Some(next) = next {
+            return (views, Some(u64::from(next)));
+        }
+        let (more, next) = of_family::<V6>(shard, 0, most - views.len(), now);
+        views.extend(more);
+        return (views, next.map(|next| 1 << 32 | u64::from(next)));
+    }
+    let (views, next) = of_family::<V6>(shard, cursor as u32, most, now);
+    (views, next.map(|next| 1 << 32 | u64::from(next)))
+}
+
+fn of_family<A: Tracked>(
+    shard: &Shard,
+    from: u32,
+    most: usize,
+    now: Instant,
+) -> (Vec<SessionView>, Option<u32>) {
+    let sessions = &A::flows(shard).sessions;
+    let mut views = Vec::new();
+    for (number, record) in sessions.iter_from(from) {
+        if views.len() == most {
+            return (views, Some(number));
+        }
+        if sessions.is_expired(record, Ticks::from(now)) {
+            continue;
+        }
+        let (inside, outside) = (record.inside(), record.outside());
+        let detail = sessions.detail(number);
+        let interface = |direction| {
+            record
+                .path(direction)
+                .map_or(InterfaceId(u16::MAX), |path| path.interface)
+        };
+        views.push(SessionView {
+            protocol: inside.protocol,
+            source: (inside.source.into(), inside.source_port),
+            destination: (inside.destination.into(), inside.destination_port),
+            translated: record
+                .source_rewritten()
+                .then_some((outside.source.into(), outside.source_port)),
+            iif: interface(Direction::Reply),
+            oif: interface(Direction::Forward),
+            state: record.stage().name(),
+            forward: record.traffic(detail, Direction::Forward),
+            reply: record.traffic(detail, Direction::Reply),
+            expires: sessions.expires(record),
+        });
+    }
+    (views, None)
+}
+
+/// Counters other than drops, and levels: name, value, what it counts.
+pub fn counters(router: &Router, shard: &Shard) -> Vec<(&'static str, u64, &'static str)> {
+    let mut list = shard.counters.list();
+    list.extend([
+        (
+            "sessions",
+            (shard.v4.sessions.len() + shard.v6.sessions.len()) as u64,
+            "Sessions now.",
+        ),
+        (
+            "sessions_capacity",
+            shard.v4.sessions.capacity() as u64,
+            "Sessions that fit, of each family.",
+        ),
+        (
+            "nat_ports_held",
+            shard.v4.ports.held() as u64,
+            "External ports in use now.",
+        ),
+        (
+            "neighbors",
+            router.neighbors.iter().count() as u64,
+            "Neighbours known or asked for now.",
+        ),
+        (
+            "session_memory_bytes",
+            shard.memory() as u64,
+            "Memory of sessions, their index and NAT's port tables.",
+        ),
+    ]);
+    list
+}

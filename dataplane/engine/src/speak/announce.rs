@@ -1,0 +1,73 @@
+//! Announcements: telling the link where addresses are, before anybody asks.
+
+use std::net::IpAddr;
+
+use super::say;
+use crate::base::addr::PortId;
+use crate::model::interface::Interface;
+use crate::model::trace::Trace;
+use crate::state::context::Context;
+
+/// Announces everything that `interface` answers for, in a burst.
+pub(crate) fn all<T>(ctx: &mut Context<'_, T>, interface: &Interface) {
+    if let Some(presence) = ctx.snapshot.presence(interface.id) {
+        let addresses = presence.addresses.clone();
+        ctx.router
+            .announcer
+            .add_all(interface.id, addresses, ctx.now);
+    }
+}
+
+/// Announces what the guests behind `port` have outside, in a burst.
+pub(crate) fn guests_behind<T>(ctx: &mut Context<'_, T>, port: PortId) {
+    let owners = ctx.snapshot.owners();
+    let mut personalities: Vec<_> = owners.on_port(port).filter_map(|g| g.personality).collect();
+    personalities.sort_unstable();
+    personalities.dedup();
+    for personality in personalities {
+        let theirs = owners.public_on(personality).iter();
+        let theirs = theirs.filter(|(_, guest)| owners.guest(*guest).port == port);
+        let addresses = theirs.map(|(address, _)| *address).collect();
+        ctx.router.announcer.add(personality, addresses, ctx.now);
+    }
+}
+
+/// Announces one address, if it is ours by now.
+pub(crate) fn once<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: IpAddr,
+    takeover: bool,
+) {
+    if !ctx.router.claims.is_ours(interface.id, address) {
+        return;
+    }
+    match address {
+        IpAddr::V4(address) => say::arp_announcement(ctx, interface, address),
+        IpAddr::V6(address) => say::neighbor_announcement(ctx, interface, address, takeover),
+    }
+}
+
+/// Sends the next announcements that are due. Whether there were any.
+pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
+    let interval = ctx.snapshot.config().router().announce_interval;
+    if ctx.router.announcer.repeats(interval, ctx.now) {
+        for interface in ctx.snapshot.interfaces() {
+            if let Some(presence) = ctx.snapshot.presence(interface.id) {
+                let addresses = presence.addresses.clone();
+                ctx.router
+                    .announcer
+                    .remind(interface.id, addresses, ctx.now);
+            }
+        }
+    }
+    let Some(due) = ctx.router.announcer.poll(ctx.now) else {
+        return false;
+    };
+    if let Some(interface) = ctx.snapshot.interface(due.interface) {
+        for address in due.addresses {
+            once(ctx, interface, address, due.takeover);
+        }
+    }
+    true
+}

@@ -1,0 +1,85 @@
+//! Claiming own addresses and defending them: what [`Claims`] decides is done here.
+//!
+//! [`Claims`]: crate::state::claims::Claims
+
+use std::net::IpAddr;
+
+use super::{announce, say};
+use crate::base::addr::MacAddr;
+use crate::model::interface::Interface;
+use crate::model::snapshot::Snapshot;
+use crate::model::trace::Trace;
+use crate::state::claims::Step;
+use crate::state::context::Context;
+use crate::state::router::Router;
+use crate::wire::frame::Link;
+
+/// The interface on the sender's link whose address `address` is: its own, or one it answers for.
+pub(crate) fn claimant(snapshot: &Snapshot, address: IpAddr, link: Link) -> Option<&Interface> {
+    if let Some(holder) = snapshot.holder(address)
+        && holder.ports.contains(&link.port)
+    {
+        return Some(holder);
+    }
+    let has = |interface: &&Interface| {
+        interface.owns(address)
+            || interface.personality
+                && snapshot.owners().find(address).is_some()
+                && snapshot.owners().is_public(address, interface.id)
+    };
+    snapshot.on_port(link.port, link.vlan).find(has)
+}
+
+/// The interface on the link that is claiming `address` for itself right now.
+pub(crate) fn claiming<'s>(
+    snapshot: &'s Snapshot,
+    router: &Router,
+    address: IpAddr,
+    link: Link,
+) -> Option<&'s Interface> {
+    snapshot
+        .on_port(link.port, link.vlan)
+        .find(|interface| interface.owns(address) && !router.claims.is_ours(interface.id, address))
+}
+
+/// Somebody else on the link says that `address`, which is ours or a guest's, is its own.
+pub(crate) fn conflict<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: IpAddr,
+    mac: MacAddr,
+) {
+    ctx.shard.counters.address_conflicts += 1;
+    // The host's kernel defends what it shares with us.
+    let kernels = interface.shared.is_some() && interface.owns(address);
+    let claims = &mut ctx.router.claims;
+    let defend = claims.contested(interface.id, address, mac, ctx.now);
+    if defend && !kernels {
+        ctx.shard.counters.address_defences += 1;
+        announce::once(ctx, interface, address, true);
+    }
+}
+
+/// Sends the next probe that is due, or announces what was won. Whether there was anything.
+pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
+    match ctx.router.claims.poll(ctx.now) {
+        None => return false,
+        Some(Step::Probe(interface, address, nonce)) => {
+            if let Some(interface) = ctx.snapshot.interface(interface) {
+                match address {
+                    IpAddr::V4(address) => say::arp_probe(ctx, interface, address),
+                    IpAddr::V6(address) => say::duplicate_probe(ctx, interface, address, nonce),
+                }
+            }
+        }
+        Some(Step::Won(interface, address)) => {
+            let router = &mut ctx.router;
+            router.announcer.add(interface, vec![address], ctx.now);
+            let link_local = ctx.snapshot.interface(interface);
+            if link_local.and_then(|i| i.link_local).map(IpAddr::V6) == Some(address) {
+                router.memberships.report_again(interface, ctx.now);
+            }
+        }
+    }
+    true
+}

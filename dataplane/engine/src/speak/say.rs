@@ -1,0 +1,183 @@
+//! What the router says of its own accord by ARP and neighbour discovery: asking for MACs, probing for
+//! duplicates, announcing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::model::interface::Interface;
+use crate::state::context::Context;
+use crate::state::egress;
+use crate::wire::arp::Arp;
+use crate::wire::nd::{
+    self, ALL_NODES, NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Nonce, OVERRIDE, ROUTER,
+    SOURCE_LINK_LAYER, TARGET_LINK_LAYER, link_layer_option, multicast_mac, solicited_node,
+};
+
+/// Asks for `target`'s MAC: one station, or everybody where it may be.
+pub(crate) fn solicit<T>(
+    ctx: &mut Context<'_, T>,
+    interface: InterfaceId,
+    target: IpAddr,
+    to: Option<(MacAddr, PortId)>,
+) {
+    if let Some(interface) = ctx.snapshot.interface(interface) {
+        match target {
+            IpAddr::V4(target) => arp_request(ctx, interface, target, to),
+            IpAddr::V6(target) => neighbor_solicitation(ctx, interface, target, to),
+        }
+    }
+}
+
+/// RFC 826; the unicast form is RFC 1122 §2.3.2.1 (2).
+fn arp_request<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    target: Ipv4Addr,
+    to: Option<(MacAddr, PortId)>,
+) {
+    let Some(sender) = interface.source_for(target) else {
+        return;
+    };
+    let arp = Arp {
+        reply: false,
+        sender_mac: interface.mac,
+        sender,
+        target_mac: MacAddr::ZERO,
+        target,
+    };
+    ctx.shard.counters.arp_requests_sent += 1;
+    match to {
+        Some(to) => egress::send(ctx, arp.frame(), interface, to),
+        None => {
+            let ports = ctx.snapshot.whereabouts(interface, target.into());
+            let everybody = (MacAddr::BROADCAST, ports);
+            egress::flood(ctx, &arp.frame(), interface, everybody);
+        }
+    }
+}
+
+/// Asks whether anybody has `address`, which we want (RFC 5227 §2.1.1).
+pub(crate) fn arp_probe<T>(ctx: &mut Context<'_, T>, interface: &Interface, address: Ipv4Addr) {
+    let arp = Arp {
+        reply: false,
+        sender_mac: interface.mac,
+        sender: Ipv4Addr::UNSPECIFIED,
+        target_mac: MacAddr::ZERO,
+        target: address,
+    };
+    ctx.shard.counters.arp_probes_sent += 1;
+    let everybody = (MacAddr::BROADCAST, interface.ports.as_slice());
+    egress::flood(ctx, &arp.frame(), interface, everybody);
+}
+
+/// Announces `address`: in the request form and in the reply form, since some peers update from only
+/// one of them (RFC 5227 §3).
+pub(crate) fn arp_announcement<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: Ipv4Addr,
+) {
+    for (reply, target_mac) in [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)] {
+        let arp = Arp {
+            reply,
+            sender_mac: interface.mac,
+            sender: address,
+            target_mac,
+            target: address,
+        };
+        ctx.shard.counters.arp_announcements_sent += 1;
+        let everybody = (MacAddr::BROADCAST, interface.ports.as_slice());
+        egress::flood(ctx, &arp.frame(), interface, everybody);
+    }
+}
+
+/// RFC 4861 §7.2.2 (N09, N11).
+fn neighbor_solicitation<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    target: Ipv6Addr,
+    to: Option<(MacAddr, PortId)>,
+) {
+    // Before the link-local address is ours there is nothing to ask from; the neighbour table comes
+    // again.
+    let claims = &ctx.router.claims;
+    let ours = |address: &Ipv6Addr| claims.is_ours(interface.id, (*address).into());
+    let Some(source) = interface.link_local.filter(ours) else {
+        return;
+    };
+    let destination = if to.is_some() {
+        target
+    } else {
+        solicited_node(target)
+    };
+    let option = link_layer_option(SOURCE_LINK_LAYER, interface.mac);
+    let kind = (NEIGHBOR_SOLICITATION, 0);
+    let frame = nd::frame((source, destination), kind, target, &option);
+    ctx.shard.counters.neighbor_solicitations_sent += 1;
+    match to {
+        Some(to) => egress::send(ctx, frame, interface, to),
+        None => {
+            let ports = ctx.snapshot.whereabouts(interface, target.into());
+            let group = (multicast_mac(destination), ports);
+            egress::flood(ctx, &frame, interface, group);
+        }
+    }
+}
+
+/// Asks whether anybody has `address`, which we want (RFC 4862 §5.4.2, RFC 7527 §4; N12, N14).
+pub(crate) fn duplicate_probe<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: Ipv6Addr,
+    nonce: Nonce,
+) {
+    let destination = solicited_node(address);
+    let ends = (Ipv6Addr::UNSPECIFIED, destination);
+    let kind = (NEIGHBOR_SOLICITATION, 0);
+    let frame = nd::frame(ends, kind, address, &nd::nonce_option(nonce));
+    ctx.shard.counters.duplicate_probes_sent += 1;
+    let group = (multicast_mac(destination), interface.ports.as_slice());
+    egress::flood(ctx, &frame, interface, group);
+}
+
+/// Tells everybody that `address` is here (RFC 4861 §7.2.6; N17).
+pub(crate) fn neighbor_announcement<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: Ipv6Addr,
+    takeover: bool,
+) {
+    let flags = if takeover { ROUTER | OVERRIDE } else { ROUTER };
+    let frame = advertisement(interface, (address, flags), ALL_NODES);
+    ctx.shard.counters.neighbor_announcements_sent += 1;
+    let group = (multicast_mac(ALL_NODES), interface.ports.as_slice());
+    egress::flood(ctx, &frame, interface, group);
+}
+
+/// Tells one station, or all behind a port, whose `target` is.
+pub(crate) fn advertise<T>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    about: (Ipv6Addr, u8),
+    destination: Ipv6Addr,
+    to: (MacAddr, PortId),
+) {
+    let frame = advertisement(interface, about, destination);
+    egress::send(ctx, frame, interface, to);
+}
+
+/// A neighbour advertisement about `target`, from the address itself if it is the interface's own,
+/// else from its link-local address, since a proxy has no other to speak with.
+fn advertisement(
+    interface: &Interface,
+    (target, flags): (Ipv6Addr, u8),
+    destination: Ipv6Addr,
+) -> crate::wire::frame::OwnedFrame {
+    let source = match interface.link_local {
+        Some(link_local) if !interface.owns(target.into()) => link_local,
+        _ => target,
+    };
+    let option = link_layer_option(TARGET_LINK_LAYER, interface.mac);
+    let kind = (NEIGHBOR_ADVERTISEMENT, flags);
+    nd::frame((source, destination), kind, target, &option)
+}

@@ -1,0 +1,171 @@
+//! Which addresses are still to be announced, and when.
+//!
+//! A burst of [`ROUNDS`] for what is new (start, link up, a reload that changed it, a guest that
+//! came or moved), then every address once in `announce_interval` (RFC 5227 §3, RFC 4861 §7.2.6;
+//! N17). Many addresses go out [`AT_ONCE`] at a time, so that neither the link nor the guests'
+//! traffic notices.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::addr::InterfaceId;
+use crate::base::deadlines::Deadlines;
+use crate::base::time::Instant;
+
+/// Announcements in a burst, and the time between them (RFC 4861 §10 MAX_NEIGHBOR_ADVERTISEMENT;
+/// RFC 5227 §1.1 asks for two).
+const ROUNDS: u8 = 3;
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(1);
+/// Addresses announced in one go, and the pause after it.
+const AT_ONCE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is still to be announced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Announcer {
+    bursts: BTreeMap<u32, Burst>,
+    due: Deadlines<u32>,
+    /// The number of the next burst.
+    next: u32,
+    /// The slow repetition of everything.
+    repeat: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Burst {
+    interface: InterfaceId,
+    addresses: Vec<IpAddr>,
+    /// The next of `addresses`.
+    at: usize,
+    rounds: u8,
+    /// When this round began.
+    began: Instant,
+    /// These are new here: caches elsewhere may say something else (decision 5).
+    takeover: bool,
+}
+
+/// Addresses to be announced now.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    pub(crate) interface: InterfaceId,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) takeover: bool,
+}
+
+impl Announcer {
+    /// Announces `addresses` on `interface` in a burst that begins now.
+    pub(crate) fn add(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
+        self.push(interface, addresses, (ROUNDS, true), now);
+    }
+
+    /// Announces `addresses` on `interface` in a burst, instead of whatever else was to be announced
+    /// there.
+    pub(crate) fn add_all(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
+        self.drop_bursts(|burst| burst.interface == interface && burst.addresses != addresses);
+        self.add(interface, addresses, now);
+    }
+
+    /// Announces `addresses` on `interface` once more.
+    pub(crate) fn remind(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
+        self.push(interface, addresses, (1, false), now);
+    }
+
+    /// Forgets what was to be announced on interfaces that are gone.
+    pub(crate) fn keep(&mut self, still_there: impl Fn(InterfaceId) -> bool) {
+        self.drop_bursts(|burst| !still_there(burst.interface));
+    }
+
+    /// Repeats everything every `interval` seconds from now on; never if that is 0.
+    pub(crate) fn repeat_every(&mut self, interval: u32, now: Instant) {
+        let next = now + Duration::from_secs(interval.into());
+        self.repeat = match interval {
+            0 => None,
+            _ => Some(self.repeat.map_or(next, |due| due.min(next))),
+        };
+    }
+
+    /// Whether everything is to be repeated now.
+    pub(crate) fn repeats(&mut self, interval: u32, now: Instant) -> bool {
+        let due = self.repeat.is_some_and(|due| due <= now);
+        if due {
+            self.repeat = None;
+            self.repeat_every(interval, now);
+        }
+        due
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.due.next().into_iter().chain(self.repeat).min()
+    }
+
+    /// The next addresses to be announced by now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Announcement> {
+        let number = self.due.pop(now)?;
+        let burst = self.bursts.get_mut(&number)?;
+        let end = burst.addresses.len().min(burst.at + AT_ONCE);
+        let announcement = Announcement {
+            interface: burst.interface,
+            addresses: burst.addresses[burst.at..end].to_vec(),
+            takeover: burst.takeover,
+        };
+        burst.at = end;
+        let mut due = now + PAUSE;
+        if end == burst.addresses.len() {
+            burst.at = 0;
+            burst.rounds -= 1;
+            due = due.max(burst.began + BETWEEN_ROUNDS);
+            burst.began = due;
+        }
+        if burst.rounds == 0 {
+            self.bursts.remove(&number);
+        } else {
+            self.due.set(number, due);
+        }
+        Some(announcement)
+    }
+
+    fn push(
+        &mut self,
+        interface: InterfaceId,
+        addresses: Vec<IpAddr>,
+        (rounds, takeover): (u8, bool),
+        now: Instant,
+    ) {
+        if addresses.is_empty() {
+            return;
+        }
+        // A device that flaps begins the same burst over, no faster than a burst goes.
+        let same = |burst: &Burst| burst.interface == interface && burst.addresses == addresses;
+        let running = self.bursts.iter().find(|(_, burst)| same(burst));
+        let due = running
+            .and_then(|(number, _)| self.due.get(*number))
+            .unwrap_or(now);
+        self.drop_bursts(same);
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.bursts.insert(
+            number,
+            Burst {
+                interface,
+                addresses,
+                at: 0,
+                rounds,
+                began: due,
+                takeover,
+            },
+        );
+        self.due.set(number, due);
+    }
+
+    fn drop_bursts(&mut self, gone: impl Fn(&Burst) -> bool) {
+        let due = &mut self.due;
+        self.bursts.retain(|number, burst| {
+            let gone = gone(burst);
+            if gone {
+                due.clear(*number);
+            }
+            !gone
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! Which multicast groups we belong to, and what is still to be said about it (RFC 3810, RFC 2710).
+//!
+//! A switch that snoops forwards a group's frames only to ports that reported it; so every address
+//! we answer for, own or a guest's, has its group reported. Groups are kept as a set, so one that
+//! two addresses share stays until both are gone (M03). ff02::1 is never reported.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use crate::base::addr::InterfaceId;
+use crate::base::deadlines::Deadlines;
+use crate::base::random::Random;
+use crate::base::time::Instant;
+use crate::wire::mld::Record;
+
+/// RFC 3810 §9.1 and §9.11: a change is reported so often, within this time.
+const ROBUSTNESS: u8 = 2;
+const UNSOLICITED_MS: u64 = 1_000;
+/// RFC 3810 §9.12: how long a version-1 querier is remembered.
+const OLDER_QUERIER: Duration = Duration::from_secs(260);
+/// Reports in one go, and the pause after it.
+const AT_ONCE: usize = 16;
+const PAUSE: Duration = Duration::from_millis(10);
+/// Records of one report: what fits the smallest MTU (RFC 8200 §5), 20 bytes each.
+pub(crate) const RECORDS: usize = 60;
+/// Reports that wait at most, of each interface.
+const MOST_WAITING: usize = 8;
+
+/// A report that is to be made.
+#[derive(Debug, Clone)]
+struct Wanted {
+    record: Record,
+    groups: Vec<Ipv6Addr>,
+    /// The next of `groups`.
+    at: usize,
+    times: u8,
+    due: Instant,
+}
+
+/// One interface's groups.
+#[derive(Debug, Clone, Default)]
+struct Membership {
+    groups: BTreeSet<Ipv6Addr>,
+    wanted: VecDeque<Wanted>,
+    /// Until then a version-1 querier is about.
+    version_1_until: Instant,
+}
+
+/// All interfaces' groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Memberships {
+    by_interface: BTreeMap<InterfaceId, Membership>,
+    due: Deadlines<InterfaceId>,
+    random: Random,
+}
+
+/// What is to be reported now.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) interface: InterfaceId,
+    pub(crate) record: Record,
+    pub(crate) groups: Vec<Ipv6Addr>,
+    /// In the terms of version 1.
+    pub(crate) version_1: bool,
+}
+
+impl Memberships {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            by_interface: BTreeMap::new(),
+            due: Deadlines::default(),
+            random: Random::new(seed),
+        }
+    }
+
+    /// The groups of `interface` change; that is reported.
+    pub(crate) fn change(
+        &mut self,
+        interface: InterfaceId,
+        joined: &[Ipv6Addr],
+        left: &[Ipv6Addr],
+        now: Instant,
+    ) {
+        let membership = self.by_interface.entry(interface).or_default();
+        membership.groups.extend(joined);
+        for group in left {
+            membership.groups.remove(group);
+        }
+        membership.want(Record::ToExclude, joined.to_vec(), ROBUSTNESS, now);
+        membership.want(Record::ToInclude, left.to_vec(), ROBUSTNESS, now);
+        self.schedule(interface);
+    }
+
+    /// Forgets the groups of an interface that is gone.
+    pub(crate) fn forget(&mut self, interface: InterfaceId) {
+        self.by_interface.remove(&interface);
+        self.due.clear(interface);
+    }
+
+    /// Reports everything of `interface` anew: it has another link or another source address.
+    pub(crate) fn report_again(&mut self, interface: InterfaceId, now: Instant) {
+        if let Some(membership) = self.by_interface.get_mut(&interface) {
+            let groups = membership.groups.iter().copied().collect();
+            membership.want(Record::ToExclude, groups, ROBUSTNESS, now);
+            self.schedule(interface);
+        }
+    }
+
+    /// A querier asks on `interface` for `group`, or for all if that is unspecified, to be answered
+    /// within `longest` milliseconds. Whether there is something to answer.
+    pub(crate) fn queried(
+        &mut self,
+        interface: InterfaceId,
+        group: Ipv6Addr,
+        (longest, version_1): (u64, bool),
+        now: Instant,
+    ) -> bool {
+        let wait = Duration::from_millis(self.random.below(longest));
+        let Some(membership) = self.by_interface.get_mut(&interface) else {
+            return false;
+        };
+        if version_1 {
+            membership.version_1_until = now + OLDER_QUERIER;
+        }
+        let groups: Vec<Ipv6Addr> = match group.is_unspecified() {
+            true => membership.groups.iter().copied().collect(),
+            false => membership.groups.get(&group).copied().into_iter().collect(),
+        };
+        // One answer that waits is enough for any number of queries.
+        let waits = membership.wanted.iter().any(|wanted| {
+            wanted.record == Record::IsExclude && wanted.groups.len() >= groups.len()
+        });
+        if groups.is_empty() || waits {
+            return false;
+        }
+        membership.want(Record::IsExclude, groups, 1, now + wait);
+        self.schedule(interface);
+        true
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.due.next()
+    }
+
+    /// The next reports to be made by now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Report> {
+        let interface = self.due.pop(now)?;
+        let membership = self.by_interface.get_mut(&interface)?;
+        let version_1 = now < membership.version_1_until;
+        let wanted = membership
+            .wanted
+            .iter_mut()
+            .find(|wanted| wanted.due <= now)?;
+        let left = &wanted.groups[wanted.at..];
+        // A report of version 1 is about one group.
+        let each = if version_1 { 1 } else { RECORDS };
+        let groups = left[..left.len().min(AT_ONCE * each)].to_vec();
+        let record = wanted.record;
+        wanted.at += groups.len();
+        wanted.due = now + PAUSE;
+        if wanted.at >= wanted.groups.len() {
+            wanted.at = 0;
+            wanted.times -= 1;
+            wanted.due = now + Duration::from_millis(self.random.below(UNSOLICITED_MS));
+        }
+        membership.wanted.retain(|wanted| wanted.times > 0);
+        self.schedule(interface);
+        Some(Report {
+            interface,
+            record,
+            groups,
+            version_1,
+        })
+    }
+
+    fn schedule(&mut self, interface: InterfaceId) {
+        let membership = self.by_interface.get(&interface);
+        let wanted = membership.and_then(|m| m.wanted.iter().map(|wanted| wanted.due).min());
+        match wanted {
+            Some(due) => self.due.set(interface, due),
+            None => self.due.clear(interface),
+        }
+    }
+}
+
+impl Membership {
+    fn want(&mut self, record: Record, groups: Vec<Ipv6Addr>, times: u8, due: Instant) {
+        if groups.is_empty() {
+            return;
+        }
+        // A full answer that waits says it all once more.
+        if self.wanted.len() >= MOST_WAITING {
+            self.wanted.pop_front();
+        }
+        self.wanted.push_back(Wanted {
+            record,
+            groups,
+            at: 0,
+            times,
+            due,
+        });
+    }
+}

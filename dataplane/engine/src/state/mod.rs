@@ -1,0 +1,17 @@
+//! What is remembered between packets. [`shard::Shard`] is one worker's: sessions, the external ports
+//! they hold, counters, frames to send. [`router::Router`] is there once, however many workers there
+//! are: neighbours, claims, announcements, memberships, advertisements.
+
+pub mod advertisers;
+pub mod announcer;
+pub mod answers;
+pub mod claims;
+pub mod context;
+pub mod egress;
+pub mod flows;
+pub mod memberships;
+pub mod neighbor;
+pub mod ports;
+pub mod router;
+pub mod session;
+pub mod shard;

@@ -1,0 +1,499 @@
+//! Source translation: which external port stands for which inside address and port.
+//!
+//! Mappings are endpoint-independent (RFC 4787 REQ-1, T01): one inside (address, port) keeps one
+//! external port for as long as any session uses it, whatever its destination. A port is never
+//! given to two insiders at once (T03): translation is a bijection.
+
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use crate::base::index::Index;
+use crate::base::ip::Address;
+use crate::base::random::Random;
+use crate::config::PortRange;
+
+/// ExternalPorts of one pool.
+const PORTS: usize = 1 << 16;
+
+/// Which of the router's workers a worker is. Of every external address's ports each worker gives out
+/// its own: pairs of ports go round, so that each has even and odd ones of every class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    worker: u16,
+    workers: u16,
+}
+
+impl Share {
+    /// There is one worker.
+    pub const ALL: Self = Self {
+        worker: 0,
+        workers: 1,
+    };
+
+    /// That of worker number `worker` of `workers`: 1, 2, 4, … 32, so that a word of 64 ports is
+    /// divided evenly. `None`: there is no such worker, or another number of them.
+    pub fn of(worker: u16, workers: u16) -> Option<Self> {
+        let fits = workers.is_power_of_two() && workers <= 32 && worker < workers;
+        fits.then_some(Self { worker, workers })
+    }
+
+    /// How many workers there are.
+    pub fn workers(self) -> u16 {
+        self.workers
+    }
+
+    /// The worker that gives out `port`, of `workers`.
+    pub fn worker_of(port: u16, workers: u16) -> u16 {
+        (port >> 1) % workers.max(1)
+    }
+
+    /// Whether `port` is in it.
+    fn has(self, port: u16) -> bool {
+        Self::worker_of(port, self.workers) == self.worker
+    }
+
+    /// Its ports among 64 that begin at a multiple of 64.
+    fn mask(self) -> u64 {
+        (0..64)
+            .filter(|bit| self.has(*bit))
+            .fold(0, |mask, bit| mask | 1 << bit)
+    }
+}
+
+/// The external ports of one address and protocol, and who holds them.
+#[derive(Debug, Clone)]
+struct Pool<A> {
+    /// One bit per port: held, or reserved.
+    held: Box<[u64]>,
+    /// How many are held.
+    used: usize,
+    holders: Box<[Holder<A>]>,
+    index: Index,
+}
+
+/// Who holds a port.
+#[derive(Debug, Clone, Copy)]
+struct Holder<A> {
+    address: A,
+    port: u16,
+    /// Sessions that use the mapping; 0 when the port is free.
+    uses: u32,
+}
+
+/// All mappings of one worker and address family.
+#[derive(Debug)]
+pub struct ExternalPorts<A> {
+    pools: HashMap<(A, u8), Pool<A>, FixedState>,
+    /// Address, protocol and port of redirections: never given to anybody.
+    reserved: Vec<(A, u8, u16)>,
+    /// This worker's ports among 64 that begin at a multiple of 64.
+    mask: u64,
+    seed: FixedState,
+    random: Random,
+}
+
+impl<A: Address> ExternalPorts<A> {
+    /// No mappings yet. `seed` is random per start.
+    pub fn new(seed: u64, share: Share) -> Self {
+        Self {
+            pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            reserved: Vec::new(),
+            mask: share.mask(),
+            seed: FixedState::with_seed(seed.rotate_left(17)),
+            random: Random::new(seed),
+        }
+    }
+
+    /// These external ports, by address and protocol, are given to nobody from now on. Who has one
+    /// already keeps it.
+    pub fn reserve(&mut self, reserved: Vec<(A, u8, u16)>) {
+        for &(external, protocol, port) in &self.reserved {
+            if let Some(pool) = self.pools.get_mut(&(external, protocol))
+                && pool.holders[port as usize].uses == 0
+            {
+                pool.held[port as usize / 64] &= !(1 << (port % 64));
+            }
+        }
+        for &(external, protocol, port) in &reserved {
+            if let Some(pool) = self.pools.get_mut(&(external, protocol)) {
+                pool.held[port as usize / 64] |= 1 << (port % 64);
+            }
+        }
+        self.reserved = reserved;
+    }
+
+    /// One more session uses the mapping of `inside` on `external`: the port it has, else a new
+    /// one from `range`. The inside port itself when it is free, else one of the same class and
+    /// parity at random (RFC 4787 REQ-3, REQ-4), else any. `None`: no port is left.
+    pub fn acquire(
+        &mut self,
+        external: A,
+        protocol: u8,
+        inside: (A, u16),
+        range: PortRange,
+    ) -> Option<u16> {
+        let hash = hash(&self.seed, inside);
+        let reserved = &self.reserved;
+        let pool = self
+            .pools
+            .entry((external, protocol))
+            .or_insert_with(|| Pool::new(reserved, external, protocol));
+        // A reload may have narrowed the range: sessions from before may still hold another port.
+        if let Some(port) = pool.find(hash, inside, |port| range.contains(port)) {
+            pool.holders[port as usize].uses += 1;
+            return Some(port);
+        }
+        let port = pool.choose(inside.1, range, self.mask, self.random.next())?;
+        pool.take(port, hash, inside);
+        Some(port)
+    }
+
+    /// One more session uses the mapping of `inside` to exactly `port`; for sessions that outlived
+    /// a restart. False when somebody else holds it.
+    pub fn restore(&mut self, external: A, protocol: u8, inside: (A, u16), port: u16) -> bool {
+        let hash = hash(&self.seed, inside);
+        let reserved = &self.reserved;
+        let pool = self
+            .pools
+            .entry((external, protocol))
+            .or_insert_with(|| Pool::new(reserved, external, protocol));
+        match pool.find(hash, inside, |_| true) {
+            Some(found) if found == port => pool.holders[port as usize].uses += 1,
+            Some(_) => return false,
+            None if pool.is_held(port) => return false,
+            None => pool.take(port, hash, inside),
+        }
+        true
+    }
+
+    /// No port of `external` is to be had any more; for trying things out.
+    pub(crate) fn exhaust(&mut self, external: A, protocol: u8) {
+        let mut pool = Pool::new(&self.reserved, external, protocol);
+        pool.held.fill(!0);
+        self.pools.insert((external, protocol), pool);
+    }
+
+    /// One session less uses `port`; the last one frees it.
+    pub fn release(&mut self, external: A, protocol: u8, port: u16) {
+        let Some(pool) = self.pools.get_mut(&(external, protocol)) else {
+            return;
+        };
+        let holder = &mut pool.holders[port as usize];
+        let was = holder.uses;
+        holder.uses = was.saturating_sub(1);
+        if holder.uses == 0 && was > 0 {
+            let hash = hash(&self.seed, (holder.address, holder.port));
+            if !self.reserved.contains(&(external, protocol, port)) {
+                pool.held[port as usize / 64] &= !(1 << (port % 64));
+            }
+            pool.used -= 1;
+            pool.index.remove(hash, u32::from(port));
+        }
+    }
+
+    /// How many ports are held.
+    pub fn held(&self) -> usize {
+        self.pools.values().map(|pool| pool.used).sum()
+    }
+
+    /// Memory used, in bytes.
+    pub fn memory(&self) -> usize {
+        let pool = |pool: &Pool<A>| {
+            size_of_val(&*pool.held) + size_of_val(&*pool.holders) + pool.index.memory()
+        };
+        self.pools.values().map(pool).sum()
+    }
+
+    /// The port that [`Self::acquire`] would give, without giving it.
+    pub fn peek(
+        &self,
+        external: A,
+        protocol: u8,
+        inside: (A, u16),
+        range: PortRange,
+    ) -> Option<u16> {
+        let hash = hash(&self.seed, inside);
+        let random = self.random.clone().next();
+        match self.pools.get(&(external, protocol)) {
+            Some(pool) => pool
+                .find(hash, inside, |port| range.contains(port))
+                .or_else(|| pool.choose(inside.1, range, self.mask, random)),
+            None => Pool::new(&self.reserved, external, protocol)
+                .choose(inside.1, range, self.mask, random),
+        }
+    }
+}
+
+impl<A: Address> Pool<A> {
+    fn new(reserved: &[(A, u8, u16)], external: A, protocol: u8) -> Self {
+        let mut held: Box<[u64]> = vec![0; PORTS / 64].into();
+        for (_, _, port) in reserved
+            .iter()
+            .filter(|entry| (entry.0, entry.1) == (external, protocol))
+        {
+            held[*port as usize / 64] |= 1 << (port % 64);
+        }
+        Self {
+            held,
+            used: 0,
+            holders: vec![
+                Holder {
+                    address: A::UNSPECIFIED,
+                    port: 0,
+                    uses: 0
+                };
+                PORTS
+            ]
+            .into(),
+            index: Index::new(PORTS),
+        }
+    }
+
+    fn find(&self, hash: u64, inside: (A, u16), suits: impl Fn(u16) -> bool) -> Option<u16> {
+        let found = self.index.find(hash, |port| {
+            let holder = &self.holders[port as usize];
+            (holder.address, holder.port) == inside && suits(port as u16)
+        });
+        found.map(|port| port as u16)
+    }
+
+    fn is_held(&self, port: u16) -> bool {
+        self.held[port as usize / 64] >> (port % 64) & 1 == 1
+    }
+
+    fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16)) {
+        self.used += 1;
+        self.held[port as usize / 64] |= 1 << (port % 64);
+        self.holders[port as usize] = Holder {
+            address,
+            port: inside,
+            uses: 1,
+        };
+        self.index.insert(hash, u32::from(port));
+    }
+
+    fn choose(&self, wanted: u16, range: PortRange, ours: u64, random: u64) -> Option<u16> {
+        let is_ours = ours >> (wanted % 64) & 1 == 1;
+        if range.contains(wanted) && is_ours && !self.is_held(wanted) {
+            return Some(wanted);
+        }
+        // Well-known ports stay well-known ones and others others, as far as the range has both.
+        let class = if wanted < 1024 {
+            (0, 1023)
+        } else {
+            (1024, u16::MAX)
+        };
+        let narrowed = PortRange {
+            first: range.first.max(class.0),
+            last: range.last.min(class.1),
+        };
+        let parity = ours & 0x5555_5555_5555_5555 << (wanted & 1);
+        let in_class = (narrowed.first <= narrowed.last)
+            .then(|| {
+                self.free_in(narrowed, parity, random)
+                    .or_else(|| self.free_in(narrowed, ours, random))
+            })
+            .flatten();
+        in_class.or_else(|| self.free_in(range, ours, random))
+    }
+
+    /// A free port of `range` among those whose bit (modulo 64) is in `mask`, searched from a
+    /// random place on: one pass over at most 1,024 words.
+    fn free_in(&self, range: PortRange, mask: u64, random: u64) -> Option<u16> {
+        let start = u32::from(range.first) + (random % u64::from(range.size())) as u32;
+        let (first, last) = (u32::from(range.first), u32::from(range.last));
+        self.free_between(start, last, mask)
+            .or_else(|| self.free_between(first, start, mask))
+    }
+
+    fn free_between(&self, from: u32, to: u32, mask: u64) -> Option<u16> {
+        for word in from / 64..=to / 64 {
+            let mut free = !self.held[word as usize] & mask;
+            if word == from / 64 {
+                free &= !0 << (from % 64);
+            }
+            if word == to / 64 {
+                free &= !0 >> (63 - to % 64);
+            }
+            if free != 0 {
+                return Some((word * 64 + free.trailing_zeros()) as u16);
+            }
+        }
+        None
+    }
+}
+
+fn hash<A: Address>(seed: &FixedState, (address, port): (A, u16)) -> u64 {
+    let mut hasher = seed.build_hasher();
+    address.write_pair(A::UNSPECIFIED, &mut hasher);
+    hasher.write_u64(u64::from(port));
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const X: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+    fn inside(host: u8, port: u16) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::new(10, 0, 0, host), port)
+    }
+
+    #[test]
+    fn t01_one_insider_keeps_one_port_until_its_last_session_ends() {
+        let mut nat = ExternalPorts::new(7, Share::ALL);
+        let range = PortRange::default();
+        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
+        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
+        nat.release(X, 17, 5000);
+        assert_ne!(
+            nat.acquire(X, 17, inside(2, 5000), range),
+            Some(5000),
+            "still held"
+        );
+        nat.release(X, 17, 5000);
+        assert_eq!(
+            nat.acquire(X, 17, inside(3, 5000), range),
+            Some(5000),
+            "free again"
+        );
+        assert_eq!(
+            nat.acquire(X, 6, inside(2, 5000), range),
+            Some(5000),
+            "another protocol"
+        );
+    }
+
+    #[test]
+    fn t03_class_and_parity_are_kept_and_no_port_is_given_twice() {
+        let mut nat = ExternalPorts::new(9, Share::ALL);
+        let range = PortRange {
+            first: 512,
+            last: 2047,
+        };
+        let mut seen = std::collections::HashSet::new();
+        for host in 0..200 {
+            let port = nat.acquire(X, 17, inside(host, 53), range).unwrap();
+            assert!(port < 1024 && port % 2 == 1, "{port}");
+            assert!(seen.insert(port));
+        }
+        for host in 0..200 {
+            let port = nat.acquire(X, 17, inside(host, 4000), range).unwrap();
+            assert!(port >= 1024 && port % 2 == 0, "{port}");
+            assert!(seen.insert(port));
+        }
+    }
+
+    #[test]
+    fn t16_a_full_range_gives_nothing_and_uses_every_port_before() {
+        let mut nat = ExternalPorts::new(11, Share::ALL);
+        let range = PortRange {
+            first: 1000,
+            last: 1129,
+        };
+        for n in 0..130 {
+            let port = nat
+                .acquire(X, 17, inside(1, 2000 + n), range)
+                .expect("a port is left");
+            assert!(range.contains(port));
+        }
+        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), None);
+        nat.release(X, 17, 1077);
+        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), Some(1077));
+        assert_eq!(nat.held(), 130);
+    }
+
+    #[test]
+    fn a_port_outside_a_narrowed_range_is_not_given_again() {
+        let mut nat = ExternalPorts::new(15, Share::ALL);
+        let narrow = PortRange {
+            first: 3_000,
+            last: 3_007,
+        };
+        assert_eq!(
+            nat.acquire(X, 17, inside(1, 3_008), PortRange::default()),
+            Some(3_008)
+        );
+        let port = nat.acquire(X, 17, inside(1, 3_008), narrow).unwrap();
+        assert!(narrow.contains(port));
+        assert_eq!(nat.acquire(X, 17, inside(1, 3_008), narrow), Some(port));
+        nat.release(X, 17, 3_008);
+        assert_eq!(nat.held(), 1);
+    }
+
+    #[test]
+    fn a_reserved_port_is_given_to_nobody() {
+        let mut nat = ExternalPorts::new(17, Share::ALL);
+        let range = PortRange {
+            first: 2_000,
+            last: 2_003,
+        };
+        assert_eq!(nat.acquire(X, 6, inside(1, 2_001), range), Some(2_001));
+        nat.reserve(vec![(X, 6, 2_000), (X, 6, 2_001)]);
+        let others: Vec<_> = (0..3)
+            .map(|n| nat.acquire(X, 6, inside(2, 2_000 + n), range))
+            .collect();
+        assert_eq!(
+            others,
+            [Some(2_002), Some(2_003), None],
+            "2000 and 2001 are not to be had"
+        );
+        nat.release(X, 6, 2_001);
+        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), None);
+        nat.reserve(Vec::new());
+        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), Some(2_001));
+        assert_eq!(nat.held(), 3);
+        let mut fresh = ExternalPorts::new(17, Share::ALL);
+        fresh.reserve(vec![(X, 17, 2_001)]);
+        assert_ne!(fresh.acquire(X, 17, inside(1, 2_001), range), Some(2_001));
+    }
+
+    #[test]
+    fn workers_share_the_ports_and_keep_class_and_parity() {
+        let shares: Vec<Share> = (0..4).map(|n| Share::of(n, 4).unwrap()).collect();
+        let range = PortRange {
+            first: 1_000,
+            last: 1_063,
+        };
+        let mut given = std::collections::BTreeMap::new();
+        for (worker, share) in (0..).zip(&shares) {
+            let mut ports = ExternalPorts::new(3, *share);
+            for n in 0..16 {
+                let port = ports.acquire(X, 17, inside(1, 5_000 + n), range).unwrap();
+                assert_eq!(Share::worker_of(port, 4), worker);
+                assert_eq!(given.insert(port, worker), None);
+            }
+            assert_eq!(ports.acquire(X, 17, inside(1, 9_000), range), None);
+        }
+        assert_eq!(given.len(), 64, "all of them, each by one worker");
+        assert_eq!(Share::of(0, 3), None);
+        assert_eq!(Share::of(4, 4), None);
+    }
+
+    #[test]
+    fn looking_at_a_port_says_what_taking_it_gives() {
+        let mut ports = ExternalPorts::new(21, Share::ALL);
+        for n in 0..200 {
+            let (inside, range) = (inside(n % 7, 4_000 + u16::from(n)), PortRange::default());
+            let seen = ports.peek(X, 6, inside, range);
+            assert_eq!(ports.acquire(X, 6, inside, range), seen);
+            assert_eq!(ports.peek(X, 6, inside, range), seen);
+        }
+    }
+
+    #[test]
+    fn a_restored_mapping_is_the_same_one() {
+        let mut nat = ExternalPorts::new(13, Share::ALL);
+        assert!(nat.restore(X, 6, inside(1, 80), 4000));
+        assert!(nat.restore(X, 6, inside(1, 80), 4000));
+        assert!(!nat.restore(X, 6, inside(2, 80), 4000));
+        assert!(!nat.restore(X, 6, inside(1, 80), 4001));
+        assert_eq!(
+            nat.acquire(X, 6, inside(1, 80), PortRange::default()),
+            Some(4000)
+        );
+    }
+}

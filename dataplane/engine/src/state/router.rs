@@ -1,0 +1,69 @@
+//! What the router has once, however many workers it has.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::advertisers::Advertisers;
+use super::announcer::Announcer;
+use super::answers::{Answered, Delayed};
+use super::claims::Claims;
+use super::memberships::Memberships;
+use super::neighbor::Neighbors;
+use crate::base::time::Instant;
+use crate::config::RouterSection;
+
+/// Addresses that guests declined, and until when they are not offered; at most one each guest.
+pub(crate) type Declined = BTreeMap<Ipv4Addr, Instant>;
+
+/// Neighbours, and what the router says about itself and its guests.
+#[derive(Debug, Clone)]
+pub struct Router {
+    pub(crate) neighbors: Neighbors,
+    pub(crate) claims: Claims,
+    pub(crate) announcer: Announcer,
+    pub(crate) memberships: Memberships,
+    pub(crate) advertisers: Advertisers,
+    pub(crate) declined: Declined,
+    pub(crate) answered: Answered,
+    pub(crate) delayed: Delayed,
+    /// The generation it was last brought in line with; 0: none.
+    pub(crate) generation: u32,
+    /// Until then nothing is claimed: an earlier dataplane had the addresses already.
+    pub(crate) claims_from: Instant,
+    pub(crate) seed: u64,
+}
+
+impl Router {
+    /// A router that knows nobody and has said nothing.
+    pub(crate) fn empty(section: &RouterSection, seed: u64, claims_from: Instant) -> Self {
+        Self {
+            neighbors: Neighbors::new(section.neighbors as usize, seed.rotate_left(23)),
+            claims: Claims::new(seed.rotate_left(37)),
+            announcer: Announcer::default(),
+            memberships: Memberships::new(seed.rotate_left(41)),
+            advertisers: Advertisers::new(seed.rotate_left(29)),
+            declined: Declined::new(),
+            answered: Answered::default(),
+            delayed: Delayed::new(seed.rotate_left(47)),
+            generation: 0,
+            claims_from,
+            seed,
+        }
+    }
+
+    /// When the first of all that waits for its time is due.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [
+            self.neighbors.next_deadline(),
+            self.delayed.next_deadline(),
+            self.claims.next_deadline(),
+            self.announcer.next_deadline(),
+            self.memberships.next_deadline(),
+            self.advertisers.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

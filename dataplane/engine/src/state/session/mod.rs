@@ -1,0 +1,14 @@
+//! Sessions: tracked flows with their translation and their resolved path.
+
+mod layout5;
+mod memory;
+mod record;
+mod stage;
+mod table;
+mod tcp;
+
+pub use layout5::Record5;
+pub use memory::{SessionMemory, Sessions};
+pub use record::{LAYOUT, Path, SessionDetail, SessionRecord};
+pub use stage::Stage;
+pub use table::{Hit, SessionTable};

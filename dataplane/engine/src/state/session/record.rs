@@ -1,0 +1,309 @@
+//! One session as it lies in memory.
+
+use super::stage::Stage;
+use super::tcp;
+use crate::base::addr::{GuestId, InterfaceId, PortId};
+use crate::base::ip::Address;
+use crate::base::time::Ticks;
+use crate::state::neighbor::NeighborId;
+use crate::wire::flow::{Direction, Flow};
+
+/// Changes whenever the layout or meaning of [`SessionRecord`] or [`SessionDetail`] does. Memory of
+/// the layout before is converted ([`super::Record5`]), older memory is not taken over.
+pub const LAYOUT: u32 = 6;
+
+/// What every packet of a session reads or writes: integers and addresses only, so that any bytes are
+/// a valid value and the memory can outlive the process. All zeroes are a free record.
+///
+/// One cache line for IPv4, two for IPv6.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct SessionRecord<A> {
+    pub(super) protocol: u8,
+    pub(super) stage: u8,
+    pub(super) tcp: u8,
+    pub(super) flags: u8,
+    /// Generation of the snapshot it was last judged under; the next free record when free.
+    pub(crate) generation: u32,
+    /// When a packet was last seen, in [`Ticks`].
+    pub(crate) seen: u32,
+    /// By direction: the port whose packets were found to have a source they may have.
+    pub(super) admitted: [u16; 2],
+    pub(super) paths: [[u32; 2]; 2],
+    pub(super) ports: [[u16; 2]; 2],
+    /// By direction: packets and bytes, the lowest 16 bits. What overflows is carried into the
+    /// detail, so that most packets touch this record only.
+    pub(super) counts: [[u16; 2]; 2],
+    /// By direction, as its packets come in: from, to.
+    pub(super) ends: [[A; 2]; 2],
+}
+
+/// What few packets of a session need: the upper part of its counters, and what it was admitted by.
+/// All zeroes belong to a free record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SessionDetail {
+    /// By direction: packets and bytes, from bit 16 on.
+    pub(super) counts: [[u32; 2]; 2],
+    /// A mark that policy gave it; 0 is none.
+    pub(crate) mark: u32,
+    /// The guest it counts against, by its number plus one in the snapshot of the record's generation;
+    /// 0 is nobody.
+    pub(super) guest: u16,
+    /// The rule that let it in, by its place plus one; 0 is none.
+    pub(crate) rule: u16,
+}
+
+const _: () = assert!(size_of::<SessionRecord<std::net::Ipv4Addr>>() == 64);
+const _: () = assert!(size_of::<SessionRecord<std::net::Ipv6Addr>>() == 128);
+const _: () = assert!(size_of::<SessionDetail>() == 24);
+
+pub(super) const FREE: u8 = 0;
+/// Its source is rewritten,
+pub(super) const SOURCE_REWRITTEN: u8 = 1;
+/// its destination,
+pub(super) const DESTINATION_REWRITTEN: u8 = 2;
+/// and it holds an external port, which is given back when it ends.
+pub(super) const HOLDS_PORT: u8 = 4;
+pub(super) const NO_PATH: [u32; 2] = [u32::MAX; 2];
+
+/// Where a session's packets go in one direction: by which interface, to which neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The egress interface.
+    pub interface: InterfaceId,
+    /// The next hop.
+    pub neighbor: NeighborId,
+}
+
+impl Path {
+    /// By this interface, to a next hop that is still to be found.
+    pub const fn by(interface: InterfaceId) -> Self {
+        Self {
+            interface,
+            neighbor: NeighborId::NONE,
+        }
+    }
+}
+
+impl<A: Address> Default for SessionRecord<A> {
+    fn default() -> Self {
+        Self {
+            protocol: 0,
+            stage: FREE,
+            tcp: 0,
+            flags: 0,
+            generation: 0,
+            seen: 0,
+            admitted: [u16::MAX; 2],
+            paths: [NO_PATH; 2],
+            ports: [[0; 2]; 2],
+            counts: [[0; 2]; 2],
+            ends: [[A::UNSPECIFIED; 2]; 2],
+        }
+    }
+}
+
+impl<A: Address> SessionRecord<A> {
+    /// Reads a word at either end, to have the whole record in the cache: IPv6's lies in two lines.
+    #[inline]
+    pub(crate) fn touch(&self) -> u32 {
+        self.seen ^ u32::from(self.ends[1][1].octets().as_ref()[3])
+    }
+
+    /// A new session: `inside` as the opener sends it, `outside` as it leaves. `holds_port`: its
+    /// external port is to be given back when it ends.
+    pub fn new(inside: Flow<A>, outside: Flow<A>, holds_port: bool, generation: u32) -> Self {
+        let source = (inside.source, inside.source_port);
+        let destination = (inside.destination, inside.destination_port);
+        let mut flags = if holds_port {
+            HOLDS_PORT | SOURCE_REWRITTEN
+        } else {
+            0
+        };
+        if source != (outside.source, outside.source_port) {
+            flags |= SOURCE_REWRITTEN;
+        }
+        if destination != (outside.destination, outside.destination_port) {
+            flags |= DESTINATION_REWRITTEN;
+        }
+        Self {
+            ends: [
+                [inside.source, inside.destination],
+                [outside.destination, outside.source],
+            ],
+            ports: [
+                [inside.source_port, inside.destination_port],
+                [outside.destination_port, outside.source_port],
+            ],
+            protocol: inside.protocol,
+            stage: Stage::New as u8,
+            flags,
+            generation,
+            ..Self::default()
+        }
+    }
+
+    /// The flow as the opener sends it.
+    #[inline]
+    pub fn inside(&self) -> Flow<A> {
+        self.received(Direction::Forward)
+    }
+
+    /// The flow as it leaves, after translation.
+    #[inline]
+    pub fn outside(&self) -> Flow<A> {
+        self.sent(Direction::Forward)
+    }
+
+    /// The flow of `direction` as it comes in.
+    #[inline]
+    pub fn received(&self, direction: Direction) -> Flow<A> {
+        let [source, destination] = self.ends[direction as usize];
+        let [source_port, destination_port] = self.ports[direction as usize];
+        Flow {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// The flow of `direction` as it goes out.
+    #[inline]
+    pub fn sent(&self, direction: Direction) -> Flow<A> {
+        self.received(direction.reversed()).reversed()
+    }
+
+    /// Whether `flow` is that of `direction` as it comes in.
+    #[inline]
+    pub(super) fn is(&self, direction: Direction, flow: &Flow<A>) -> bool {
+        self.ends[direction as usize] == [flow.source, flow.destination]
+            && self.ports[direction as usize] == [flow.source_port, flow.destination_port]
+            && self.protocol == flow.protocol
+    }
+
+    /// The source is translated, though perhaps to itself.
+    #[inline]
+    pub fn source_rewritten(&self) -> bool {
+        self.flags & SOURCE_REWRITTEN != 0
+    }
+
+    /// The destination is translated.
+    #[inline]
+    pub fn destination_rewritten(&self) -> bool {
+        self.flags & DESTINATION_REWRITTEN != 0
+    }
+
+    /// It holds an external port.
+    #[inline]
+    pub fn holds_port(&self) -> bool {
+        self.flags & HOLDS_PORT != 0
+    }
+
+    /// In use.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.stage != FREE
+    }
+
+    /// How far it has come.
+    #[inline]
+    pub fn stage(&self) -> Stage {
+        match self.stage {
+            2 => Stage::Established,
+            3 => Stage::Closing,
+            _ => Stage::New,
+        }
+    }
+
+    /// The path of `direction`, if it was resolved.
+    #[inline]
+    pub fn path(&self, direction: Direction) -> Option<Path> {
+        let [interface, neighbor] = self.paths[direction as usize];
+        (neighbor != u32::MAX || interface != u32::MAX).then_some(Path {
+            interface: InterfaceId(interface as u16),
+            neighbor: NeighborId {
+                slot: (interface >> 16) as u16,
+                use_count: neighbor,
+            },
+        })
+    }
+
+    /// Remembers the path of `direction`, or forgets it.
+    pub fn set_path(&mut self, direction: Direction, path: Option<Path>) {
+        self.paths[direction as usize] = path.map_or(NO_PATH, |path| {
+            [
+                u32::from(path.interface.0) | u32::from(path.neighbor.slot) << 16,
+                path.neighbor.use_count,
+            ]
+        });
+    }
+
+    /// The port whose packets in `direction` need no further look at their source.
+    #[inline]
+    pub fn admitted(&self, direction: Direction) -> Option<PortId> {
+        let port = self.admitted[direction as usize];
+        (port != u16::MAX).then_some(PortId(port))
+    }
+
+    /// Remembers the port whose packets in `direction` may have their source, or forgets it.
+    pub fn admit(&mut self, direction: Direction, port: Option<PortId>) {
+        self.admitted[direction as usize] = port.map_or(u16::MAX, |port| port.0);
+    }
+
+    /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state. Returns
+    /// what its detail must carry on: packets and bytes in units of 2^16.
+    #[inline]
+    #[must_use]
+    pub(super) fn account(
+        &mut self,
+        direction: Direction,
+        length: usize,
+        tcp_flags: Option<u8>,
+        now: Ticks,
+    ) -> [u32; 2] {
+        self.seen = now.0;
+        let [packets, bytes] = &mut self.counts[direction as usize];
+        let (more_packets, more_bytes) = (u32::from(*packets) + 1, *bytes as usize + length);
+        (*packets, *bytes) = (more_packets as u16, more_bytes as u16);
+        match tcp_flags {
+            Some(flags) => {
+                (self.stage, self.tcp) = tcp::follow(self.stage, self.tcp, direction, flags);
+            }
+            None if direction == Direction::Reply => self.stage = Stage::Established as u8,
+            None => {}
+        }
+        [more_packets >> 16, (more_bytes >> 16) as u32]
+    }
+
+    /// Packets and bytes seen in `direction`.
+    pub fn traffic(&self, detail: &SessionDetail, direction: Direction) -> (u64, u64) {
+        let whole = |n: usize| {
+            u64::from(detail.counts[direction as usize][n]) << 16
+                | u64::from(self.counts[direction as usize][n])
+        };
+        (whole(0), whole(1))
+    }
+}
+
+impl SessionDetail {
+    /// Counts what overflowed in the record.
+    #[inline]
+    pub(super) fn carry(&mut self, direction: Direction, [packets, bytes]: [u32; 2]) {
+        let counts = &mut self.counts[direction as usize];
+        counts[0] = counts[0].wrapping_add(packets);
+        counts[1] = counts[1].wrapping_add(bytes);
+    }
+
+    /// The guest it counts against.
+    pub fn guest(&self) -> Option<GuestId> {
+        self.guest.checked_sub(1).map(GuestId)
+    }
+
+    /// It counts against this guest from now on.
+    pub fn set_guest(&mut self, guest: Option<GuestId>) {
+        self.guest = guest.map_or(0, |guest| guest.0.saturating_add(1));
+    }
+}

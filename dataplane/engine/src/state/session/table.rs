@@ -1,0 +1,336 @@
+//! The session table: records of fixed number, found by either direction's flow.
+
+use foldhash::fast::FixedState;
+
+use super::memory::SessionMemory;
+use super::record::{FREE, SessionDetail, SessionRecord};
+use super::stage::Stage;
+use crate::base::index::Index;
+use crate::base::ip::Address;
+use crate::base::time::{Instant, Ticks};
+use crate::config::Timeouts;
+use crate::wire::flow::{Direction, Flow};
+
+/// A session that a packet belongs to, and which way the packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// The session's number.
+    pub number: u32,
+    /// The packet's direction.
+    pub direction: Direction,
+}
+
+/// Ends the chain of free records.
+const END: u32 = u32::MAX;
+
+/// All sessions of one shard.
+#[derive(Debug)]
+pub struct SessionTable<A: Address> {
+    memory: SessionMemory<A>,
+    index: Index,
+    seed: FixedState,
+    /// First of the chain of records that were used and are free again.
+    free: u32,
+    /// Records from here on were never used.
+    fresh: u32,
+    live: u32,
+    /// Where the search for expired sessions goes on.
+    hand: u32,
+    timeouts: [u32; 5],
+    /// The least of them: a session seen within it needs no closer look.
+    shortest: u32,
+}
+
+/// The order of [`SessionTable::timeouts`].
+const TCP_ESTABLISHED: usize = 0;
+const TCP_TRANSITORY: usize = 1;
+const UDP: usize = 2;
+const ICMP: usize = 3;
+const OTHER: usize = 4;
+
+impl<A: Address> SessionTable<A> {
+    /// A table over `memory`; what is live in it stays so. `seed` is random per start.
+    pub fn new(memory: SessionMemory<A>, seed: u64, timeouts: &Timeouts) -> Self {
+        let capacity = memory.capacity().min(END as usize / 2);
+        let mut table = Self {
+            index: Index::new(capacity * 2),
+            memory,
+            seed: FixedState::with_seed(seed),
+            free: END,
+            fresh: 0,
+            live: 0,
+            hand: 0,
+            timeouts: [0; 5],
+            shortest: 0,
+        };
+        table.set_timeouts(timeouts);
+        table.recover();
+        table
+    }
+
+    /// Uses other idle times from now on.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.timeouts = [
+            timeouts.tcp_established,
+            timeouts.tcp_transitory,
+            timeouts.udp,
+            timeouts.icmp,
+            timeouts.other,
+        ]
+        .map(|seconds| seconds.saturating_mul(10));
+        self.shortest = self.timeouts.into_iter().min().unwrap_or(0);
+    }
+
+    /// How many sessions are live.
+    pub fn len(&self) -> usize {
+        self.live as usize
+    }
+
+    /// No session is live.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// How many sessions fit.
+    pub fn capacity(&self) -> usize {
+        self.memory.capacity()
+    }
+
+    /// Memory used for records and index, in bytes.
+    pub fn memory(&self) -> usize {
+        size_of_val(&*self.memory.records)
+            + size_of_val(&*self.memory.details)
+            + self.index.memory()
+    }
+
+    /// The flow's hash, for [`Self::find`].
+    #[inline]
+    pub fn hash(&self, flow: &Flow<A>) -> u64 {
+        flow.hash(&self.seed)
+    }
+
+    /// The session that `flow`, as received, belongs to, and its direction.
+    #[inline]
+    pub fn find(&self, flow: &Flow<A>) -> Option<Hit> {
+        let found = self.index.find(self.hash(flow), |value| {
+            let hit = split(value);
+            self.memory
+                .records
+                .get(hit.number as usize)
+                .is_some_and(|record| record.is(hit.direction, flow))
+        });
+        found.map(split)
+    }
+
+    /// Reads a word of the bucket of `hash`, to have it in the cache.
+    #[inline]
+    pub fn touch_bucket(&self, hash: u64) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// The first candidate record for `hash`.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<u32> {
+        self.index.candidate(hash).map(|value| value >> 1)
+    }
+
+    /// Reads a record's first and last word, to have all of it in the cache.
+    #[inline]
+    pub fn touch(&self, number: u32) -> u32 {
+        self.memory
+            .records
+            .get(number as usize)
+            .map_or(0, SessionRecord::touch)
+    }
+
+    /// The record of a session.
+    #[inline]
+    pub fn get(&self, number: u32) -> &SessionRecord<A> {
+        &self.memory.records[number as usize]
+    }
+
+    /// The record of a session, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, number: u32) -> &mut SessionRecord<A> {
+        &mut self.memory.records[number as usize]
+    }
+
+    /// What few packets need of a session.
+    #[inline]
+    pub fn detail(&self, number: u32) -> &SessionDetail {
+        &self.memory.details[number as usize]
+    }
+
+    /// What few packets need of a session, to change it.
+    #[inline]
+    pub fn detail_mut(&mut self, number: u32) -> &mut SessionDetail {
+        &mut self.memory.details[number as usize]
+    }
+
+    /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state.
+    #[inline]
+    pub fn account(&mut self, hit: Hit, length: usize, tcp_flags: Option<u8>, now: Ticks) {
+        let Hit { number, direction } = hit;
+        let record = &mut self.memory.records[number as usize];
+        let carry = record.account(direction, length, tcp_flags, now);
+        if carry != [0, 0] {
+            self.memory.details[number as usize].carry(direction, carry);
+        }
+    }
+
+    /// Adds a session. `None` when the table is full.
+    pub fn insert(
+        &mut self,
+        mut record: SessionRecord<A>,
+        detail: SessionDetail,
+        now: Ticks,
+    ) -> Option<u32> {
+        record.seen = now.0;
+        let number = if self.free != END {
+            let number = self.free;
+            self.free = self.memory.records[number as usize].generation;
+            number
+        } else if (self.fresh as usize) < self.memory.capacity() {
+            self.fresh += 1;
+            self.fresh - 1
+        } else {
+            return None;
+        };
+        self.memory.records[number as usize] = record;
+        self.memory.details[number as usize] = detail;
+        self.live += 1;
+        self.enter(number);
+        Some(number)
+    }
+
+    /// Ends a session and returns what it was.
+    pub fn remove(&mut self, number: u32) -> SessionRecord<A> {
+        let record = self.memory.records[number as usize];
+        for direction in [Direction::Forward, Direction::Reply] {
+            let hash = self.hash(&record.received(direction));
+            self.index.remove(hash, join(number, direction));
+        }
+        self.memory.records[number as usize] = SessionRecord {
+            stage: FREE,
+            generation: self.free,
+            ..SessionRecord::default()
+        };
+        self.free = number;
+        self.live -= 1;
+        record
+    }
+
+    /// Idle for longer than its state allows.
+    #[inline]
+    pub fn is_expired(&self, record: &SessionRecord<A>, now: Ticks) -> bool {
+        let idle = now.0.saturating_sub(record.seen);
+        idle > self.shortest && idle > self.timeout(record)
+    }
+
+    /// When the session ends if nothing more is seen of it.
+    pub fn expires(&self, record: &SessionRecord<A>) -> Instant {
+        Instant::from_millis(u64::from(record.seen.saturating_add(self.timeout(record))) * 100)
+    }
+
+    /// Looks at up to `most` records from where it stopped last, and ends those that have expired
+    /// or are `over` for another reason; `ended` gets what they were, and whether they had expired.
+    pub fn sweep(
+        &mut self,
+        most: usize,
+        now: Ticks,
+        over: impl Fn(&SessionRecord<A>) -> bool,
+        mut ended: impl FnMut(SessionRecord<A>, bool),
+    ) {
+        for _ in 0..most.min(self.fresh as usize) {
+            if self.hand >= self.fresh {
+                self.hand = 0;
+            }
+            let record = &self.memory.records[self.hand as usize];
+            if record.is_live() {
+                let expired = self.is_expired(record, now);
+                if expired || over(record) {
+                    ended(self.remove(self.hand), expired);
+                }
+            }
+            self.hand += 1;
+        }
+    }
+
+    /// How many records were ever used: what a full sweep looks at.
+    pub fn used(&self) -> usize {
+        self.fresh as usize
+    }
+
+    /// Live sessions with their numbers, from number `from` on.
+    pub fn iter_from(&self, from: u32) -> impl Iterator<Item = (u32, &SessionRecord<A>)> {
+        (from..self.fresh)
+            .map(|number| (number, &self.memory.records[number as usize]))
+            .filter(|(_, record)| record.is_live())
+    }
+
+    #[inline]
+    fn timeout(&self, record: &SessionRecord<A>) -> u32 {
+        let class = match (record.protocol, record.stage()) {
+            (6, Stage::Established) => TCP_ESTABLISHED,
+            (6, _) => TCP_TRANSITORY,
+            (17, _) => UDP,
+            (1 | 58, _) => ICMP,
+            _ => OTHER,
+        };
+        self.timeouts[class]
+    }
+
+    fn enter(&mut self, number: u32) {
+        let record = self.memory.records[number as usize];
+        for direction in [Direction::Forward, Direction::Reply] {
+            let hash = self.hash(&record.received(direction));
+            self.index.insert(hash, join(number, direction));
+        }
+    }
+
+    /// Indexes what an earlier process left in the memory. A record whose flow is there already
+    /// (it died between two writes) is freed.
+    fn recover(&mut self) {
+        let Some(last) = self.memory.records.iter().rposition(SessionRecord::is_live) else {
+            return;
+        };
+        self.fresh = last as u32 + 1;
+        for number in (0..self.fresh).rev() {
+            let record = self.memory.records[number as usize];
+            let twice = [Direction::Forward, Direction::Reply]
+                .into_iter()
+                .any(|direction| self.find(&record.received(direction)).is_some());
+            if record.is_live() && !twice {
+                self.memory.records[number as usize].generation = 0;
+                for direction in [Direction::Forward, Direction::Reply] {
+                    self.memory.records[number as usize].set_path(direction, None);
+                }
+                self.enter(number);
+                self.live += 1;
+            } else {
+                self.memory.records[number as usize] = SessionRecord {
+                    stage: FREE,
+                    generation: self.free,
+                    ..SessionRecord::default()
+                };
+                self.free = number;
+            }
+        }
+    }
+}
+
+/// A session's number and a direction in one index value.
+const fn join(number: u32, direction: Direction) -> u32 {
+    number << 1 | direction as u32
+}
+
+const fn split(value: u32) -> Hit {
+    Hit {
+        number: value >> 1,
+        direction: if value & 1 == 0 {
+            Direction::Forward
+        } else {
+            Direction::Reply
+        },
+    }
+}

@@ -1,0 +1,156 @@
+//! One worker's state: sessions, counters, budgets, frames to send.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::flows::Flows;
+use super::neighbor::Held;
+use super::ports::Share;
+use super::session::Sessions;
+use crate::base::addr::PortId;
+use crate::base::bucket::Bucket;
+use crate::base::counters::Counters;
+use crate::base::drops::{DropCounters, DropReason};
+use crate::base::time::Instant;
+use crate::config::RouterSection;
+use crate::wire::error::IcmpError;
+use crate::wire::frame::OwnedFrame;
+use crate::wire::packet::Family;
+
+/// One worker's state. Nobody else touches it.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) v4: Flows<Ipv4Addr>,
+    pub(crate) v6: Flows<Ipv6Addr>,
+    /// How many ICMP errors may still be sent: errors of one class share a budget, so that a flood of
+    /// one does not silence the others (F12).
+    pub(crate) budgets: [Bucket; IcmpError::CLASSES],
+    pub(crate) drops: DropCounters,
+    pub(crate) counters: Counters,
+    pub(crate) outbox: Vec<Output>,
+    /// What guests sent and may not, by port.
+    pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
+    /// What waited for a neighbour that is known now.
+    pub(crate) released: VecDeque<Held>,
+    pub(crate) next_sweep: Instant,
+    /// The generation it was last brought in line with; 0: none.
+    pub(crate) generation: u32,
+    pub(crate) share: Share,
+    pub(crate) seed: u64,
+}
+
+/// A frame of our own making on its way out.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) port: PortId,
+    pub(crate) frame: OwnedFrame,
+}
+
+/// A family whose sessions a shard has.
+pub trait Tracked: Family {
+    /// This family's sessions and mappings.
+    fn flows(shard: &Shard) -> &Flows<Self>;
+
+    /// This family's sessions and mappings, to change them.
+    fn flows_mut(shard: &mut Shard) -> &mut Flows<Self>;
+}
+
+impl Tracked for Ipv4Addr {
+    #[inline]
+    fn flows(shard: &Shard) -> &Flows<Self> {
+        &shard.v4
+    }
+
+    #[inline]
+    fn flows_mut(shard: &mut Shard) -> &mut Flows<Self> {
+        &mut shard.v4
+    }
+}
+
+impl Tracked for Ipv6Addr {
+    #[inline]
+    fn flows(shard: &Shard) -> &Flows<Self> {
+        &shard.v6
+    }
+
+    #[inline]
+    fn flows_mut(shard: &mut Shard) -> &mut Flows<Self> {
+        &mut shard.v6
+    }
+}
+
+impl Shard {
+    /// The state of one worker over `memory`, in which nothing has happened yet.
+    pub(crate) fn over(
+        memory: Sessions,
+        section: &RouterSection,
+        share: Share,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            v4: Flows::new(memory.v4, seed, &section.timeouts, share),
+            v6: Flows::new(memory.v6, seed, &section.timeouts, share),
+            budgets: [Bucket::default(); IcmpError::CLASSES],
+            drops: DropCounters::default(),
+            counters: Counters::default(),
+            outbox: Vec::new(),
+            violations: BTreeMap::new(),
+            released: VecDeque::new(),
+            next_sweep: now,
+            generation: 0,
+            share,
+            seed,
+        }
+    }
+
+    /// Brings the session memory of the flows in `frames` into the cache, so that the misses of a
+    /// batch overlap. Optional; call before `process` for a batch of more than one frame.
+    pub fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]> + Clone) {
+        if !self.v4.sessions.is_empty() {
+            self.v4.warm(frames.clone());
+        }
+        if !self.v6.sessions.is_empty() {
+            self.v6.warm(frames);
+        }
+    }
+
+    /// What guests sent and may not: port, reason, frames.
+    pub fn violations(&self) -> impl Iterator<Item = (PortId, DropReason, u64)> + '_ {
+        let list = self.violations.iter();
+        list.map(|(&(port, reason), &frames)| (port, reason, frames))
+    }
+
+    /// Frames dropped by reason. The dataplane adds its own (`PortDown`, `TransmitFailed`,
+    /// `FrameTruncated`).
+    pub fn drops(&mut self) -> &mut DropCounters {
+        &mut self.drops
+    }
+
+    /// Memory of sessions, their index and external ports' tables, in bytes.
+    pub fn memory(&self) -> usize {
+        self.v4.memory() + self.v6.memory()
+    }
+
+    /// When expired sessions are looked for next; `None`: there are no sessions.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let idle = self.v4.sessions.is_empty() && self.v6.sessions.is_empty();
+        (!idle).then_some(self.next_sweep)
+    }
+
+    /// Counts a dropped frame, for its port as well if a guest sent what it may not.
+    #[inline]
+    pub(crate) fn count_drop(&mut self, reason: DropReason, ingress: Option<PortId>) {
+        self.drops.add(reason, 1);
+        if reason.is_violation() {
+            self.count_violation(reason, ingress);
+        }
+    }
+
+    #[cold]
+    fn count_violation(&mut self, reason: DropReason, ingress: Option<PortId>) {
+        if let Some(port) = ingress {
+            *self.violations.entry((port, reason)).or_default() += 1;
+        }
+    }
+}
