@@ -57,6 +57,11 @@ bench: packages build ## Side by side with the kernel, in one run: throughput, l
 bench-answers: packages build ## Side by side with the kernel and ndppd: neighbours answered per second
 	@netns-scripts/bench-answers.sh
 
+.PHONY: bench-instructions
+bench-instructions: packages ## Instructions a frame takes, counted by callgrind
+	@netns-scripts/packages.sh bench-instructions
+	@netns-scripts/bench-instructions.sh
+
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
 	@if [[ $(DUT) == tapgate ]]; then $(MAKE) --no-print-directory build; fi

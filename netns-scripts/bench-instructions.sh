@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 readonly FRAMES=12800
 bin=${CARGO_TARGET_DIR:-target}/release/instructions
 command -v valgrind >/dev/null || {
-  echo "bench-instructions: valgrind is missing: apt-get install valgrind" >&2
+  echo "bench-instructions: valgrind is missing: run netns-scripts/packages.sh bench-instructions" >&2
   exit 69
 }
 cargo build --quiet --release -p tapgate-benches --bin instructions

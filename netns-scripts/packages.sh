@@ -1,20 +1,15 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the labs and the tests use, if any is missing.
-# Changes the host: the packages stay; what was installed is said, and how to remove it.
-# Run: netns-scripts/packages.sh
+# Installs the Debian packages of the programs that the labs and the tests call (netns-scripts/programs),
+# if any is missing; with TARGET, also of those that only `make TARGET` calls. Changes the host: the
+# packages stay; what was installed is said, and how to remove it.
+# Run: netns-scripts/packages.sh [TARGET]
 set -euo pipefail
+list=$(dirname "${BASH_SOURCE[0]}")/programs
 
-packages=(
-  iproute2 iptables nftables iputils-ping # topology, the kernel's own recipe, the witness
-  procps util-linux jq                    # pgrep; unshare, nsenter, flock; reading nft's JSON
-  iperf3 ethtool busybox-static cpio      # traffic, offloads; the guests' tools; the VM's initramfs
-  qemu-system-x86                         # the VM
-  isc-dhcp-client dhcpcd-base systemd     # DHCP clients: programs only, nothing is started
-  shellcheck                              # make test
-)
-
+packages=$(awk -F: -v target="(${1-})" '!/^#/ && NF > 1 { split($1, words, " ")
+  if (words[1] != "-" && (words[2] == "" || words[2] == target)) print words[1] }' "$list" | sort -u)
 missing=()
-for package in "${packages[@]}"; do
+for package in $packages; do
   # shellcheck disable=SC2016 # ${...} is dpkg-query's own syntax
   [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
     missing+=("$package")

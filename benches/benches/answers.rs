@@ -116,6 +116,7 @@ impl Router {
             bytes: &mut self.scratch,
             vlan: None,
             offload: Offload::default(),
+            headroom: &mut [],
         };
         let now = Instant::from_millis(61_000);
         let verdict = process(

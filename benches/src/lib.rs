@@ -184,6 +184,7 @@ impl Router {
             bytes,
             vlan: None,
             offload,
+            headroom: &mut [],
         };
         process(
             &mut frame,

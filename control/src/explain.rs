@@ -96,6 +96,7 @@ fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String>
         bytes: &mut bytes,
         vlan,
         offload: Offload::default(),
+        headroom: &mut [],
     };
     let (steps, verdict) = shard.explain(&mut frame, ingress, &snapshot, now);
     let (verdict, delivered) = match verdict {

@@ -6,8 +6,8 @@ mod lab;
 use lab::bridge::Bridge;
 use lab::{Lab, iperf, run};
 use tapgate_dataplane::link::Links;
-use tapgate_dataplane::port::{Egress, Ingress};
-use tapgate_dataplane::sys::packet;
+use tapgate_dataplane::port::Opened;
+use tapgate_dataplane::port::device::Device;
 use tapgate_dataplane::sys::ring::Geometry;
 
 /// What a shape is called, the bytes of a frame its slots hold, and its slots.
@@ -35,8 +35,7 @@ fn main() {
             let open = |name: &str| {
                 let geometry = Geometry::holding(frame, slots);
                 let index = Links::open().unwrap().get(name).unwrap().index;
-                let (receiver, sender) = packet::open_with(index, geometry).unwrap();
-                (Ingress::Device(receiver), Egress::Device(sender))
+                Opened::Device(Device::open_with(index, geometry).unwrap())
             };
             let bridge = Bridge::between(open("va"), open("vb"));
             let rate = iperf(&a, &b, "10.9.0.2", 3);

@@ -19,8 +19,8 @@ use crate::binding::{Binding, Bound};
 use crate::hostguard::HostGuard;
 use crate::hostports;
 use crate::link::Links;
-use crate::memory::MemoryPort;
 use crate::port::Opened;
+use crate::port::memory::FarEnd;
 use crate::shared;
 use crate::sys::sessions::SharedSessions;
 use crate::worker::WorkerHandle;
@@ -131,11 +131,8 @@ impl Dataplane {
     }
 
     /// The far end of a memory port.
-    pub fn memory_port(&self, name: &str) -> Option<Arc<MemoryPort>> {
-        match &self.state().bindings.get(name)?.bound {
-            Bound::Memory(far) => Some(far.clone()),
-            _ => None,
-        }
+    pub fn memory_port(&self, name: &str) -> Option<Arc<FarEnd>> {
+        self.state().bindings.get(name)?.bound.far_end().cloned()
     }
 
     /// Stops forwarding, closes all ports and removes the devices that were made for them.
@@ -394,11 +391,9 @@ impl State {
             kept.push((Kept::HostGuard, descriptor.try_clone_to_owned()?));
         }
         for (name, binding) in &self.bindings {
-            if let Bound::Tap(queues) = &binding.bound {
-                for (queue, descriptor) in (0..).zip(queues) {
-                    let port = name.clone();
-                    kept.push((Kept::Tap { port, queue }, descriptor.try_clone()?));
-                }
+            for (queue, descriptor) in (0..).zip(binding.bound.kept()) {
+                let port = name.clone();
+                kept.push((Kept::Tap { port, queue }, descriptor.try_clone()?));
             }
         }
         Ok(kept)

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tapgate_engine::addr::PortId;
-use tapgate_engine::config::{
-    Config, InterfaceKind, PortKind, RouteAction, RuleAction, RuleVerdict,
-};
+use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
@@ -18,12 +16,11 @@ use tapgate_protocol::{
     RouteRow, Rows, RuleRow, SessionRow, Show,
 };
 
-use crate::binding::{Binding, Bound};
+use crate::binding::Binding;
 use crate::dataplane::{Dataplane, Running, State};
 use crate::link::Links;
 use crate::port::PortCounters;
 use crate::sys::packet::ReceiveMode;
-use crate::sys::tap;
 use crate::worker;
 
 /// Most rows of one page.
@@ -137,6 +134,7 @@ impl Dataplane {
                 bytes: &mut bytes,
                 vlan,
                 offload: Offload::default(),
+                headroom: &mut [],
             };
             worker
                 .shard()
@@ -203,33 +201,16 @@ fn ports(state: &State, running: &Running) -> Result<Vec<PortRow>, String> {
 }
 
 fn port(binding: &Binding, counters: &PortCounters, links: &Links) -> PortRow {
-    let (kind, device) = match &binding.port.kind {
-        PortKind::Device { device, .. } => ("device", Some(device)),
-        PortKind::Tap { device, .. } => ("tap", Some(device)),
-        PortKind::Memory => ("memory", None),
-    };
-    let up = match &binding.bound {
-        Bound::Waiting(_) => None,
-        Bound::Device { .. } => Some(
-            device
-                .and_then(|device| links.get(device))
-                .is_some_and(|link| link.up && link.carrier),
-        ),
-        Bound::Tap(queues) => Some(queues.first().is_some_and(|queue| tap::is_up(queue))),
-        Bound::Memory(_) => Some(true),
-    };
-    let receive_mode = match &binding.bound {
-        Bound::Device { mode, .. } => Some(match mode {
-            ReceiveMode::UnicastFilter => "unicast-filter",
-            ReceiveMode::Promiscuous => "promiscuous",
-        }),
-        _ => None,
-    };
+    let (kind, device) = binding.kind();
+    let receive_mode = binding.bound.receive_mode().map(|mode| match mode {
+        ReceiveMode::UnicastFilter => "unicast-filter",
+        ReceiveMode::Promiscuous => "promiscuous",
+    });
     PortRow {
         name: binding.port.name.clone(),
         kind: kind.to_owned(),
-        device: device.cloned(),
-        state: match up {
+        device: device.map(str::to_owned),
+        state: match binding.is_up(links) {
             None => "waiting",
             Some(true) => "up",
             Some(false) => "down",

@@ -22,7 +22,7 @@ use tapgate_engine::shard::Shard;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 
-use crate::port::{Ingress, Opened, Ports};
+use crate::port::{Opened, Ports};
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
@@ -33,6 +33,8 @@ const HOT: u32 = 8;
 const BULK: u64 = 32 << 10;
 /// and is waited for awake so long, because falling asleep and being woken takes longer.
 const LINGER: Duration = Duration::from_micros(30);
+/// How long at most to sleep while a port has frames under way.
+const COMPLETION: Duration = Duration::from_millis(1);
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
@@ -181,8 +183,7 @@ impl Worker {
     /// # Errors
     /// Its descriptors cannot be waited for.
     pub fn attach(&mut self, port: PortId, opened: Opened) -> io::Result<()> {
-        let (ingress, egress) = opened;
-        self.ports.attach(port, ingress, egress);
+        self.ports.attach(port, opened);
         self.watch(port)?;
         let snapshot = self.snapshots.load();
         self.shard.port_attached(port, snapshot, now());
@@ -312,6 +313,10 @@ impl Worker {
         } else {
             Some(Duration::ZERO)
         };
+        let timeout = match self.ports.reclaim() {
+            true => Some(timeout.map_or(COMPLETION, |timeout| timeout.min(COMPLETION))),
+            false => timeout,
+        };
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),
@@ -352,8 +357,7 @@ impl Worker {
 
     /// Has epoll tell when a port has frames, those that wait already included.
     fn watch(&self, port: PortId) -> io::Result<()> {
-        let descriptors = self.ports.ingress(port).map(Ingress::descriptors);
-        for descriptor in descriptors.into_iter().flatten() {
+        for descriptor in self.ports.descriptors(port) {
             let data = EventData::new_u64(u64::from(port.0));
             epoll::add(&self.epoll, descriptor, data, EventFlags::IN)?;
         }
@@ -361,8 +365,7 @@ impl Worker {
     }
 
     fn unwatch(&self, port: PortId) {
-        let descriptors = self.ports.ingress(port).map(Ingress::descriptors);
-        for descriptor in descriptors.into_iter().flatten() {
+        for descriptor in self.ports.descriptors(port) {
             // It is not watched while it is hot.
             let _ = epoll::delete(&self.epoll, descriptor);
         }
@@ -370,9 +373,7 @@ impl Worker {
 
     /// A device's socket reports going down as an error, and counts as ready until that is read.
     fn clear_error(&self, port: PortId) {
-        if let Some(Ingress::Device(receiver)) = self.ports.ingress(port)
-            && let Some(error) = receiver.socket().take_error()
-        {
+        if let Some(error) = self.ports.take_error(port) {
             tracing::info!(port = port.0, %error, "device went down");
         }
     }

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 
 use lab::{Lab, attempt, eventually, run};
 use tapgate_dataplane::dataplane::Dataplane;
+use tapgate_dataplane::port::driver::Capabilities;
+use tapgate_dataplane::port::memory::{Acts, StoredFrame};
 use tapgate_engine::config::Config;
 use tapgate_protocol::{ExplainQuery, Kept, PortRow, Rows, Show};
 
@@ -94,6 +96,50 @@ fn announces_after_link_up(dataplane: &Dataplane) {
     eventually("down", 5, || port(dataplane, "p").state == "down");
     run("ip link set va up");
     eventually("announced", 5, || announced() >= before + 2);
+}
+
+/// A device that is made again has another MAC. Its guest may never say so in an ARP request: what
+/// it asked before the port was open is lost, and the port's announcement tells it the gateway's MAC.
+#[test]
+fn a_device_that_returns_with_another_mac_is_asked_for_anew() {
+    let mut lab = Lab::new();
+    let guest = lab.veth_guest("a", "va", "10.9.0.1/24");
+    let other = lab.veth_guest("b", "vb", "10.9.1.1/24");
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&config(
+            "[ports]
+             a = { device = \"va\" }
+             b = { device = \"vb\" }
+             [networks]
+             a = { ports = [\"a\"], addresses = [\"10.9.0.254/24\"], mac = \"02:00:00:00:01:fe\" }
+             b = { ports = [\"b\"], addresses = [\"10.9.1.254/24\"] }\n",
+        ))
+        .unwrap();
+    run(&format!(
+        "ip -n {other} route add default via 10.9.1.254 dev eth0"
+    ));
+    let mac = || run(&format!("ip -n {guest} -br link show eth0"));
+    let first = mac();
+    for again in [false, true] {
+        if again {
+            run("ip link del va");
+            eventually("waiting", 5, || port(&dataplane, "a").state == "waiting");
+            lab::veth("va", &guest, "10.9.0.1/24");
+            assert_ne!(first, mac());
+        }
+        // So that it never asks.
+        run(&format!(
+            "ip -n {guest} neighbour replace 10.9.0.254 lladdr 02:00:00:00:01:fe nud permanent dev eth0"
+        ));
+        run(&format!(
+            "ip -n {guest} route add default via 10.9.0.254 dev eth0"
+        ));
+        eventually("the other guest is reached", 5, || {
+            pings(&guest, "10.9.1.1")
+        });
+    }
+    dataplane.stop();
 }
 
 #[test]
@@ -286,6 +332,39 @@ fn memory_ports_carry_frames() {
     dataplane.stop();
 }
 
+/// The worker asks a driver that completes later until it has, although nothing else happens.
+#[test]
+fn frames_under_way_are_completed_by_a_worker_that_has_nothing_else_to_do() {
+    let _lab = Lab::new();
+    let dataplane = Dataplane::new().unwrap();
+    dataplane
+        .configure(&one_network("p = { memory = true }", "\"p\""))
+        .unwrap();
+    let far = dataplane.memory_port("p").unwrap();
+    let rounds = 200;
+    far.act(Acts {
+        capabilities: Capabilities::ALL,
+        completes_after: rounds,
+    });
+    let sender = [2, 0, 0, 0, 0, 0xd0];
+    let mut request = [&[0xff; 6][..], &sender].concat();
+    request.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+    request.extend(sender);
+    request.extend([10, 9, 0, 1, 0, 0, 0, 0, 0, 0, 10, 9, 0, 254]);
+    let asked = std::time::Instant::now();
+    far.put(StoredFrame {
+        bytes: request,
+        vlan: None,
+        offload: tapgate_engine::frame::Offload::default(),
+    });
+    eventually("the answer", 3, || {
+        far.take().is_some_and(|frame| frame.bytes[..6] == sender)
+    });
+    // It sleeps in between.
+    assert!(asked.elapsed().as_millis() >= u128::from(rounds) / 2);
+    dataplane.stop();
+}
+
 /// F20: what a guest sent and may not is shown with the guest's name.
 #[test]
 fn f20_violations_are_shown_by_guest() {
@@ -305,7 +384,7 @@ fn f20_violations_are_shown_by_guest() {
     forged[..12].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0xd1]);
     forged[12..14].copy_from_slice(&[0x08, 0x06]);
     for _ in 0..3 {
-        far.put(tapgate_dataplane::memory::StoredFrame {
+        far.put(StoredFrame {
             bytes: forged.clone(),
             vlan: None,
             offload: tapgate_engine::frame::Offload::default(),

@@ -123,8 +123,7 @@ fn the_kernel_answers_for_its_own_ports_and_not_for_the_router_s() {
     }
 
     let mut sockets = Ports::default();
-    let (ingress, egress) = device("up0");
-    sockets.attach(A, ingress, egress);
+    sockets.attach(A, device("up0"));
     let (mut guard, links) = guard(shared("61000-65535,2222", "5353,61000-65535", &[]));
     for to in [HOST, HOST6] {
         for port in [61_000, 61_001, 65_535, 2222] {

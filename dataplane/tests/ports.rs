@@ -10,8 +10,10 @@ use afpacket::sync::RawPacketStream;
 use lab::bridge::{A, B, Bridge, device};
 use lab::{Lab, eventually, iperf, listen, run, within};
 use tapgate_dataplane::link::{self, Change, Links};
-use tapgate_dataplane::port::{Egress, Ingress, Opened, Ports};
-use tapgate_dataplane::sys::{packet, tap};
+use tapgate_dataplane::port::device::Device;
+use tapgate_dataplane::port::tap::Tap;
+use tapgate_dataplane::port::{Opened, Ports};
+use tapgate_dataplane::sys::tap;
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Checksum;
@@ -53,9 +55,7 @@ fn tap_guest(guest: &str, address: &str, queues: u16) -> Opened {
     };
     link::change("eth0", &change).unwrap();
     run(&format!("ip -n {guest} address add {address} dev eth0"));
-    let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
-    let first = queues[0].clone();
-    (Ingress::Tap(queues), Egress::Tap(first))
+    Opened::Tap(Tap::new(queues.into_iter().map(Arc::new).collect()))
 }
 
 #[test]
@@ -161,6 +161,8 @@ fn tags_are_taken_out_and_put_back(lab: &mut Lab, from: &str, port: Opened) {
     });
 
     let seen = bridge.end().seen;
+    // Room for the `virtio_net_hdr`, MACs and a tag.
+    assert!(seen.iter().all(|seen| seen.headroom >= 10 + 12 + 4));
     let seen: Vec<_> = seen
         .iter()
         .filter(|seen| seen.start[6..12] == SENDER)
@@ -186,8 +188,7 @@ fn the_frames_the_kernel_dropped_are_counted() {
     let mut lab = Lab::new();
     let a = lab.veth_guest("a", "va", "10.9.0.1/24");
     let mut ports = Ports::default();
-    let (ingress, egress) = device("va");
-    ports.attach(A, ingress, egress);
+    ports.attach(A, device("va"));
     send_from(&a, &vec![frame(None, &[0; 50]); 5000]);
     eventually("drops counted", 5, || ports.counters(A).kernel_drops > 0);
     let mut received = 0;
@@ -212,8 +213,7 @@ fn sending_to_a_device_that_is_down_or_gone_is_counted_and_does_not_block() {
     let _b = lab.veth_guest("b", "vb", "10.9.0.2/24");
     let mut ports = Ports::default();
     for (port, name) in [(A, "va"), (B, "vb")] {
-        let (ingress, egress) = device(name);
-        ports.attach(port, ingress, egress);
+        ports.attach(port, device(name));
     }
     let mut forward = |count: usize| {
         send_from(&a, &vec![frame(None, &[0; 50]); count]);
@@ -251,8 +251,7 @@ fn one_bad_frame_does_not_stop_its_neighbours() {
     run("ip link set vb mtu 200");
     let mut ports = Ports::default();
     for (port, name) in [(A, "va"), (B, "vb")] {
-        let (ingress, egress) = device(name);
-        ports.attach(port, ingress, egress);
+        ports.attach(port, device(name));
     }
     let (good, bad) = (frame(None, &[1; 50]), frame(None, &[2; 1000]));
     let frames: Vec<_> = [&good, &bad, &good, &bad, &bad, &good]
@@ -305,8 +304,8 @@ fn the_router_own_macs_pass_the_unicast_filter() {
     let _lab = Lab::new();
     run("ip link add va type veth peer name vb");
     let index = Links::open().unwrap().get("va").unwrap().index;
-    let (receiver, _sender) = packet::open(index, 1500).unwrap();
-    let socket = receiver.socket();
+    let device = Device::open(index, 1500).unwrap();
+    let socket = device.socket();
     socket.listen(MacAddr(RECEIVER), true).unwrap();
     socket.listen(MacAddr(RECEIVER), false).unwrap();
     socket.listen_to_all().unwrap();
@@ -319,10 +318,10 @@ fn an_uplink_receives_what_is_for_the_router_and_nothing_else() {
     let mut lab = Lab::new();
     let a = lab.veth_guest("a", "va", "10.9.0.1/24");
     let index = Links::open().unwrap().get("va").unwrap().index;
-    let (receiver, sender) = packet::open(index, 1500).unwrap();
-    let socket = receiver.socket().clone();
+    let device = Device::open(index, 1500).unwrap();
+    let socket = device.socket().clone();
     let mut ports = Ports::default();
-    ports.attach(A, Ingress::Device(receiver), Egress::Device(sender));
+    ports.attach(A, Opened::Device(device));
 
     let to = |mac: [u8; 6]| [&mac[..], &SENDER, &[0x88, 0xb5], &[0; 50]].concat();
     let near = [2, 0, 0, 0, 1, 0xd2];

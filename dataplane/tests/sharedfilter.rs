@@ -9,9 +9,9 @@ use afpacket::sync::RawPacketStream;
 use lab::bridge::A;
 use lab::{Lab, within};
 use tapgate_dataplane::link::Links;
-use tapgate_dataplane::port::{Egress, Ingress, Ports};
+use tapgate_dataplane::port::device::Device;
+use tapgate_dataplane::port::{Opened, Ports};
 use tapgate_dataplane::shared::{Shared, SharedAddress};
-use tapgate_dataplane::sys::packet;
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::PortRange;
 
@@ -96,11 +96,11 @@ fn let_in(frames: &[Vec<u8>], shared: &[Shared]) -> Vec<bool> {
     let mut lab = Lab::new();
     let provider = lab.veth_guest("provider", "up0", "10.9.0.1/24");
     let index = Links::open().unwrap().get("up0").unwrap().index;
-    let (receiver, sender) = packet::open(index, 1500).unwrap();
-    let socket = receiver.socket().clone();
-    socket.only(Some(&[MacAddr(OURS)]), shared).unwrap();
+    let device = Device::open(index, 1500).unwrap();
+    let only = device.socket().only(Some(&[MacAddr(OURS)]), shared);
+    only.unwrap();
     let mut ports = Ports::default();
-    ports.attach(A, Ingress::Device(receiver), Egress::Device(sender));
+    ports.attach(A, Opened::Device(device));
     within(&provider, || {
         let mut socket = RawPacketStream::new().unwrap();
         socket.bind("eth0").unwrap();

@@ -151,6 +151,7 @@ fn run(
                 bytes: buffer,
                 vlan: None,
                 offload: Offload::default(),
+                headroom: &mut [],
             };
             let verdict = process(&mut frame, *port, snapshot, shard, now);
             assert!(expected(verdict), "{verdict:?} in round {round}");

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs a scenario with `dut` in the router's place, and shows what it said if it fails.
-fn run(scenario: &str, dut: &str) {
+fn scenario(name: &str, dut: &str) {
     let _alone = ONE_AT_A_TIME.lock();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tools = Path::new(env!("CARGO_BIN_EXE_flow")).with_file_name("");
@@ -27,12 +27,12 @@ fn run(scenario: &str, dut: &str) {
         .arg(format!("TAPGATE={}", tapgate.display()))
         .args(["LAB_WAIT=300", "IPERF_SECONDS=1"])
         .arg(root.join("netns-scripts/lab.sh"))
-        .args(["run", scenario, &format!("DUT={dut}")])
+        .args(["run", name, &format!("DUT={dut}")])
         .output()
         .expect("the lab cannot be started (without root, sudo is needed)");
     assert!(
         output.status.success(),
-        "netns-scripts/lab.sh run {scenario} DUT={dut}: {}\n{}{}",
+        "netns-scripts/lab.sh run {name} DUT={dut}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -43,125 +43,125 @@ fn run(scenario: &str, dut: &str) {
 #[test]
 #[ignore = "needs root; run by make test"]
 fn multi_mac() {
-    run("multi-mac", "tapgate");
+    scenario("multi-mac", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn multi_mac_by_the_kernel() {
-    run("multi-mac", "kernel");
+    scenario("multi-mac", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn control_killed() {
-    run("restart-control", "tapgate");
+    scenario("restart-control", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn dataplane_killed() {
-    run("restart-dataplane", "tapgate");
+    scenario("restart-dataplane", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn apply_under_load() {
-    run("apply", "tapgate");
+    scenario("apply", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn devices_vanish_and_return() {
-    run("devices", "tapgate");
+    scenario("devices", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn stopped_leaves_nothing() {
-    run("stop", "tapgate");
+    scenario("stop", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn egress_guard() {
-    run("guard", "tapgate");
+    scenario("guard", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn egress_guard_is_missing_in_the_kernel() {
-    run("guard", "kernel");
+    scenario("guard", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn hostile_frames() {
-    run("hostile", "tapgate");
+    scenario("hostile", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn hostile_frames_at_the_kernel() {
-    run("hostile", "kernel");
+    scenario("hostile", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn ovh_ipv6_by_the_kernel() {
-    run("ovh-ipv6", "kernel");
+    scenario("ovh-ipv6", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn hetzner_routed_by_the_kernel() {
-    run("hetzner-routed", "kernel");
+    scenario("hetzner-routed", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn a_rebooted_vm_finds_a_duplicate_by_the_kernel() {
-    run("reboot", "kernel");
+    scenario("reboot", "kernel");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn ovh_ipv6() {
-    run("ovh-ipv6", "tapgate");
+    scenario("ovh-ipv6", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn hetzner_routed() {
-    run("hetzner-routed", "tapgate");
+    scenario("hetzner-routed", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn a_vm_reboots_ten_times_and_finds_no_duplicate() {
-    run("reboot", "tapgate");
+    scenario("reboot", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn n24_a_scan_disturbs_no_guest() {
-    run("scan", "tapgate");
+    scenario("scan", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn d06_dhcp_clients() {
-    run("clients", "tapgate");
+    scenario("clients", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn n06_groups_are_known_to_a_switch_that_snoops() {
-    run("snooping", "tapgate");
+    scenario("snooping", "tapgate");
 }
 
 #[test]
 #[ignore = "needs root; run by make test"]
 fn n06_groups_are_known_to_a_switch_that_snoops_by_the_kernel() {
-    run("snooping", "kernel");
+    scenario("snooping", "kernel");
 }

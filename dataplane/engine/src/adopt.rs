@@ -115,9 +115,17 @@ impl Shard {
         }
     }
 
-    /// Call when a port's device came (back): what is behind or on it is announced anew, and an
-    /// uplink's own addresses are claimed anew, since it may be another link.
+    /// Call when a port's device came (back): who was heard there is forgotten, what is behind or on
+    /// it is announced anew, and an uplink's own addresses are claimed anew, since it may be another
+    /// link. A guest with another MAC need not say so: the announcement may spare it the question.
     pub fn port_attached(&mut self, port: PortId, snapshot: &Snapshot, now: Instant) {
+        self.neighbors.forget(|neighbor| {
+            neighbor.port == port
+                && !matches!(
+                    neighbor.state,
+                    NeighborState::Incomplete | NeighborState::Permanent
+                )
+        });
         let on_it = snapshot
             .interfaces()
             .filter(|interface| interface.ports.contains(&port));

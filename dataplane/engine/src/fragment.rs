@@ -59,6 +59,7 @@ pub fn fragment(
             bytes: scratch,
             vlan: frame.vlan,
             offload: frame.offload,
+            headroom: &mut [],
         });
         return Ok(1);
     }
@@ -100,6 +101,7 @@ pub fn fragment(
             bytes: scratch,
             vlan: frame.vlan,
             offload: Offload::default(),
+            headroom: &mut [],
         });
         done += take;
         count += 1;

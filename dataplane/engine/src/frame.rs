@@ -15,9 +15,22 @@ pub struct Frame<'a> {
     pub vlan: Option<u16>,
     /// What is left to do to the frame, and what is known of it.
     pub offload: Offload,
+    /// The room directly before `bytes`, for what is put before the frame on its way out. Often
+    /// there is none.
+    pub headroom: &'a mut [u8],
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// An untagged frame with nothing left to do to it, and without headroom.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self {
+            bytes,
+            vlan: None,
+            offload: Offload::default(),
+            headroom: &mut [],
+        }
+    }
+
     /// Takes off what follows the first `length` bytes: link padding.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
@@ -116,6 +129,7 @@ impl OwnedFrame {
             bytes: &mut self.bytes,
             vlan: self.vlan,
             offload: self.offload,
+            headroom: &mut [],
         }
     }
 }

@@ -101,6 +101,7 @@ pub fn segment(
             bytes: scratch,
             vlan: frame.vlan,
             offload: frame.offload,
+            headroom: &mut [],
         };
         complete_checksum(&mut copy)?;
         sink(&mut copy);
@@ -120,6 +121,7 @@ pub fn segment(
             bytes: scratch,
             vlan: frame.vlan,
             offload: Offload::default(),
+            headroom: &mut [],
         });
     }
     Ok(count)

@@ -5,30 +5,21 @@
 //! (PACKET_COPY_THRESH), in the order of the slots, and it is read from there. Not TPACKET_V3,
 //! which hands blocks over on a timer of milliseconds.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 
 use libc::c_int;
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::frame::Frame;
 
 use super::filter;
-use super::outgoing::Outgoing;
-use super::ring::{Geometry, Ring, Slot};
-use crate::offload::{self, HEADER};
-use crate::port::{Batch, SPARE, Sent};
+use super::ring::{Geometry, Ring};
+use super::sendmmsg::sendmmsg;
 use crate::shared::Shared;
 
-/// Slots of a receive ring: some milliseconds of small packets. 512 to 4096 are equally fast.
-const SLOTS: usize = 2048;
 /// Bytes of unread super-frames a socket may hold.
 const RECEIVE_BUFFER: c_int = 32 << 20;
 /// Bytes of frames on their way out a socket may hold.
 const SEND_BUFFER: c_int = 8 << 20;
-/// Room in a slot beyond the MTU: Ethernet header and a tag inside the bytes.
-const LINK_HEADER: usize = 18;
 
 /// How frames to the router's own MACs reach a device's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,38 +37,17 @@ pub struct PacketSocket {
     ifindex: c_int,
 }
 
-/// Receives from a network device.
+/// A socket that sends to one network device. It is not the one that receives: the kernel wakes
+/// whoever waits on a socket for each frame that has left it, and nobody waits on this one.
 #[derive(Debug)]
-pub struct PacketReceiver {
-    socket: Arc<PacketSocket>,
-    ring: Ring,
-}
+pub struct PacketSender(OwnedFd);
 
-/// Sends to a network device, by a socket of its own: the kernel wakes whoever waits on a socket
-/// for each frame that has left it, and nobody waits on this one.
-#[derive(Debug)]
-pub struct PacketSender {
-    socket: OwnedFd,
-    outgoing: Box<Outgoing>,
-}
-
-/// Opens the device with this index for IP packets of up to `mtu` bytes.
+/// Opens the device with this index, with a receive ring of the given shape.
 ///
 /// # Errors
 /// No such device, no CAP_NET_RAW, no memory for the ring, a kernel without `virtio_net_hdr` on
 /// rings.
-pub fn open(ifindex: u32, mtu: u32) -> io::Result<(PacketReceiver, PacketSender)> {
-    open_with(
-        ifindex,
-        Geometry::holding(mtu as usize + LINK_HEADER, SLOTS),
-    )
-}
-
-/// Opens a device with a ring of the given shape.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver, PacketSender)> {
+pub fn open(ifindex: u32, geometry: Geometry) -> io::Result<(PacketSocket, Ring, PacketSender)> {
     let ifindex = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
     let incoming = socket()?;
     let option = |name, value: c_int| set_option(&incoming, libc::SOL_PACKET, name, &value);
@@ -118,15 +88,7 @@ pub fn open_with(ifindex: u32, geometry: Geometry) -> io::Result<(PacketReceiver
     };
     // Solicited-node groups (RFC 4291 §2.7.1) are as many as addresses, more than filters hold.
     socket.membership(libc::PACKET_MR_ALLMULTI, MacAddr::ZERO, true)?;
-    let receiver = PacketReceiver {
-        socket: Arc::new(socket),
-        ring,
-    };
-    let sender = PacketSender {
-        socket: outgoing,
-        outgoing: Box::default(),
-    };
-    Ok((receiver, sender))
+    Ok((socket, ring, PacketSender(outgoing)))
 }
 
 impl PacketSocket {
@@ -196,6 +158,24 @@ impl PacketSocket {
         Ok(statistics.tp_drops.into())
     }
 
+    /// Reads a frame that did not fit its slot from the socket's queue. Returns its whole length;
+    /// what is longer than `room` is cut.
+    ///
+    /// # Errors
+    /// None is queued.
+    pub fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: `room` is as long as the call is told. MSG_TRUNC has it return the whole length.
+        let got = unsafe {
+            libc::recv(
+                self.descriptor.as_raw_fd(),
+                room.as_mut_ptr().cast(),
+                room.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            )
+        };
+        usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    }
+
     /// Takes the socket's pending error, such as ENETDOWN after the device went down: until then
     /// it counts as ready.
     pub fn take_error(&self) -> Option<io::Error> {
@@ -212,70 +192,14 @@ impl AsFd for PacketSocket {
     }
 }
 
-impl PacketReceiver {
-    /// The socket.
-    pub fn socket(&self) -> &Arc<PacketSocket> {
-        &self.socket
-    }
-
-    /// Appends waiting frames to `batch` until it is full or none waits. Super-frames are placed
-    /// in `spare`; when that runs out the batch ends early.
-    pub fn receive<'a>(
-        &'a mut self,
-        spare: &mut &'a mut [u8],
-        batch: &mut Batch<'a>,
-        lost: &mut DropCounters,
-    ) {
-        let socket = &self.socket.descriptor;
-        let mut unread = self.ring.read();
-        while !batch.is_full() {
-            let Some(status) = unread.status() else {
-                return;
-            };
-            if status & libc::TP_STATUS_COPY != 0 && spare.len() < SPARE {
-                return;
-            }
-            let Some(slot) = unread.take() else { return };
-            let vlan = match tag(&slot) {
-                Ok(vlan) => vlan,
-                Err(reason) => {
-                    if slot.status & libc::TP_STATUS_COPY != 0 {
-                        receive_whole(socket, spare);
-                    }
-                    lost.add(reason, 1);
-                    continue;
-                }
-            };
-            let received = if slot.status & libc::TP_STATUS_COPY != 0 {
-                receive_whole(socket, spare)
-            } else if slot.bytes.len() < slot.length {
-                None
-            } else {
-                slot.before
-                    .last_chunk()
-                    .copied()
-                    .map(|header| (header, slot.bytes))
-            };
-            match received {
-                None => lost.add(DropReason::FrameTruncated, 1),
-                Some((header, bytes)) => match offload::received(bytes, vlan, &header) {
-                    Some(frame) => batch.push(frame),
-                    None => lost.add(DropReason::OffloadMalformed, 1),
-                },
-            }
-        }
-    }
-
-    /// Gives the slots of the last batch back to the kernel.
-    pub fn release(&mut self) {
-        self.ring.release();
-    }
-}
-
 impl PacketSender {
-    /// Sends frames, at most [`crate::port::BATCH`], in as few system calls as it takes. Never blocks.
-    pub fn send<'f, 'b: 'f>(&mut self, frames: impl Iterator<Item = &'f Frame<'b>>) -> Sent {
-        self.outgoing.send(self.socket.as_fd(), frames)
+    /// Sends frames in the order given, each of two parts, and returns how many the kernel took.
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// The kernel refuses the first.
+    pub fn send(&self, frames: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
+        sendmmsg(&self.0, frames)
     }
 }
 
@@ -300,41 +224,6 @@ fn bind(socket: &OwnedFd, ifindex: c_int, protocol: c_int) -> io::Result<()> {
     let length = size_of_val(&address) as libc::socklen_t;
     // SAFETY: `address` is a sockaddr_ll of `length` bytes.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
-}
-
-/// The 802.1Q tag the kernel took out of a frame. A tag of another kind (802.1ad) makes it a frame
-/// we know nothing about.
-fn tag(slot: &Slot<'_>) -> Result<Option<u16>, DropReason> {
-    if slot.status & libc::TP_STATUS_VLAN_VALID == 0 {
-        return Ok(None);
-    }
-    let known =
-        slot.status & libc::TP_STATUS_VLAN_TPID_VALID == 0 || slot.tpid == libc::ETH_P_8021Q as u16;
-    known
-        .then_some(Some(slot.vlan))
-        .ok_or(DropReason::UnknownEthertype)
-}
-
-/// Reads a frame that did not fit its slot from the socket's queue into the front of `spare`.
-fn receive_whole<'a>(
-    socket: &OwnedFd,
-    spare: &mut &'a mut [u8],
-) -> Option<([u8; HEADER], &'a mut [u8])> {
-    let room: &mut [u8] = spare;
-    // SAFETY: `room` is as long as the call is told. MSG_TRUNC has it return the whole length.
-    let got = unsafe {
-        libc::recv(
-            socket.as_raw_fd(),
-            room.as_mut_ptr().cast(),
-            room.len(),
-            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
-        )
-    };
-    let got = usize::try_from(got).ok().filter(|&got| got <= room.len())?;
-    let (whole, rest) = std::mem::take(spare).split_at_mut(got);
-    *spare = rest;
-    let (header, bytes) = whole.split_first_chunk_mut()?;
-    Some((*header, bytes))
 }
 
 fn set_option<T>(socket: &OwnedFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {

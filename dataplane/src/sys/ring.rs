@@ -1,5 +1,6 @@
 //! The memory that an AF_PACKET socket's TPACKET_V2 receive ring shares with the kernel.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -17,10 +18,11 @@ pub struct Slot<'a> {
     pub vlan: u16,
     /// The tag protocol identifier, when `status` says it is valid.
     pub tpid: u16,
-    /// Everything before the frame: its end is the `virtio_net_hdr`.
-    pub before: &'a [u8],
-    /// As much of the frame as the slot holds.
-    pub bytes: &'a mut [u8],
+    /// The room before the frame, which ends with the `virtio_net_hdr`, and as much of the frame
+    /// as the slot holds.
+    pub room: &'a mut [u8],
+    /// Where the frame starts in it.
+    pub start: usize,
 }
 
 /// How a ring is divided.
@@ -99,10 +101,10 @@ pub struct Ring {
     geometry: Geometry,
     slots: usize,
     /// The slot the kernel fills next, as far as we have read.
-    next: Cursor,
+    next: Cell<Cursor>,
     /// The oldest slot not yet given back, and how many there are.
     oldest: Cursor,
-    held: usize,
+    held: Cell<usize>,
 }
 
 // SAFETY: the mapping belongs to this value alone; nothing in it is bound to a thread.
@@ -130,83 +132,67 @@ impl Ring {
             base,
             geometry,
             slots: geometry.slots(),
-            next: Cursor::default(),
+            next: Cell::default(),
             oldest: Cursor::default(),
-            held: 0,
+            held: Cell::new(0),
         })
     }
 
-    /// Starts a batch. Slots of the last one that were not given back are now.
-    pub fn read(&mut self) -> Unread<'_> {
-        self.release();
-        Unread { ring: self }
-    }
-
-    /// Gives every slot read back to the kernel.
+    /// Gives every slot taken back to the kernel.
     pub fn release(&mut self) {
-        for _ in 0..std::mem::take(&mut self.held) {
-            self.status(self.oldest)
+        for _ in 0..self.held.take() {
+            self.status_of(self.oldest)
                 .store(libc::TP_STATUS_KERNEL, Ordering::Release);
             self.oldest.advance(&self.geometry);
         }
     }
 
-    fn status(&self, cursor: Cursor) -> &AtomicU32 {
-        let start = cursor.offset(&self.geometry);
-        // SAFETY: `start` is a slot's first byte, inside the mapping and aligned to 64 bytes. The
-        // kernel's header starts with the status word, and both sides only access it atomically.
-        unsafe { AtomicU32::from_ptr(self.base.add(start).cast().as_ptr()) }
-    }
-}
-
-/// The slots not yet read, in order. Each is handed out once and stays ours until
-/// [`Ring::release`].
-#[derive(Debug)]
-pub struct Unread<'a> {
-    ring: &'a mut Ring,
-}
-
-impl<'a> Unread<'a> {
     /// The next slot's `TP_STATUS_*` bits; `None` when the kernel has not filled it.
     pub fn status(&self) -> Option<u32> {
-        let status = self.ring.status(self.ring.next).load(Ordering::Acquire);
+        let status = self.status_of(self.next.get()).load(Ordering::Acquire);
         // Not once round: the slots handed out stay filled until they are given back.
-        let filled = status & libc::TP_STATUS_USER != 0 && self.ring.held < self.ring.slots;
+        let filled = status & libc::TP_STATUS_USER != 0 && self.held.get() < self.slots;
         filled.then_some(status)
     }
 
-    /// Takes the next slot, if the kernel has filled it.
-    pub fn take(&mut self) -> Option<Slot<'a>> {
+    /// Takes the next slot, if the kernel has filled it. It is ours until [`Ring::release`].
+    pub fn take(&self) -> Option<Slot<'_>> {
         let status = self.status()?;
-        let slot_size = self.ring.geometry.slot;
-        let start = self.ring.next.offset(&self.ring.geometry);
+        let slot_size = self.geometry.slot;
+        let mut next = self.next.get();
         // SAFETY: a slot's first byte is inside the mapping.
-        let slot = unsafe { self.ring.base.add(start) };
+        let slot = unsafe { self.base.add(next.offset(&self.geometry)) };
         // SAFETY: `status` says the kernel has filled the slot and will not touch it until it is
         // given back; the header is plain integers at its start.
         let header: libc::tpacket2_hdr = unsafe { slot.cast().read() };
-        let mac = usize::from(header.tp_mac).clamp(size_of_val(&header), slot_size);
+        let before = size_of_val(&header);
+        let mac = usize::from(header.tp_mac).clamp(before, slot_size);
         let stored = (header.tp_snaplen as usize).min(slot_size - mac);
-        // SAFETY: both ranges are inside this slot (bounds above), and do not overlap. The slot is handed out once: we advance past
-        // it, stop before coming round to it (`status`), and it is given back only through `&mut
-        // Ring`, which cannot be had while `'a` lasts.
-        let (before, bytes) = unsafe {
-            let header_end = slot.add(size_of_val(&header)).as_ptr();
-            (
-                std::slice::from_raw_parts(header_end, mac - size_of_val(&header)),
-                std::slice::from_raw_parts_mut(slot.add(mac).as_ptr(), stored),
-            )
+        // SAFETY: the range is inside this slot (bounds above) and after the status word, which is
+        // accessed by itself. The slot is handed out once: we advance past it, stop before coming
+        // round to it (`status`), and it is given back only through `&mut self`, which cannot be
+        // had while the slice lasts.
+        let room = unsafe {
+            std::slice::from_raw_parts_mut(slot.add(before).as_ptr(), mac - before + stored)
         };
-        self.ring.next.advance(&self.ring.geometry);
-        self.ring.held += 1;
+        next.advance(&self.geometry);
+        self.next.set(next);
+        self.held.set(self.held.get() + 1);
         Some(Slot {
             status,
             length: header.tp_len as usize,
             vlan: header.tp_vlan_tci,
             tpid: header.tp_vlan_tpid,
-            before,
-            bytes,
+            room,
+            start: mac - before,
         })
+    }
+
+    fn status_of(&self, cursor: Cursor) -> &AtomicU32 {
+        let start = cursor.offset(&self.geometry);
+        // SAFETY: `start` is a slot's first byte, inside the mapping and aligned to 64 bytes. The
+        // kernel's header starts with the status word, and both sides only access it atomically.
+        unsafe { AtomicU32::from_ptr(self.base.add(start).cast().as_ptr()) }
     }
 }
 

@@ -1,22 +1,11 @@
 //! TAP devices from their fd side.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libc::{c_int, c_uint, c_ulong};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::frame::Frame;
-
-use crate::offload::{self, HEADER, Head};
-use crate::port::{Batch, SPARE, Sent};
-
-/// Whether an operation on a TAP that failed means that its netdev is gone.
-pub fn is_gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EBADFD)
-}
 
 /// Makes a TAP of this name that lives as long as its descriptors, one for each queue.
 ///
@@ -83,56 +72,6 @@ pub fn name_of(descriptor: impl AsFd) -> io::Result<String> {
         .take_while(|&c| c != 0)
         .collect();
     Ok(String::from_utf8_lossy(&name).into_owned())
-}
-
-/// Appends frames that wait in one queue to `batch`, placed in `spare`, until either is full or
-/// none waits.
-///
-/// # Errors
-/// The TAP's netdev is gone ([`is_gone`]).
-pub fn receive<'a>(
-    queue: &OwnedFd,
-    spare: &mut &'a mut [u8],
-    batch: &mut Batch<'a>,
-    lost: &mut DropCounters,
-) -> io::Result<()> {
-    while !batch.is_full() && spare.len() >= SPARE {
-        let got = match rustix::io::read(queue, &mut **spare) {
-            Ok(got) => got,
-            Err(Errno::AGAIN) => return Ok(()),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let (whole, rest) = std::mem::take(spare).split_at_mut(got);
-        *spare = rest;
-        let frame = whole
-            .split_first_chunk_mut::<HEADER>()
-            .and_then(|(header, bytes)| offload::received(bytes, None, header));
-        match frame {
-            Some(frame) => batch.push(frame),
-            None => lost.add(DropReason::OffloadMalformed, 1),
-        }
-    }
-    Ok(())
-}
-
-/// Sends frames by one queue, one system call for each. Never blocks.
-pub fn send<'f, 'b: 'f>(queue: &OwnedFd, frames: impl Iterator<Item = &'f Frame<'b>>) -> Sent {
-    let mut sent = Sent::default();
-    let mut room: Head = [0; _];
-    for frame in frames {
-        let (head, rest) = offload::outgoing(frame, &mut room);
-        match rustix::io::writev(queue, &[IoSlice::new(head), IoSlice::new(rest)]) {
-            Ok(written) => {
-                sent.frames += 1;
-                sent.bytes += written.saturating_sub(HEADER) as u64;
-            }
-            // The netdev is administratively down, or gone.
-            Err(Errno::IO | Errno::BADFD) => sent.down += 1,
-            Err(_) => sent.refused += 1,
-        }
-    }
-    sent
 }
 
 /// Whether the queue's netdev is administratively up, in whatever namespace it is: then the kernel

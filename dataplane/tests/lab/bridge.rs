@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tapgate_dataplane::link::Links;
-use tapgate_dataplane::port::{BATCH, Egress, Ingress, Opened, PortCounters, Ports};
-use tapgate_dataplane::sys::packet;
+use tapgate_dataplane::port::device::Device;
+use tapgate_dataplane::port::{BATCH, Opened, PortCounters, Ports};
 use tapgate_engine::addr::PortId;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::frame::{Frame, Offload};
@@ -19,8 +19,7 @@ pub const B: PortId = PortId(1);
 /// Opens a device of the calling thread's namespace.
 pub fn device(name: &str) -> Opened {
     let index = Links::open().unwrap().get(name).expect(name).index;
-    let (receiver, sender) = packet::open(index, 1500).unwrap();
-    (Ingress::Device(receiver), Egress::Device(sender))
+    Opened::Device(Device::open(index, 1500).unwrap())
 }
 
 /// What is remembered of a frame.
@@ -31,6 +30,8 @@ pub struct Seen {
     /// The first 64 bytes.
     pub start: Vec<u8>,
     pub vlan: Option<u16>,
+    /// Bytes free before it.
+    pub headroom: usize,
     pub offload: Offload,
 }
 
@@ -62,8 +63,8 @@ impl Ended {
 impl Bridge {
     pub fn between(a: Opened, b: Opened) -> Self {
         let mut ports = Ports::default();
-        ports.attach(A, a.0, a.1);
-        ports.attach(B, b.0, b.1);
+        ports.attach(A, a);
+        ports.attach(B, b);
         Self::over(ports)
     }
 
@@ -127,6 +128,7 @@ fn remember(port: PortId, frames: &[Frame<'_>], seen: &Mutex<Vec<Seen>>) {
                 length: frame.bytes.len(),
                 start: frame.bytes[..frame.bytes.len().min(64)].to_vec(),
                 vlan: frame.vlan,
+                headroom: frame.headroom.len(),
                 offload: frame.offload,
             });
         }
@@ -136,8 +138,7 @@ fn remember(port: PortId, frames: &[Frame<'_>], seen: &Mutex<Vec<Seen>>) {
 fn sleep(ports: &Ports) {
     let ready: Vec<_> = [A, B]
         .iter()
-        .filter_map(|&port| Some(ports.ingress(port)?.descriptors()))
-        .flatten()
+        .flat_map(|&port| ports.descriptors(port))
         .collect();
     let mut ready: Vec<_> = ready
         .iter()

@@ -73,6 +73,7 @@ fn refused(router: &mut Router, reason: DropReason, port: &str, frame: &[u8]) ->
         bytes: &mut copy,
         vlan: None,
         offload: Default::default(),
+        headroom: &mut [],
     };
     let ingress = router.snapshot.port_id(port).unwrap();
     let (steps, verdict) = router

@@ -131,7 +131,7 @@ pub struct Port {
     /// Largest IP packet that passes, in bytes. Default 1500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Queues to open (TAP: multi-queue, device: fanout). Default 1.
+    /// With `tap`: queues to open, served in turn. Default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
     /// On a network's port: which sources its packets may have. Default strict.

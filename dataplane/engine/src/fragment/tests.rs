@@ -32,6 +32,7 @@ fn cut(bytes: &mut [u8], mtu: usize) -> Result<Vec<Vec<u8>>, FragmentError> {
         bytes,
         vlan: Some(9),
         offload: Offload::default(),
+        headroom: &mut [],
     };
     let count = fragment(&frame, mtu, &mut Vec::new(), &mut |frame| {
         assert_eq!(frame.vlan, Some(9));
@@ -191,6 +192,7 @@ fn what_cannot_be_cut_is_refused() {
         bytes: &mut bytes,
         vlan: None,
         offload,
+        headroom: &mut [],
     };
     let result = fragment(&partial, 576, &mut Vec::new(), &mut |_| panic!());
     assert_eq!(result, Err(FragmentError::Unfinished));

@@ -161,6 +161,7 @@ fn cut(bytes: &mut [u8], offload: Offload) -> Result<Vec<Vec<u8>>, SegmentError>
         bytes,
         vlan: Some(7),
         offload,
+        headroom: &mut [],
     };
     let mut out = Vec::new();
     let count = segment(&frame, &mut Vec::new(), &mut |frame| {

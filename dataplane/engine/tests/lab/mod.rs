@@ -121,6 +121,7 @@ impl Lab {
             bytes: &mut bytes,
             vlan,
             offload: Offload::default(),
+            headroom: &mut [],
         };
         let verdict = process(&mut frame, port, &self.snapshot, &mut self.shard, now);
         if let Verdict::Emit(port) = verdict {

@@ -102,7 +102,14 @@ impl Check {
                 );
             }
             let queues = port.queues.unwrap_or(1);
-            if !(1..=64).contains(&queues) {
+            let no_tap = port.tap.is_none() && (port.device.is_some() || port.memory);
+            if port.queues.is_some() && no_tap {
+                self.fault(
+                    at("queues"),
+                    "\"queues\" is for a `tap` port",
+                    "remove it: all queues of a device come in by one socket; a VM's TAP gets several by `create = { multi_queue = true }`",
+                );
+            } else if !(1..=64).contains(&queues) {
                 self.fault(
                     at("queues"),
                     format!("{queues} queues are out of range"),

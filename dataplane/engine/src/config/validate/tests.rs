@@ -175,8 +175,13 @@ fn ports() {
     );
     one(
         "/ports/x",
-        json!({ "device": "x", "queues": 0 }),
+        json!({ "tap": "x", "queues": 0 }),
         "out of range",
+    );
+    one(
+        "/ports/x",
+        json!({ "device": "x", "queues": 2 }),
+        "is for a `tap` port",
     );
     one(
         "/ports/two words",

@@ -92,6 +92,7 @@ impl Lab {
             bytes: &mut frame.bytes,
             vlan: None,
             offload: Offload::default(),
+            headroom: &mut [],
         };
         let port = self.snapshot.port_id("g").unwrap();
         crate::process(&mut frame, port, &self.snapshot, &mut self.shard, self.now)

@@ -1,6 +1,8 @@
 //! `virtio_net_hdr` (VIRTIO 1.2 §5.1.6) to and from the engine's [`Offload`], and 802.1Q tags in
 //! and out of frames.
 
+use std::mem::MaybeUninit;
+
 use tapgate_engine::frame::{Checksum, Frame, Gso, GsoKind, Offload};
 use tapgate_engine::segment::fits;
 
@@ -22,19 +24,22 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// A received frame in the engine's form. A tag that is still in the bytes moves to
+/// The frame that starts at `start` in `room`, directly behind its `virtio_net_hdr`, in the
+/// engine's form; what is before it becomes its headroom. A tag that is still in the bytes moves to
 /// [`Frame::vlan`], and a priority tag (VLAN identifier 0, IEEE 802.1Q §9.6) goes. `None` when
-/// the header contradicts the frame.
-pub fn received<'a>(
-    bytes: &'a mut [u8],
-    vlan: Option<u16>,
-    header: &[u8; HEADER],
-) -> Option<Frame<'a>> {
-    let (bytes, vlan, stripped) = match (vlan, inner_tag(bytes)) {
-        (None, Some(tag)) => (strip_tag(bytes), Some(tag), TAG),
-        _ => (bytes, vlan, 0),
+/// there is no whole header, or it contradicts the frame.
+pub fn received<'a>(room: &'a mut [u8], start: usize, vlan: Option<u16>) -> Option<Frame<'a>> {
+    let (before, bytes) = room.split_at_mut_checked(start)?;
+    let header = *before.last_chunk()?;
+    let (vlan, stripped) = match (vlan, inner_tag(bytes)) {
+        (None, Some(tag)) => {
+            bytes.copy_within(..MACS, TAG);
+            (Some(tag), TAG)
+        }
+        _ => (vlan, 0),
     };
-    let offload = decode(header, bytes.len(), stripped)?;
+    let (headroom, bytes) = room.split_at_mut_checked(start + stripped)?;
+    let offload = decode(&header, bytes.len(), stripped)?;
     // A guest chooses these numbers, and the kernel stores a checksum where they say, after the
     // egress guard has looked: into the source address, if we let it.
     if !fits(bytes, &offload) {
@@ -44,6 +49,7 @@ pub fn received<'a>(
         offload,
         bytes,
         vlan: vlan.filter(|tag| tag & VID_MASK != 0),
+        headroom,
     })
 }
 
@@ -51,21 +57,29 @@ pub fn received<'a>(
 /// `virtio_net_hdr`, and for a tagged frame its MACs and its tag.
 pub type Head = [u8; HEADER + MACS + TAG];
 
-/// The frame as it is written to a port: what was put into `head`, then the frame's own bytes.
-/// The first [`HEADER`] bytes of the former do not reach the wire.
-pub fn outgoing<'f>(frame: &'f Frame<'_>, head: &'f mut Head) -> (&'f [u8], &'f [u8]) {
-    match (frame.vlan, frame.bytes.split_at_checked(MACS)) {
-        (Some(tag), Some((macs, rest))) => {
-            head[..HEADER].copy_from_slice(&encode(&frame.offload, frame.bytes, TAG));
-            head[HEADER..HEADER + MACS].copy_from_slice(macs);
-            head[HEADER + MACS..].copy_from_slice(&tag_bytes(tag));
-            (head, rest)
-        }
-        _ => {
-            head[..HEADER].copy_from_slice(&encode(&frame.offload, frame.bytes, 0));
-            (&head[..HEADER], frame.bytes)
-        }
+/// The frame as it is written to a port: its head, then the rest of the frame where it lies. The
+/// first [`HEADER`] bytes of the head do not reach the wire. The head is written to the frame's
+/// headroom, or to `scratch` if that is too small.
+pub fn outgoing<'f>(
+    frame: &'f mut Frame<'_>,
+    scratch: &'f mut MaybeUninit<Head>,
+) -> (&'f [u8], &'f [u8]) {
+    let (tag, macs, rest) = match (frame.vlan, frame.bytes.split_at_checked(MACS)) {
+        (Some(tag), Some((macs, rest))) => (Some(tag), macs, rest),
+        _ => (None, &[][..], &*frame.bytes),
+    };
+    let tag_length = if tag.is_some() { TAG } else { 0 };
+    let length = HEADER + macs.len() + tag_length;
+    let head = match frame.headroom.len().checked_sub(length) {
+        Some(start) => &mut frame.headroom[start..],
+        None => &mut scratch.write([0; HEADER + MACS + TAG])[..length],
+    };
+    head[..HEADER].copy_from_slice(&encode(&frame.offload, frame.bytes, tag_length));
+    if let Some(tag) = tag {
+        head[HEADER..HEADER + MACS].copy_from_slice(macs);
+        head[HEADER + MACS..].copy_from_slice(&tag_bytes(tag));
     }
+    (head, rest)
 }
 
 /// Reads the header that came with a frame of `length` bytes, from which `stripped` bytes of tag
@@ -145,11 +159,6 @@ fn inner_tag(bytes: &[u8]) -> Option<u16> {
     (tag[..2] == TPID_8021Q).then(|| u16::from_be_bytes([tag[2], tag[3]]))
 }
 
-fn strip_tag(bytes: &mut [u8]) -> &mut [u8] {
-    bytes.copy_within(..MACS, TAG);
-    &mut bytes[TAG..]
-}
-
 const fn transport_minimum(kind: GsoKind) -> usize {
     match kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => 20,
@@ -190,6 +199,14 @@ mod tests {
         bytes[34 + 12] = 8 << 4;
         bytes
     }
+
+    /// A frame as it is received: [`ROOM`] bytes of headroom, then the header.
+    fn wire(header: [u8; HEADER], frame: &[u8]) -> Vec<u8> {
+        [&[0; ROOM][..], &header, frame].concat()
+    }
+
+    const ROOM: usize = 40;
+    const START: usize = ROOM + HEADER;
 
     #[test]
     fn every_offload_survives_the_way_there_and_back() {
@@ -283,9 +300,9 @@ mod tests {
 
     #[test]
     fn a_partial_checksum_goes_into_a_transport_header_or_nowhere() {
-        let mut bytes = tcp_frame(100);
-        let mut accepted = |start, offset| {
-            received(&mut bytes, None, &header(NEEDS_CSUM, 0, 0, start, offset)).is_some()
+        let accepted = |start, offset| {
+            let header = header(NEEDS_CSUM, 0, 0, start, offset);
+            received(&mut wire(header, &tcp_frame(100)), START, None).is_some()
         };
         assert!(accepted(34, 16));
         for (start, offset) in [
@@ -308,40 +325,73 @@ mod tests {
 
     #[test]
     fn a_tag_in_the_bytes_moves_out_and_takes_the_checksum_along() {
-        let mut bytes = tagged_frame(0x6064);
-        let frame = received(&mut bytes, None, &header(NEEDS_CSUM, 0, 0, 38, 16)).unwrap();
+        let mut bytes = wire(header(NEEDS_CSUM, 0, 0, 38, 16), &tagged_frame(0x6064));
+        let frame = &mut received(&mut bytes, START, None).unwrap();
         assert_eq!(frame.vlan, Some(0x6064));
         assert_eq!(frame.bytes, tcp_frame(10));
+        assert_eq!(frame.headroom.len(), START + TAG, "the tag's place is free");
         let partial = Checksum::Partial {
             start: 34,
             offset: 16,
         };
         assert_eq!(frame.offload.checksum, partial);
 
-        let mut head = [0; _];
-        let (head, rest) = outgoing(&frame, &mut head);
-        let wire = [&head[HEADER..], rest].concat();
-        assert_eq!(wire, tagged_frame(0x6064));
+        let mut scratch = MaybeUninit::uninit();
+        let (head, rest) = outgoing(frame, &mut scratch);
+        let wire_form = [&head[HEADER..], rest].concat();
+        assert_eq!(wire_form, tagged_frame(0x6064));
         assert_eq!(u16::from_ne_bytes([head[6], head[7]]), 38);
 
-        let mut bytes = tagged_frame(7);
         let inside_tag = header(NEEDS_CSUM, 0, 0, 17, 2);
-        assert!(received(&mut bytes, None, &inside_tag).is_none());
+        assert!(received(&mut wire(inside_tag, &tagged_frame(7)), START, None).is_none());
     }
 
     #[test]
     fn a_priority_tag_goes_and_a_second_tag_stays() {
-        let plain = [0; HEADER];
-        let mut bytes = tagged_frame(0xe000);
-        let frame = received(&mut bytes, None, &plain).unwrap();
+        let plain = |frame: &[u8]| wire([0; HEADER], frame);
+        let mut bytes = plain(&tagged_frame(0xe000));
+        let frame = received(&mut bytes, START, None).unwrap();
         assert_eq!((frame.vlan, &*frame.bytes), (None, &tcp_frame(10)[..]));
         // The kernel stripped one: the other is not ours to take off.
-        let mut bytes = tagged_frame(7);
-        let frame = received(&mut bytes, Some(5), &plain).unwrap();
+        let mut bytes = plain(&tagged_frame(7));
+        let frame = received(&mut bytes, START, Some(5)).unwrap();
         assert_eq!((frame.vlan, &*frame.bytes), (Some(5), &tagged_frame(7)[..]));
-        let mut bytes = tagged_frame(7);
-        bytes.truncate(15);
-        let frame = received(&mut bytes, None, &plain).unwrap();
+        let mut bytes = plain(&tagged_frame(7)[..15]);
+        let frame = received(&mut bytes, START, None).unwrap();
         assert_eq!((frame.vlan, frame.bytes.len()), (None, 15));
+    }
+
+    #[test]
+    fn the_head_goes_where_there_is_room_for_it() {
+        for vlan in [None, Some(9)] {
+            let length = HEADER + vlan.map_or(0, |_| MACS + TAG);
+            let (mut bytes, mut before) = (tcp_frame(10), vec![0xee; 64]);
+            let mut heads = Vec::new();
+            for room in [0, length - 1, length, 64] {
+                let frame = &mut Frame {
+                    vlan,
+                    headroom: &mut before[64 - room..],
+                    ..Frame::new(&mut bytes)
+                };
+                let headroom = frame.headroom.as_ptr_range();
+                let mut scratch = MaybeUninit::uninit();
+                let (head, rest) = outgoing(frame, &mut scratch);
+                assert_eq!(head.len(), length);
+                let tag = vlan.map_or(0, |_| TAG);
+                assert_eq!(head.len() + rest.len(), HEADER + tag + 76);
+                let inside = headroom.contains(&head.as_ptr());
+                assert_eq!(inside, room >= length, "{room} bytes");
+                heads.push(head.to_vec());
+            }
+            assert!(heads.iter().all(|head| *head == heads[0]));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_ends_in_its_header_is_none() {
+        for length in [0, HEADER - 1] {
+            assert!(received(&mut vec![0; length], HEADER, None).is_none());
+        }
+        assert!(received(&mut [0; HEADER], HEADER - 1, None).is_none());
     }
 }

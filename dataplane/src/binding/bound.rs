@@ -1,0 +1,313 @@
+//! What is behind a port: for each kind of port, how it is opened, how it changes and what can be
+//! told of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::config::{Create, Port, PortKind};
+
+use crate::link::{self, Change, Link, Links};
+use crate::macs::Macs;
+use crate::port::Opened;
+use crate::port::device::Device;
+use crate::port::memory::{self, FarEnd};
+use crate::port::tap::Tap;
+use crate::sys::packet::{PacketSocket, ReceiveMode};
+use crate::sys::tap;
+
+/// What `ip link` shows as alias of a device of our making: what bears it we remove.
+const MADE_BY_US: &str = "made by tapgate";
+
+/// What is behind a port.
+#[derive(Debug)]
+pub enum Bound {
+    /// Nothing yet, and why.
+    Waiting(String),
+    /// A socket on a device.
+    Device {
+        /// The device's index.
+        index: u32,
+        /// The socket.
+        socket: Arc<PacketSocket>,
+        /// How it gets frames to our MACs.
+        mode: ReceiveMode,
+    },
+    /// A TAP's queues.
+    Tap(Vec<Arc<OwnedFd>>),
+    /// The end of queues in memory that is not ours.
+    Memory(Arc<FarEnd>),
+}
+
+/// Opens what `port` is to be. `adopted` are the queues of its TAP that outlived an earlier
+/// dataplane.
+///
+/// # Errors
+/// It cannot be opened now; says why.
+pub fn open(
+    port: &Port,
+    macs: &Macs,
+    links: &mut Links,
+    adopted: Vec<OwnedFd>,
+) -> Result<(Bound, Opened), String> {
+    match &port.kind {
+        PortKind::Device { device, create } => {
+            open_device(port, device, create.as_ref(), macs, links)
+        }
+        PortKind::Tap { device, netns, mac } => {
+            open_tap(port, device, netns.as_deref(), *mac, adopted)
+        }
+        PortKind::Memory => open_memory(),
+    }
+}
+
+/// Whether what is behind a port that was `old` serves `new` as well: nothing to be closed and
+/// opened.
+pub fn serves(old: &Port, new: &Port) -> bool {
+    match (&old.kind, &new.kind) {
+        (PortKind::Device { device: old, .. }, PortKind::Device { device, .. }) => old == device,
+        (was @ PortKind::Tap { .. }, is @ PortKind::Tap { .. }) => {
+            was == is && old.queues == new.queues
+        }
+        (PortKind::Memory, PortKind::Memory) => true,
+        _ => false,
+    }
+}
+
+/// What a kind of port is called, and the netdev's name.
+pub fn kind(port: &Port) -> (&'static str, Option<&str>) {
+    match &port.kind {
+        PortKind::Device { device, .. } => ("device", Some(device)),
+        PortKind::Tap { device, .. } => ("tap", Some(device)),
+        PortKind::Memory => ("memory", None),
+    }
+}
+
+/// The netdev of a port that is in our own namespace whether or not we make it.
+pub fn device(port: &Port) -> Option<&str> {
+    match &port.kind {
+        PortKind::Device { device, .. } => Some(device),
+        PortKind::Tap { .. } | PortKind::Memory => None,
+    }
+}
+
+/// The netdev of a port that is made for it when it is not there.
+pub fn made(port: &Port) -> Option<&str> {
+    match &port.kind {
+        PortKind::Device { device, create } => create.as_ref().map(|_| &**device),
+        PortKind::Tap { .. } | PortKind::Memory => None,
+    }
+}
+
+/// Whether a device is of our making.
+pub fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref() == Some(MADE_BY_US)
+}
+
+impl Bound {
+    /// Has frames to `macs`, and no longer to those that were there only `before`, received.
+    pub fn listen(&mut self, macs: &Macs, before: &[MacAddr]) {
+        if let Self::Device { socket, mode, .. } = self {
+            for mac in before.iter().filter(|mac| !macs.all.contains(mac)) {
+                let _ = socket.listen(*mac, false);
+            }
+            *mode = macs.listen(socket, before, *mode);
+        }
+    }
+
+    /// Gives a device of our making the MTU that its port has now.
+    pub fn change_mtu(&self, port: &Port, links: &Links) {
+        let device = match (&port.kind, self) {
+            (PortKind::Device { device, .. }, Self::Device { .. })
+                if links.get(device).is_some_and(is_ours) =>
+            {
+                device
+            }
+            (PortKind::Tap { device, netns, .. }, Self::Tap(_)) => {
+                if netns.is_some() {
+                    // Only its own namespace can change it now, and we may not enter that.
+                    tracing::warn!(
+                        device,
+                        mtu = port.mtu,
+                        "set the new MTU in the device's namespace"
+                    );
+                    return;
+                }
+                device
+            }
+            _ => return,
+        };
+        let change = Change {
+            mtu: Some(port.mtu),
+            ..Change::default()
+        };
+        if let Err(error) = link::change(device, &change) {
+            tracing::warn!(device, %error, "cannot change the MTU");
+        }
+    }
+
+    /// Whether the port's device is no longer the one that was opened. `link` is what is there now
+    /// by its name.
+    pub fn is_stale(&self, link: Option<&Link>) -> bool {
+        match self {
+            Self::Device { index, .. } => link.is_none_or(|link| link.index != *index),
+            Self::Waiting(_) | Self::Tap(_) | Self::Memory(_) => false,
+        }
+    }
+
+    /// Whether frames can pass. `None` while nothing is there.
+    pub fn is_up(&self, link: Option<&Link>) -> Option<bool> {
+        match self {
+            Self::Waiting(_) => None,
+            Self::Device { .. } => Some(link.is_some_and(|link| link.up && link.carrier)),
+            Self::Tap(queues) => Some(queues.first().is_some_and(|queue| tap::is_up(queue))),
+            Self::Memory(_) => Some(true),
+        }
+    }
+
+    /// How a device gets frames to our MACs.
+    pub fn receive_mode(&self) -> Option<ReceiveMode> {
+        match self {
+            Self::Device { mode, .. } => Some(*mode),
+            Self::Waiting(_) | Self::Tap(_) | Self::Memory(_) => None,
+        }
+    }
+
+    /// The descriptors that should outlive the process, in the order of their queues.
+    pub fn kept(&self) -> &[Arc<OwnedFd>] {
+        match self {
+            Self::Tap(queues) => queues,
+            Self::Waiting(_) | Self::Device { .. } | Self::Memory(_) => &[],
+        }
+    }
+
+    /// The far end of queues in memory.
+    pub fn far_end(&self) -> Option<&Arc<FarEnd>> {
+        match self {
+            Self::Memory(far) => Some(far),
+            Self::Waiting(_) | Self::Device { .. } | Self::Tap(_) => None,
+        }
+    }
+}
+
+fn open_device(
+    port: &Port,
+    device: &str,
+    create: Option<&Create>,
+    macs: &Macs,
+    links: &mut Links,
+) -> Result<(Bound, Opened), String> {
+    if let Some(create) = create
+        && links.get(device).is_none_or(is_ours)
+    {
+        make_device(port, device, create, links.get(device))
+            .map_err(|error| format!("cannot make the TAP {device}: {error}"))?;
+        links
+            .update()
+            .map_err(|error| format!("cannot list devices: {error}"))?;
+    }
+    let index = links
+        .get(device)
+        .ok_or_else(|| format!("there is no device {device} yet"))?
+        .index;
+    let opened = Device::open(index, port.mtu)
+        .map_err(|error| format!("cannot open device {device}: {error}"))?;
+    let socket = opened.socket().clone();
+    let mode = macs.listen(&socket, &[], ReceiveMode::UnicastFilter);
+    let bound = Bound::Device {
+        index,
+        socket,
+        mode,
+    };
+    Ok((bound, Opened::Device(opened)))
+}
+
+/// Makes a virtual machine's TAP, or brings one made earlier into the state it should be in.
+fn make_device(
+    port: &Port,
+    device: &str,
+    create: &Create,
+    existing: Option<&Link>,
+) -> Result<(), String> {
+    if existing.is_none() {
+        let owner = create.owner.as_deref().map(user_number).transpose()?;
+        tap::create_persistent(device, owner, create.multi_queue)
+            .map_err(|error| explained(&error))?;
+        tracing::info!(device, "made");
+    }
+    let change = Change {
+        mtu: Some(port.mtu),
+        alias: Some(MADE_BY_US),
+        no_own_ipv6: true,
+        ..Change::default()
+    };
+    link::change(device, &change).map_err(|error| explained(&error))
+}
+
+fn open_tap(
+    port: &Port,
+    device: &str,
+    netns: Option<&str>,
+    mac: Option<MacAddr>,
+    adopted: Vec<OwnedFd>,
+) -> Result<(Bound, Opened), String> {
+    let whole = adopted.len() == usize::from(port.queues)
+        && adopted
+            .iter()
+            .all(|queue| tap::name_of(queue).is_ok_and(|name| name == device));
+    let queues = if whole {
+        // The netdev is where it was, and so is what its owner configured on it.
+        adopted
+    } else {
+        drop(adopted);
+        let queues = tap::create(device, port.queues)
+            .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
+        tracing::info!(device, "made");
+        let change = Change {
+            netns,
+            mac,
+            mtu: Some(port.mtu),
+            ..Change::default()
+        };
+        link::change(device, &change).map_err(|error| match (netns, error.kind()) {
+            (Some(netns), io::ErrorKind::NotFound) => {
+                format!("there is no network namespace {netns} yet")
+            }
+            (Some(netns), _) => format!("cannot move {device} to namespace {netns}: {error}"),
+            (None, _) => format!("cannot set up {device}: {error}"),
+        })?;
+        queues
+    };
+    let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
+    let opened = Opened::Tap(Tap::new(queues.clone()));
+    Ok((Bound::Tap(queues), opened))
+}
+
+fn open_memory() -> Result<(Bound, Opened), String> {
+    let (near, far) = memory::pair().map_err(|error| format!("cannot make queues: {error}"))?;
+    Ok((Bound::Memory(Arc::new(far)), Opened::Memory(near)))
+}
+
+fn explained(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => "a device of this name exists".to_owned(),
+        Some(libc::EPERM) => "not permitted; CAP_NET_ADMIN is needed".to_owned(),
+        Some(libc::EACCES) => "no access to /dev/net/tun; see to its owner and mode".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A user's number by name or number, from /etc/passwd.
+fn user_number(user: &str) -> Result<u32, String> {
+    if let Ok(number) = user.parse() {
+        return Ok(number);
+    }
+    let users = std::fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
+    users
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.first() == Some(&user))
+        .and_then(|fields| fields.get(2)?.parse().ok())
+        .ok_or_else(|| format!("there is no user {user} in /etc/passwd; write the number"))
+}
