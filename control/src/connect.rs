@@ -9,7 +9,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with,
 };
 use rustix::process::Pid;
-use tapgate_protocol::{Channel, ChannelError, Request, Response, VERSION};
+use tapgate_protocol::{Channel, ChannelError};
 
 use crate::failure::{Code, Failure};
 
@@ -28,7 +28,7 @@ pub struct Peer {
 /// later.
 ///
 /// # Errors
-/// Nobody listens there, does not answer in time, or does not speak our version.
+/// Nobody listens there, does not answer in time, or has no protocol version in common with us.
 pub fn connect(path: &Path, patience: Duration) -> Result<Peer, ChannelError> {
     let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
     // Not blocking: a process that hangs with a full backlog would make a blocking connect wait.
@@ -42,17 +42,12 @@ pub fn connect(path: &Path, patience: Duration) -> Result<Peer, ChannelError> {
     stream.set_write_timeout(Some(patience))?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
     let mut channel = Channel::new(stream);
-    match channel.ask(&Request::Hello { version: VERSION })? {
-        Response::Hello { version, .. } if version != VERSION => {
-            Err(ChannelError::Version { theirs: version })
-        }
-        Response::Hello { generation, .. } => Ok(Peer {
-            channel,
-            pid: credentials.pid,
-            generation,
-        }),
-        other => Err(ChannelError::Unexpected(format!("{other:?}"))),
-    }
+    let greeting = channel.greet()?;
+    Ok(Peer {
+        channel,
+        pid: credentials.pid,
+        generation: greeting.generation,
+    })
 }
 
 /// Nobody is at that socket: it is not there, or left over.

@@ -192,6 +192,11 @@ impl Dataplane {
         self.started.elapsed()
     }
 
+    /// Most descriptors that a message to it may come with.
+    pub fn most_descriptors(&self) -> usize {
+        self.channel.most_descriptors()
+    }
+
     /// Sends `request` with `descriptors` and waits at most `patience` for the answer and what
     /// comes with it, or until `stop` is set.
     ///

@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod connect;
 mod dataplane;
+mod descriptors;
 mod diagnostics;
 mod document;
 mod event;

@@ -167,9 +167,7 @@ fn busy(path: &Path) -> Failure {
     let at = path.display();
     let who = match connect(&path.join(CONTROL_SOCKET), PATIENCE) {
         Ok(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
-        Err(ChannelError::Version { theirs }) => {
-            format!("a tapgate with protocol version {theirs}")
-        }
+        Err(ChannelError::Version { theirs, .. }) => format!("a tapgate with protocol {theirs}"),
         Err(_) => "a process that is starting, ending or hanging".to_owned(),
     };
     Failure::new(format!(

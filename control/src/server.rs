@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tapgate_protocol::{Channel, ChannelError, Request, Response, VERSION};
+use tapgate_protocol::{Channel, ChannelError, Greeting, Request, Response, Versions};
 
 use crate::event::{Call, Event, Order};
 
@@ -105,17 +105,14 @@ impl Server {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut channel = Channel::new(stream);
-        let Request::Hello { .. } = self.request(&mut channel)? else {
+        let Request::Hello { version, speaks } = self.request(&mut channel)? else {
             return refuse(&mut channel, "a connection begins with a greeting");
         };
-        channel.send(
-            &Response::Hello {
-                version: VERSION,
-                pid: std::process::id(),
-                generation: self.generation.load(Ordering::Relaxed),
-            },
-            &[],
-        )?;
+        let greeting = Greeting {
+            pid: std::process::id(),
+            generation: self.generation.load(Ordering::Relaxed),
+        };
+        channel.welcome(Versions::said(version, speaks), greeting)?;
         loop {
             let order = match self.request(&mut channel)? {
                 Request::Apply { config } => Order::Apply(config),
@@ -146,7 +143,12 @@ impl Server {
     /// The next request. A peer that sends something else is told so, and the connection ends.
     fn request(&self, channel: &mut Channel) -> Result<Request, ChannelError> {
         let received = channel.receive();
-        if let Err(error @ (ChannelError::Malformed(_) | ChannelError::TooLong(_))) = &received {
+        if let Err(
+            error @ (ChannelError::Malformed(_)
+            | ChannelError::TooLong(_)
+            | ChannelError::TooManyDescriptors(_)),
+        ) = &received
+        {
             refuse(channel, &error.to_string())?;
         }
         Ok(received?.0)

@@ -1,6 +1,6 @@
 //! The control process at work: one configuration, one dataplane that must have it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
-use tapgate_protocol::{Kept, MAX_DESCRIPTORS, Request, Response};
+use tapgate_protocol::{Request, Response};
 
 use crate::dataplane::{Dataplane, DataplaneError, Program};
+use crate::descriptors::Descriptors;
 use crate::event::{Call, Event, Order};
 use crate::failure::Failure;
 use crate::runtime_dir::RuntimeDir;
@@ -51,7 +52,7 @@ pub struct Supervisor {
     setup: Setup,
     config: Config,
     /// Descriptors that outlive the dataplane.
-    kept: Vec<(Kept, OwnedFd)>,
+    kept: Descriptors,
     dataplane: Option<Dataplane>,
     /// Counts connections, so that news of an old one is not taken for the present one's.
     serial: u64,
@@ -67,7 +68,7 @@ impl Supervisor {
         Self {
             setup,
             config,
-            kept: Vec::new(),
+            kept: Descriptors::default(),
             dataplane: None,
             serial: 0,
             failures: 0,
@@ -163,20 +164,20 @@ impl Supervisor {
             &self.setup.stop,
         )?;
         self.attach(dataplane)?;
-        let (dataplane, kept) = (&mut self.dataplane, &self.kept);
-        for part in kept.chunks(MAX_DESCRIPTORS) {
-            if let Some(dataplane) = dataplane {
-                let request = Request::Adopt {
-                    kept: part.iter().map(|(what, _)| what.clone()).collect(),
-                };
-                let descriptors: Vec<_> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
-                dataplane.ask(
-                    &request,
-                    &descriptors,
-                    CONFIGURE_PATIENCE,
-                    Some(&self.setup.stop),
-                )?;
-            }
+        let Some(dataplane) = &mut self.dataplane else {
+            return Ok(());
+        };
+        for part in self.kept.all().chunks(dataplane.most_descriptors()) {
+            let request = Request::Adopt {
+                kept: part.iter().map(|(what, _)| what.clone()).collect(),
+            };
+            let descriptors: Vec<_> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
+            dataplane.ask(
+                &request,
+                &descriptors,
+                CONFIGURE_PATIENCE,
+                Some(&self.setup.stop),
+            )?;
         }
         Ok(())
     }
@@ -215,7 +216,7 @@ impl Supervisor {
             return Ok(response);
         };
         self.config = config;
-        self.keep(kept, descriptors);
+        self.kept.renew(kept, descriptors, &self.config);
         self.setup.server.set_generation(generation);
         // A dataplane of our own says it on our standard error itself.
         if adopted {
@@ -231,27 +232,6 @@ impl Supervisor {
             warnings,
             kept: Vec::new(),
         })
-    }
-
-    /// Keeps `descriptors` in place of older ones of the same name, and lets go of those that the
-    /// configuration has no use for: a TAP, and the rules for the host's kernel, live as long as
-    /// somebody holds them.
-    fn keep(&mut self, names: Vec<Kept>, descriptors: Vec<OwnedFd>) {
-        let guarded = names.contains(&Kept::HostGuard);
-        for (name, fd) in names.into_iter().zip(descriptors) {
-            self.kept.retain(|(known, _)| *known != name);
-            self.kept.push((name, fd));
-        }
-        let ports = self.config.ports();
-        self.kept.retain(|(name, _)| match name {
-            Kept::Sessions { .. } => true,
-            Kept::HostGuard => guarded,
-            Kept::Tap { port, queue } => ports.iter().any(|known| {
-                known.name == *port
-                    && matches!(known.kind, PortKind::Tap { .. })
-                    && *queue < known.queues
-            }),
-        });
     }
 
     fn apply(&mut self, config: Config) -> Response {

@@ -7,12 +7,17 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, MAX_DESCRIPTORS, Request, Response, VERSION,
+    Channel, ChannelError, DATAPLANE_SOCKET, Greeting, Kept, MAX_DESCRIPTORS, Request, Response,
+    Versions,
 };
 
 use crate::dataplane::Dataplane;
+
+/// How long a peer may take to make room for what it is sent.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The listening socket; its file goes with it.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ impl Server {
                 Ok(stream) => stream,
                 Err(error) => {
                     tracing::error!(%error, "cannot accept a connection");
-                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    std::thread::sleep(Duration::from_millis(100));
                     continue;
                 }
             };
@@ -64,6 +69,8 @@ impl Server {
             let served = std::thread::Builder::new()
                 .name("connection".to_owned())
                 .spawn(move || {
+                    // What waits for a peer that does not read holds descriptors.
+                    let _ = stream.set_write_timeout(Some(WRITE_PATIENCE));
                     let mut channel = Channel::new(stream);
                     match converse(&mut channel, &dataplane) {
                         Ok(End::Closed) => {}
@@ -101,12 +108,22 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
             Err(error) => return Err(error),
         };
         let response = match request {
-            Request::Hello { .. } => Response::Hello {
-                version: VERSION,
-                pid: std::process::id(),
-                generation: dataplane.generation().into(),
-            },
+            Request::Hello { version, speaks } => {
+                let greeting = Greeting {
+                    pid: std::process::id(),
+                    generation: dataplane.generation().into(),
+                };
+                channel.welcome(Versions::said(version, speaks), greeting)?;
+                continue;
+            }
             Request::Adopt { kept } => {
+                if kept.len() > descriptors.len() {
+                    tracing::warn!(
+                        "{} descriptors of the last dataplane's are lost, for want of room: allow \
+                         more open files (LimitNOFILE=, ulimit -n)",
+                        kept.len() - descriptors.len()
+                    );
+                }
                 dataplane.adopt(kept.into_iter().zip(descriptors));
                 Response::Ok
             }
@@ -145,12 +162,24 @@ fn configure(
         Ok(configured) => configured,
         Err(message) => return channel.send(&Response::Failed { message }, &[]),
     };
-    if configured.kept.len() > MAX_DESCRIPTORS {
+    let most = channel.most_descriptors();
+    if configured.kept.len() > most {
+        let remedy = if most < MAX_DESCRIPTORS {
+            "; control is from before an upgrade, start it anew"
+        } else {
+            ""
+        };
+        let all = configured.kept.len();
+        let first_left_out = configured.kept[most].0.clone();
+        configured.kept.truncate(most);
+        // With some of its queues a TAP can be neither used nor made anew.
+        configured
+            .kept
+            .retain(|(kept, _)| !same_tap(kept, &first_left_out));
         configured.warnings.push(format!(
-            "too many TAP queues: the last {} do not survive a restart of the dataplane",
-            configured.kept.len() - MAX_DESCRIPTORS
+            "too many TAP queues: the last {} do not survive a restart of the dataplane{remedy}",
+            all - configured.kept.len()
         ));
-        configured.kept.truncate(MAX_DESCRIPTORS);
     }
     let (kept, descriptors): (Vec<_>, Vec<_>) = configured.kept.into_iter().unzip();
     let response = Response::Configured {
@@ -160,6 +189,10 @@ fn configure(
     };
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     channel.send(&response, &descriptors)
+}
+
+fn same_tap(a: &Kept, b: &Kept) -> bool {
+    matches!((a, b), (Kept::Tap { port: a, .. }, Kept::Tap { port: b, .. }) if a == b)
 }
 
 fn failed(message: &dyn std::fmt::Display) -> Response {

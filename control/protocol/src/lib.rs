@@ -4,20 +4,23 @@
 //! line asks control to [`Request::Apply`] or [`Request::Stop`], and `dataplane.sock`, where
 //! control configures the dataplane and the command line asks it to [`Request::Show`]. Every
 //! message is a 32-bit big-endian length and that many bytes of JSON; a request is answered by
-//! exactly one response. See [`Channel`].
+//! exactly one response. See [`Channel`]. The first request of a connection agrees on a version of
+//! the protocol, see [`Versions`].
 
 mod channel;
 mod show;
+mod version;
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tapgate_engine::config::{Config, ConfigError};
 
-pub use channel::{Channel, ChannelError, MAX_DESCRIPTORS, MAX_MESSAGE};
+pub use channel::{
+    Channel, ChannelError, DESCRIPTORS_AT_ONCE, Greeting, MAX_DESCRIPTORS, MAX_MESSAGE,
+};
 pub use show::*;
+pub use version::Versions;
 
-/// The protocol's version; both ends must have the same.
-pub const VERSION: u32 = 1;
 /// The runtime directory when none is named.
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/tapgate";
 /// The name of control's socket in the runtime directory.
@@ -31,8 +34,12 @@ pub const DATAPLANE_SOCKET: &str = "dataplane.sock";
 pub enum Request {
     /// First message of every connection, to either process.
     Hello {
-        /// The asking side's [`VERSION`].
+        /// The oldest version that the asking side speaks: all that a process reads that knows of
+        /// no ranges.
         version: u32,
+        /// All that it speaks; missing from a process that knows of no ranges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        speaks: Option<Versions>,
     },
     /// control -> dataplane, before the first [`Request::Configure`]: the file descriptors that
     /// outlived an earlier dataplane come with this message, one for each name in order.
@@ -65,7 +72,7 @@ pub enum Request {
 }
 
 /// A descriptor that control keeps so that it survives the dataplane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Kept {
     /// One queue of a `tap` port's TAP.
@@ -91,8 +98,12 @@ pub enum Kept {
 pub enum Response {
     /// To [`Request::Hello`].
     Hello {
-        /// The answering side's [`VERSION`].
+        /// The version agreed on, which is all that a process reads that knows of no ranges; if
+        /// there is none, the newest that the answering side speaks.
         version: u32,
+        /// All that it speaks; missing from a process that knows of no ranges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        speaks: Option<Versions>,
         /// Its process id.
         pid: u32,
         /// The generation of the running configuration; 0 before the first.

@@ -16,12 +16,17 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tapgate_engine::config::{Config, ConfigError, PortKind, Segment};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Explanation, Kept, PortRow, Request,
-    Response, Rows, Show, VERSION,
+    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Explanation, Greeting, Kept, PortRow,
+    Request, Response, Rows, Show, Versions,
 };
 
 /// Where the lab is: set for the fake only.
 pub const LAB: &str = "TAPGATE_TEST_LAB";
+/// What a dataplane of the future speaks.
+pub const NEWER: Versions = Versions {
+    oldest: Versions::OURS.newest + 1,
+    newest: Versions::OURS.newest + 2,
+};
 /// Where the socket goes.
 pub const RUNTIME_DIR: &str = "TAPGATE_TEST_RUNTIME_DIR";
 
@@ -57,7 +62,10 @@ struct Fake {
 
 impl Fake {
     fn serve(&self, stream: UnixStream) {
-        let mut channel = Channel::new(stream);
+        let mut channel = match self.lab.join("newer").exists() {
+            true => Channel::speaking(NEWER, stream),
+            false => Channel::new(stream),
+        };
         while let Ok((request, descriptors)) = channel.receive::<Request>() {
             if self.answer(&mut channel, request, descriptors).is_err() {
                 return;
@@ -73,11 +81,16 @@ impl Fake {
     ) -> Result<(), ChannelError> {
         let told = |what: &str| self.lab.join(what).exists();
         let answer = match request {
-            Request::Hello { .. } => Response::Hello {
-                version: VERSION,
-                pid: std::process::id(),
-                generation: *self.generation.lock().unwrap(),
-            },
+            Request::Hello { version, speaks } => {
+                let greeting = Greeting {
+                    pid: std::process::id(),
+                    generation: *self.generation.lock().unwrap(),
+                };
+                if told("older") {
+                    return channel.send(&hello_without_a_range(greeting), &[]);
+                }
+                return channel.welcome(Versions::said(version, speaks), greeting);
+            }
             Request::Adopt { kept } => {
                 let mut mine = self.kept.lock().unwrap();
                 mine.extend(kept.into_iter().zip(descriptors));
@@ -135,12 +148,14 @@ impl Fake {
         );
         let mut wanted = vec![Kept::Sessions { worker: 0 }];
         wanted.extend(self.lab.join("guard").exists().then_some(Kept::HostGuard));
-        wanted.extend(config.ports().iter().filter_map(|port| match port.kind {
-            PortKind::Tap { .. } => Some(Kept::Tap {
-                port: port.name.clone(),
-                queue: 0,
-            }),
-            _ => None,
+        let taps = config.ports().iter();
+        let taps = taps.filter(|port| matches!(port.kind, PortKind::Tap { .. }));
+        wanted.extend(taps.flat_map(|tap| {
+            let port = &tap.name;
+            (0..tap.queues).map(|queue| Kept::Tap {
+                port: port.clone(),
+                queue,
+            })
         }));
         let mut kept = self.kept.lock().unwrap();
         for name in &wanted {
@@ -151,6 +166,8 @@ impl Fake {
             }
         }
         kept.retain(|(name, _)| wanted.contains(name));
+        let most = kept.len().min(channel.most_descriptors());
+        let kept = &kept[..most];
         let response = Response::Configured {
             generation: *generation,
             warnings: vec!["a warning of the fake's".to_owned()],
@@ -159,6 +176,16 @@ impl Fake {
         let descriptors: Vec<_> = kept.iter().map(|(_, fd)| fd.as_fd()).collect();
         channel.send(&response, &descriptors)
     }
+}
+
+/// The answer of a dataplane that knows of one version only.
+fn hello_without_a_range(greeting: Greeting) -> serde_json::Value {
+    serde_json::json!({
+        "response": "hello",
+        "version": 1,
+        "pid": greeting.pid,
+        "generation": greeting.generation,
+    })
 }
 
 /// Three pages of two ports each; one drop reason of which there were some.

@@ -1,12 +1,15 @@
 //! Peers that do not keep to the protocol cannot hang or end control.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use tapgate_protocol::{Channel, Request, Response, Show, VERSION};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tapgate_protocol::{Channel, Request, Response, Show};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, wait_until};
 
 fn connect(lab: &Lab) -> UnixStream {
     let stream = UnixStream::connect(lab.runtime_dir().join("control.sock")).unwrap();
@@ -71,7 +74,7 @@ fn orders_without_a_greeting_or_for_somebody_else() {
     assert!(matches!(answer, Response::Failed { .. }), "{answer:?}");
 
     let mut channel = Channel::new(connect(&lab));
-    channel.ask(&Request::Hello { version: VERSION }).unwrap();
+    channel.greet().unwrap();
     let show = Request::Show {
         what: Show::Ports,
         cursor: 0,
@@ -107,6 +110,40 @@ fn many_idle_connections_and_many_that_vanish() {
 }
 
 #[test]
+fn no_end_of_descriptors() {
+    let lab = Lab::new("flood");
+    let running = lab.run();
+    let opened = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", running.child.id()));
+        open.unwrap().count()
+    };
+    let before = opened();
+    let stream = connect(&lab);
+    let mut channel = Channel::new(stream.try_clone().unwrap());
+    channel.greet().unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let batch = [file.as_fd()];
+    let mut sent = 0;
+    // A batch of a message that never comes is four bytes of zero with descriptors. One in each:
+    // the kernel counts those under way for all tests together.
+    let send = || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&batch)));
+        let bytes = [IoSlice::new(&[0; 4])];
+        sendmsg(&stream, &bytes, &mut ancillary, SendFlags::NOSIGNAL)
+    };
+    while send().is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "control takes all there is");
+    }
+    assert_alive(&lab);
+    wait_until("them to be closed", || opened() <= before);
+    assert!(running.terminate().success());
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn a_peer_that_leaves_before_the_answer() {
     let lab = Lab::new("leaver");
     let running = lab.run();
@@ -115,7 +152,7 @@ fn a_peer_that_leaves_before_the_answer() {
     }))
     .unwrap();
     let mut channel = Channel::new(connect(&lab));
-    channel.ask(&Request::Hello { version: VERSION }).unwrap();
+    channel.greet().unwrap();
     let apply = Request::Apply {
         config: Box::new(config),
     };

@@ -1,7 +1,9 @@
 //! How control starts, keeps, restarts and ends the dataplane, and who can disturb it.
 
+mod descriptors;
 mod fake;
 mod hostile;
 mod lab;
 mod lifecycle;
 mod orders;
+mod upgrade;
