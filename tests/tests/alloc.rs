@@ -106,7 +106,7 @@ fn no_allocation_per_forwarded_or_dropped_frame() {
         ),
     ];
     for (port, packet) in &forwarded {
-        router.inject(port, &packet.bytes());
+        router.inject(port, packet.bytes());
     }
 
     let frames = |list: &[(&str, tapgate_tests::packet::Packet)]| -> Vec<(PortId, Vec<u8>)> {
