@@ -12,6 +12,7 @@ pub mod inject;
 pub mod nd;
 pub mod netns;
 pub mod packet;
+pub mod pair;
 pub mod recipe;
 pub mod router;
 pub mod wire;

@@ -1,27 +1,27 @@
 //! The engine with a clock, a network around it, and eyes on everything that comes out.
 
 mod engine;
+mod look;
 mod report;
+mod stations;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tapgate_engine::addr::{MacAddr, PortId};
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::explain::Line;
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
-use tapgate_engine::run::{NeighborView, SessionView};
 use tapgate_engine::segment::{complete_checksum, segment};
 use tapgate_engine::session::SessionMemory;
-use tapgate_engine::state::claims::Notice;
 use tapgate_engine::time::Instant;
 
-use crate::packet::{Arp, tagged, untag};
-use crate::{decode, nd, wire};
+use crate::packet::{tagged, untag};
+use crate::{decode, wire};
 use engine::Engine;
 use report::Event;
+use stations::Station;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
 pub const SEED: u64 = 7;
@@ -39,15 +39,6 @@ pub struct Sent {
     pub bytes: Vec<u8>,
 }
 
-/// A station around the router that answers ARP, and does nothing else.
-#[derive(Debug, Clone)]
-struct Station {
-    port: String,
-    vlan: Option<u16>,
-    address: Ipv4Addr,
-    mac: MacAddr,
-}
-
 /// A router under test.
 ///
 /// Every frame that comes out is checked by [`wire::fault`]; every frame that goes in must end in
@@ -59,7 +50,8 @@ pub struct Router {
     stations: Vec<Station>,
     everybody_answers: bool,
     explains: bool,
-    out: BTreeMap<String, Vec<Sent>>,
+    /// What came out and was not taken yet, with its port.
+    out: VecDeque<(String, Sent)>,
     answers: VecDeque<(String, Vec<u8>)>,
     remembered: VecDeque<Event>,
     last: Option<(PortId, OwnedFrame)>,
@@ -75,7 +67,15 @@ impl Router {
         Self::with_memory(text, SessionMemory::owned(sessions))
     }
 
-    /// The same over session memory that something else may have used before.
+    /// A router that has claimed and announced its addresses.
+    pub fn settled(text: &str) -> Self {
+        let mut router = Self::new(text);
+        router.wait(10_000);
+        router.take_all();
+        router
+    }
+
+    /// The same as [`Self::new`], over session memory that something else may have used before.
     pub fn with_memory(text: &str, memory: SessionMemory) -> Self {
         Self {
             engine: Engine::new(&config(text), memory, SEED, START),
@@ -83,23 +83,13 @@ impl Router {
             stations: Vec::new(),
             everybody_answers: false,
             explains: false,
-            out: BTreeMap::new(),
+            out: VecDeque::new(),
             answers: VecDeque::new(),
             remembered: VecDeque::new(),
             last: None,
             scratch: Vec::new(),
             tainted: false,
         }
-    }
-
-    /// Puts a station on a port that answers ARP for its address from now on.
-    pub fn station(&mut self, port: &str, vlan: Option<u16>, address: &str, mac: MacAddr) {
-        self.stations.push(Station {
-            port: port.to_owned(),
-            vlan,
-            address: address.parse().expect("an address"),
-            mac,
-        });
     }
 
     /// Every ARP request on every port is answered from now on, by [`mac_of`] the address, and
@@ -136,9 +126,14 @@ impl Router {
         self.now = end;
     }
 
+    /// Lets milliseconds pass.
+    pub fn wait(&mut self, millis: u64) {
+        self.advance(Duration::from_millis(millis));
+    }
+
     /// A frame comes in by `port`, as on the wire; a VLAN tag is taken off as ports do.
-    pub fn inject(&mut self, port: &str, bytes: &[u8]) -> Verdict {
-        let (bytes, vlan) = untag(bytes);
+    pub fn inject(&mut self, port: &str, bytes: impl AsRef<[u8]>) -> Verdict {
+        let (bytes, vlan) = untag(bytes.as_ref());
         self.inject_frame(
             port,
             OwnedFrame {
@@ -154,24 +149,6 @@ impl Router {
         let verdict = self.step(port, frame);
         self.settle();
         verdict
-    }
-
-    /// What came out of `port` since it was last taken.
-    pub fn take(&mut self, port: &str) -> Vec<Sent> {
-        self.out.remove(port).unwrap_or_default()
-    }
-
-    /// The bytes of what came out of `port` since it was last taken, without ARP.
-    pub fn take_packets(&mut self, port: &str) -> Vec<Vec<u8>> {
-        let packets = self.take(port).into_iter().map(|sent| sent.bytes);
-        packets
-            .filter(|bytes| untag(bytes).0[12..14] == [8, 0])
-            .collect()
-    }
-
-    /// Everything that came out, by port, since it was last taken.
-    pub fn take_all(&mut self) -> BTreeMap<String, Vec<Sent>> {
-        std::mem::take(&mut self.out)
     }
 
     /// The port called `name`.
@@ -193,44 +170,6 @@ impl Router {
         self.settle();
     }
 
-    /// The sessions, up to 1,000 of them.
-    pub fn sessions(&self) -> Vec<SessionView> {
-        self.engine.sessions(1_000, self.now)
-    }
-
-    /// The neighbours.
-    pub fn neighbors(&self) -> Vec<NeighborView> {
-        self.engine.neighbors()
-    }
-
-    /// What an operator must hear of, since this was last asked.
-    pub fn notices(&mut self) -> Vec<Notice> {
-        self.engine.notices()
-    }
-
-    /// What guests sent that is not theirs: port, reason, frames.
-    pub fn violations(&self) -> Vec<(PortId, DropReason, u64)> {
-        self.engine.violations()
-    }
-
-    /// What would become of a frame, and why.
-    pub fn explain(&mut self, port: &str, bytes: &[u8]) -> (Vec<Line>, Verdict) {
-        let (bytes, vlan) = untag(bytes);
-        let mut frame = OwnedFrame {
-            bytes,
-            vlan,
-            offload: Offload::default(),
-        };
-        let ingress = self.port(port);
-        self.engine
-            .explain(&mut frame.as_frame(), ingress, self.now)
-    }
-
-    /// Everything counted that is not zero, by name.
-    pub fn counts(&mut self) -> BTreeMap<String, u64> {
-        self.engine.counts()
-    }
-
     /// Frames in their buffers, processed as a worker processes a batch: without this harness's
     /// checks and records, which allocate. Nothing that leaves is kept.
     pub fn batch(&mut self, frames: &mut [(PortId, Vec<u8>)], mut each: impl FnMut(Verdict)) {
@@ -247,11 +186,6 @@ impl Router {
         {
             self.engine.poll(self.now);
         }
-    }
-
-    /// How many frames were dropped for `reason`.
-    pub fn dropped(&mut self, reason: DropReason) -> u64 {
-        self.engine.drops().get(reason)
     }
 
     fn step(&mut self, port: &str, mut owned: OwnedFrame) -> Verdict {
@@ -344,45 +278,12 @@ impl Router {
                 decode::line(&wire)
             );
             self.answer(&name, vlan, &bytes);
-            self.out.entry(name.clone()).or_default().push(Sent {
+            let sent = Sent {
                 at: self.now,
                 bytes: wire,
-            });
+            };
+            self.out.push_back((name.clone(), sent));
         }
-    }
-
-    fn answer(&mut self, port: &str, vlan: Option<u16>, bytes: &[u8]) {
-        if let Some((asker, asked, mac)) = nd::solicited(bytes)
-            && self.everybody_answers
-            && asker != asked
-        {
-            let [.., a, b, c, d] = asked.octets();
-            let own = MacAddr([6, 6, a, b, c, d]);
-            let reply = nd::advertisement((asked, own), (asker, mac));
-            self.answers
-                .push_back((port.to_owned(), tagged(&reply, vlan)));
-        }
-        let Some(arp) = Arp::parse(bytes).filter(|arp| arp.operation == 1) else {
-            return;
-        };
-        let (asked, own) = (arp.target.1, arp.sender.1);
-        let station = self.stations.iter().find(|station| {
-            station.port == port && station.vlan == vlan && station.address == asked
-        });
-        let mac = match station {
-            Some(station) => station.mac,
-            None if self.everybody_answers && asked != own => mac_of(asked),
-            None => return,
-        };
-        let reply = Arp {
-            operation: 2,
-            sender: (mac, asked),
-            target: arp.sender,
-            from: mac,
-            to: arp.from,
-            vlan,
-        };
-        self.answers.push_back((port.to_owned(), reply.bytes()));
     }
 
     fn settle(&mut self) {

@@ -118,6 +118,20 @@ fn has_a_guest(config: &Config, name: &str, sender: IpAddr) -> bool {
     })
 }
 
+/// Whether `sender` may be alive in a network for which the personality called `name` answers.
+fn may_be_alive(config: &Config, name: &str, sender: IpAddr) -> bool {
+    let mut proxies = config.interfaces().iter().filter_map(|interface| {
+        let InterfaceKind::Network { proxy, .. } = &interface.kind else {
+            return None;
+        };
+        proxy.as_ref()
+    });
+    proxies.any(|proxy| {
+        config.interfaces()[proxy.personality].name == name
+            && proxy.alive.iter().any(|prefix| prefix.contains(&sender))
+    })
+}
+
 fn wearer(
     config: &Config,
     port: &str,
@@ -146,7 +160,8 @@ fn wearer(
         .any(|prefix| prefix.addr() == sender)
         || sender == link_local(mac)
         || sender.is_unspecified() // probes; what is forwarded is checked elsewhere
-        || has_a_guest(config, &interface.name, sender);
+        || has_a_guest(config, &interface.name, sender)
+        || may_be_alive(config, &interface.name, sender);
     (interface.kind.is_personality() && !owns).then(|| {
         format!(
             "X01: {sender} is not an address of personality {}",

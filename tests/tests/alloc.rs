@@ -106,7 +106,7 @@ fn no_allocation_per_forwarded_or_dropped_frame() {
         ),
     ];
     for (port, packet) in &forwarded {
-        router.inject(port, &packet.bytes());
+        router.inject(port, packet.bytes());
     }
     // What a start has to say is said before.
     router.advance(Duration::from_millis(1));

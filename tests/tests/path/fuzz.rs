@@ -294,7 +294,7 @@ proptest! {
         router.advance(Duration::from_secs(400));
         router.take_all();
         let ping = ping("10.0.1.1", "10.0.1.254", 1, 1, b"still there?").link(GUEST_A, NET_A);
-        router.inject("guest-a", &ping.bytes());
+        router.inject("guest-a", ping.bytes());
         prop_assert_eq!(router.take_packets("guest-a").len(), 1);
     }
 }

@@ -54,7 +54,7 @@ fn p04_a_reload_moves_flows_to_a_new_next_hop() {
     assert!(outbound(&mut router));
     router.inject(
         "guest-a",
-        &udp(OUT.0, OUT.1, b"").link(GUEST_A, NET_A).bytes(),
+        udp(OUT.0, OUT.1, b"").link(GUEST_A, NET_A).bytes(),
     );
     assert_eq!(router.take_packets("uplink")[0][..6], other.0);
 }
@@ -121,7 +121,7 @@ fn p04_idle_times() {
         router.advance(Duration::from_secs(seconds));
         router.take_all();
         let reply = pong(REMOTE, "203.0.113.10", 4_242, 1, b"ping").link(PROVIDER, A);
-        router.inject("uplink", &reply.bytes());
+        router.inject("uplink", reply.bytes());
         assert_eq!(
             router.take_packets("guest-a").len(),
             usize::from(alive),
@@ -138,10 +138,10 @@ fn p04_idle_times() {
     ] {
         let mut router = router(MULTI_MAC);
         converse(&mut router);
-        router.inject("uplink", &segment(flags).bytes());
+        router.inject("uplink", segment(flags).bytes());
         router.advance(Duration::from_secs(seconds));
         router.take_all();
-        router.inject("uplink", &segment(".").bytes());
+        router.inject("uplink", segment(".").bytes());
         let arrived = router.take_packets("guest-a").len();
         assert_eq!(arrived, usize::from(alive), "{flags} and {seconds} s");
     }

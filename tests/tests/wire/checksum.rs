@@ -146,7 +146,7 @@ proptest! {
 
             // T14: an error that quotes the whole packet gives the guest back its own.
             let error = icmp("192.0.2.1", "203.0.113.10", (3, 1), [0; 4], &seen.bytes()[14..]);
-            router.inject("uplink", &error.link(PROVIDER, A).bytes());
+            router.inject("uplink", error.link(PROVIDER, A).bytes());
             let expected = exchange.packet("10.0.1.1", &remote, own, false).ttl(63).bytes();
             let packets = router.take_packets("guest-a");
             prop_assert_eq!(packets.len(), 1);
@@ -266,7 +266,7 @@ fn t19_zero_is_sent_as_all_ones() {
         let payload = &blank[40..42];
         let mut router = router(MULTI_MAC);
         let sent = udp(inside, "198.51.100.9:53", payload).link(GUEST_A, NET_A);
-        router.inject("guest-a", &sent.bytes());
+        router.inject("guest-a", sent.bytes());
         let expected = udp(outside, "198.51.100.9:53", payload)
             .ttl(63)
             .link(A, PROVIDER);
@@ -277,7 +277,7 @@ fn t19_zero_is_sent_as_all_ones() {
         assert_eq!(router.take_packets("uplink"), [expected.bytes()]);
 
         let sent = udp("198.51.100.9:53", outside, payload).link(PROVIDER, A);
-        router.inject("uplink", &sent.bytes());
+        router.inject("uplink", sent.bytes());
         let expected = udp("198.51.100.9:53", inside, payload)
             .ttl(63)
             .link(NET_A, GUEST_A);

@@ -1,14 +1,18 @@
 //! ICMPv6 errors of ours and about our flows, and what is refused with one.
 
-use super::*;
+use etherparse::PacketBuilder;
+use tapgate_engine::drops::DropReason;
+use tapgate_engine::frame::Verdict;
+use tapgate_tests::pair::*;
+use tapgate_tests::router::Router;
 
 /// An IPv6 packet with extension headers `rest` (with what follows them) behind `next`.
 fn raw(macs: ([u8; 6], [u8; 6]), ips: (&str, &str), next: u8, rest: &[u8]) -> Vec<u8> {
     let mut bytes = [&macs.1[..], &macs.0, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
     bytes.extend((rest.len() as u16).to_be_bytes());
     bytes.extend([next, 64]);
-    bytes.extend(ip(ips.0));
-    bytes.extend(ip(ips.1));
+    bytes.extend(v6(ips.0));
+    bytes.extend(v6(ips.1));
     bytes.extend(rest);
     bytes
 }
@@ -17,69 +21,69 @@ fn raw(macs: ([u8; 6], [u8; 6]), ips: (&str, &str), next: u8, rest: &[u8]) -> Ve
 const UDP: [u8; 8] = [0, 1, 0, 2, 0, 8, 0, 0];
 
 /// Type and code of the one ICMPv6 error that came back to the guest.
-fn told(lab: &mut Lab, bytes: Vec<u8>) -> Option<(u8, u8)> {
-    let guest = lab.guest;
-    lab.out.clear();
-    lab.send(guest, bytes);
-    let errors: Vec<_> = lab
+fn told(router: &mut Router, bytes: Vec<u8>) -> Option<(u8, u8)> {
+    let guest = "g";
+    router.take_all();
+    router.inject(guest, bytes);
+    let errors: Vec<_> = router
         .sent()
         .into_iter()
-        .filter(|(port, bytes)| *port == guest && bytes[12..14] == [0x86, 0xdd])
+        .filter(|(port, bytes)| port == guest && bytes[12..14] == [0x86, 0xdd])
         .collect();
     assert!(errors.len() <= 1);
     errors.first().map(|(_, bytes)| {
-        let (from, to, kind, code, _) = icmp(bytes);
-        assert_eq!((from, to), (ip(GATE).into(), ip(HOST).into()));
+        let (from, to, kind, code, _) = icmp6(bytes);
+        assert_eq!((from, to), (v6(GATE).into(), v6(HOST).into()));
         (kind, code)
     })
 }
 
 #[test]
 fn s04_every_cause_has_its_code() {
-    let config = CONFIG.replace(
-        r#""main": ["#,
-        r#""main": [ { "to": "2001:db8:f1::/48", "type": "unreachable" },
-            { "to": "2001:db8:f2::/48", "type": "prohibit" },
-            { "to": "2001:db8:f3::/48", "type": "blackhole" },"#,
+    let config = CONFIG6.replace(
+        "main = [",
+        r#"main = [{ to = "2001:db8:f1::/48", type = "unreachable" },
+            { to = "2001:db8:f2::/48", type = "prohibit" },
+            { to = "2001:db8:f3::/48", type = "blackhole" }, "#,
     );
     let config = config.replace(
-        r#"{ "to": "::/0", "dev": "A" }"#,
-        r#"{ "to": "2001:db8:ffff::/48", "dev": "A" }"#,
+        r#"{ to = "::/0", dev = "A" }"#,
+        r#"{ to = "2001:db8:ffff::/48", dev = "A" }"#,
     );
-    let mut lab = Lab::new(&config);
-    let guest = lab.guest;
-    ask(&mut lab, guest, (GUEST, ROUTER_IN), HOST, GATE);
-    let to = |far: &str| udp((GUEST, ROUTER_IN), (HOST, far), 64, 10);
+    let mut router = Router::settled(&config);
+    let guest = "g";
+    ask(&mut router, guest, (GUEST, ROUTER_IN), HOST, GATE);
+    let to = |far: &str| udp6((GUEST, ROUTER_IN), (HOST, far), 64, 10);
     assert_eq!(
-        told(&mut lab, to("2001:db8:f0::1")),
+        told(&mut router, to("2001:db8:f0::1")),
         Some((1, 0)),
         "no route"
     );
     assert_eq!(
-        told(&mut lab, to("2001:db8:f1::1")),
+        told(&mut router, to("2001:db8:f1::1")),
         Some((1, 6)),
         "reject route"
     );
     assert_eq!(
-        told(&mut lab, to("2001:db8:f2::1")),
+        told(&mut router, to("2001:db8:f2::1")),
         Some((1, 1)),
         "prohibited"
     );
-    assert_eq!(told(&mut lab, to("2001:db8:f3::1")), None, "blackhole");
+    assert_eq!(told(&mut router, to("2001:db8:f3::1")), None, "blackhole");
     assert_eq!(
-        told(&mut lab, to("fe80::77")),
+        told(&mut router, to("fe80::77")),
         None,
         "beyond scope: never answered off the link"
     );
     // The address is on the link and does not answer.
-    lab.send(guest, to("2001:db8:1::77"));
-    lab.wait(3_100);
-    let errors: Vec<_> = lab
+    router.inject(guest, to("2001:db8:1::77"));
+    router.wait(3_100);
+    let errors: Vec<_> = router
         .sent()
         .into_iter()
-        .filter(|(port, bytes)| *port == guest && bytes[54] < 128)
+        .filter(|(port, bytes)| port == guest && bytes[54] < 128)
         .collect();
-    let (_, _, kind, code, _) = icmp(&errors[0].1);
+    let (_, _, kind, code, _) = icmp6(&errors[0].1);
     assert_eq!(
         (kind, code),
         (1, 3),
@@ -89,7 +93,7 @@ fn s04_every_cause_has_its_code() {
 
 #[test]
 fn s05_no_error_about_what_must_not_be_answered() {
-    let mut lab = lab();
+    let mut router = acquainted();
     let link = (GUEST, ROUTER_IN);
     let expired = |bytes: Vec<u8>| {
         let mut bytes = bytes;
@@ -97,38 +101,38 @@ fn s05_no_error_about_what_must_not_be_answered() {
         bytes
     };
     assert_eq!(
-        told(&mut lab, expired(udp(link, (HOST, FAR), 64, 4))),
+        told(&mut router, expired(udp6(link, (HOST, FAR), 64, 4))),
         Some((3, 0)),
         "the control"
     );
     let error = {
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(link.0, link.1)
-            .ipv6(ip(HOST), ip(FAR), 1)
+            .ipv6(v6(HOST), v6(FAR), 1)
             .icmpv6_raw(1, 0, [0; 4])
             .write(&mut bytes, &[0; 48])
             .unwrap();
         bytes
     };
-    assert_eq!(told(&mut lab, error), None, "an error");
+    assert_eq!(told(&mut router, error), None, "an error");
     let group = (GUEST, [0x33, 0x33, 0, 0, 0, 1]);
     assert_eq!(
-        told(&mut lab, expired(udp(group, (HOST, "ff0e::1"), 64, 4))),
+        told(&mut router, expired(udp6(group, (HOST, "ff0e::1"), 64, 4))),
         None,
         "multicast"
     );
     assert_eq!(
-        told(&mut lab, expired(udp(group, (HOST, FAR), 64, 4))),
+        told(&mut router, expired(udp6(group, (HOST, FAR), 64, 4))),
         None,
         "link multicast"
     );
     assert_eq!(
-        told(&mut lab, expired(udp(link, ("::", FAR), 64, 4))),
+        told(&mut router, expired(udp6(link, ("::", FAR), 64, 4))),
         None,
         "from nobody"
     );
     assert_eq!(
-        told(&mut lab, expired(udp(link, ("ff02::5", FAR), 64, 4))),
+        told(&mut router, expired(udp6(link, ("ff02::5", FAR), 64, 4))),
         None,
         "from many"
     );
@@ -136,55 +140,61 @@ fn s05_no_error_about_what_must_not_be_answered() {
 
 #[test]
 fn s06_errors_are_limited_and_a_traceroute_loses_no_hop() {
-    let config = CONFIG.replace(
-        r#""ports": {"#,
-        r#""router": { "icmp_errors_per_second": 20 }, "ports": {"#,
-    );
-    let mut lab = Lab::new(&config);
-    let guest = lab.guest;
-    ask(&mut lab, guest, (GUEST, ROUTER_IN), HOST, GATE);
-    let expired = || udp((GUEST, ROUTER_IN), (HOST, FAR), 1, 10);
+    let config = CONFIG6.replace("[ports]", "[router]\nicmp_errors_per_second = 20\n[ports]");
+    let mut router = Router::settled(&config);
+    let guest = "g";
+    ask(&mut router, guest, (GUEST, ROUTER_IN), HOST, GATE);
+    let expired = || udp6((GUEST, ROUTER_IN), (HOST, FAR), 1, 10);
     for _ in 0..3 {
         assert_eq!(
-            told(&mut lab, expired()),
+            told(&mut router, expired()),
             Some((3, 0)),
             "three probes at once"
         );
     }
     let mut answered = 0;
     for _ in 0..1_000 {
-        answered += usize::from(told(&mut lab, expired()).is_some());
-        lab.wait(1);
+        answered += usize::from(told(&mut router, expired()).is_some());
+        router.wait(1);
     }
     assert!((20..=30).contains(&answered), "{answered} in a second");
 }
 
 #[test]
 fn s10_an_option_that_may_be_skipped_is() {
-    let mut lab = resolved();
-    let guest = lab.guest;
+    let mut router = resolved();
+    let guest = "g";
     let options = [&[17, 0, 0x1e, 4, 0, 0, 0, 0][..], &UDP].concat();
     let bytes = raw((GUEST, ROUTER_IN), (HOST, "2001:db8:9::77"), 0, &options);
-    assert_eq!(lab.send(guest, bytes), Verdict::Emit(lab.up));
+    assert_eq!(router.inject(guest, bytes), router.emit("up"));
 }
 
 #[test]
 fn s10_options_and_routing_headers_that_must_be_refused() {
-    let mut lab = lab();
+    let mut router = acquainted();
     let link = (GUEST, ROUTER_IN);
     let hop_by_hop = |option: u8| [&[17, 0, option, 4, 0, 0, 0, 0][..], &UDP].concat();
     let with = |option| raw(link, (HOST, FAR), 0, &hop_by_hop(option));
-    assert_eq!(told(&mut lab, with(0x80)), Some((4, 2)), "10xxxxxx: told");
     assert_eq!(
-        told(&mut lab, with(0xc0)),
+        told(&mut router, with(0x80)),
+        Some((4, 2)),
+        "10xxxxxx: told"
+    );
+    assert_eq!(
+        told(&mut router, with(0xc0)),
         Some((4, 2)),
         "11xxxxxx: told, not multicast"
     );
-    assert_eq!(told(&mut lab, with(0x40)), None, "01xxxxxx: dropped");
-    let source_route = [&[17, 2, 0, 1, 0, 0, 0, 0][..], &ip(FAR), &UDP].concat();
+    assert_eq!(told(&mut router, with(0x40)), None, "01xxxxxx: dropped");
+    assert_eq!(
+        router.inject("g", with(0x40)),
+        Verdict::Drop(DropReason::IpOptions),
+        "01xxxxxx: dropped indeed"
+    );
+    let source_route = [&[17, 2, 0, 1, 0, 0, 0, 0][..], &v6(FAR), &UDP].concat();
     let bytes = raw(link, (HOST, GATE), 43, &source_route);
     assert_eq!(
-        told(&mut lab, bytes),
+        told(&mut router, bytes),
         Some((4, 0)),
         "RFC 5095 at its destination"
     );
@@ -192,41 +202,41 @@ fn s10_options_and_routing_headers_that_must_be_refused() {
 
 #[test]
 fn s11_errors_about_permitted_flows_reach_their_sender() {
-    let config = CONFIG.replace(
+    let config = owned().replace(
         r#"["2001:db8:9::10/64"]"#,
-        r#"["2001:db8:9::10/64"], "onlink": true"#,
+        r#"["2001:db8:9::10/64"], onlink = true"#,
     );
-    let config = config.replace(
-        r#""tables""#,
-        r#""guests": { "v": { "port": "g", "mac": "02:00:00:00:01:01", "public": ["2001:db8:1::1"] } }, "tables""#,
-    );
-    let mut lab = Lab::new(&config);
-    let (up, guest) = (lab.up, lab.guest);
+    let mut router = Router::settled(&config);
+    let (up, guest) = ("up", "g");
     ask(
-        &mut lab,
+        &mut router,
         up,
         (GATEWAY, ROUTER_OUT),
         "2001:db8:9::1",
         "2001:db8:9::10",
     );
-    let flow = udp((GUEST, ROUTER_IN), (HOST, FAR), 64, 10);
-    assert_eq!(lab.send(guest, flow.clone()), Verdict::Emit(up));
+    let flow = udp6((GUEST, ROUTER_IN), (HOST, FAR), 64, 10);
+    assert_eq!(router.inject(guest, flow.clone()), router.emit(up));
     for (kind, code) in [(1, 0), (1, 4), (2, 0), (3, 0), (4, 1), (4, 2)] {
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(GATEWAY, ROUTER_OUT)
-            .ipv6(ip(FAR), ip(HOST), 64)
+            .ipv6(v6(FAR), v6(HOST), 64)
             .icmpv6_raw(kind, code, [0, 0, 5, 0])
             .write(&mut bytes, &flow[14..])
             .unwrap();
-        assert_eq!(lab.send(up, bytes), Verdict::Emit(guest), "{kind}/{code}");
+        assert_eq!(
+            router.inject(up, bytes),
+            router.emit(guest),
+            "{kind}/{code}"
+        );
     }
     for kind in [128, 129] {
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(GATEWAY, ROUTER_OUT)
-            .ipv6(ip(FAR), ip(HOST), 64)
+            .ipv6(v6(FAR), v6(HOST), 64)
             .icmpv6_raw(kind, 0, [0, 1, 0, 1])
             .write(&mut bytes, b"echo")
             .unwrap();
-        assert_eq!(lab.send(up, bytes), Verdict::Emit(guest), "{kind}");
+        assert_eq!(router.inject(up, bytes), router.emit(guest), "{kind}");
     }
 }

@@ -209,7 +209,7 @@ impl Run {
     fn send(&mut self, port: &str, frame: Packet) -> Seen {
         self.router.take_all();
         let before = self.router.dropped(DropReason::NatExhausted);
-        self.router.inject(port, &frame.bytes());
+        self.router.inject(port, frame.bytes());
         let mut seen = Seen {
             outside: None,
             inside: None,

@@ -180,7 +180,7 @@ proptest! {
         router.explain_everything();
         router.advance(Duration::from_secs(5));
         for (port, frame, changes, wait) in requests {
-            router.inject(PORTS[port], &spoil(frame, &changes));
+            router.inject(PORTS[port], spoil(frame, &changes));
             router.advance(Duration::from_millis(wait));
         }
         for (port, name) in PORTS.iter().enumerate() {

@@ -29,7 +29,7 @@ fn sessions_outlive_the_process() {
         // Another guest of the network wants the same port.
         let rival =
             udp("10.0.1.2:4000", OUT.1, b"rival").link("02:00:00:00:00:44".parse().unwrap(), NET_A);
-        after.inject("guest-a", &rival.bytes());
+        after.inject("guest-a", rival.bytes());
         let sent = after.take_packets("uplink");
         assert_ne!(sent[0][34..36], 4_000_u16.to_be_bytes());
 
@@ -42,7 +42,7 @@ fn sessions_outlive_the_process() {
             assert!(direction(&mut after), "inbound first: {inbound_first}");
         }
         let segment = tcp("198.51.100.9:80", "203.0.113.10:4000", "P.", b"more").link(PROVIDER, A);
-        after.inject("uplink", &segment.bytes());
+        after.inject("uplink", segment.bytes());
         assert_eq!(
             after.take_packets("guest-a").len(),
             1,
@@ -88,7 +88,7 @@ fn any_memory_is_survived() {
             let from = format!("10.0.1.1:{}", 4_000 + port);
             router.inject(
                 "guest-a",
-                &udp(&from, OUT.1, b"").link(GUEST_A, NET_A).bytes(),
+                udp(&from, OUT.1, b"").link(GUEST_A, NET_A).bytes(),
             );
         }
         router.reload(MULTI_MAC);

@@ -1,60 +1,53 @@
 //! The answer matrix: who is answered about a guest's address, by whom, and with which MAC; what a
 //! guest may claim; how addresses are claimed, announced and defended.
 
-mod antispoof;
-mod claims;
-#[path = "../lab/mod.rs"]
-mod lab;
-
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
-use lab::{GATEWAY, GUEST, Lab, ROUTER_IN, ROUTER_OUT};
-use tapgate_engine::addr::PortId;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
+use tapgate_tests::packet::tagged;
+use tapgate_tests::pair::*;
+use tapgate_tests::router::Router;
 
-const OTHER: [u8; 6] = [2, 0, 0, 0, 1, 2];
-const STRANGER: [u8; 6] = [2, 0, 0, 0, 7, 7];
-const WEB4: &str = "198.51.100.20";
-const WEB6: &str = "2001:db8:9::20";
-const INSIDE: &str = "10.0.1.5";
+pub(super) const OTHER: [u8; 6] = [2, 0, 0, 0, 1, 2];
+pub(super) const STRANGER: [u8; 6] = [2, 0, 0, 0, 7, 7];
+pub(super) const WEB4: &str = "198.51.100.20";
+pub(super) const WEB6: &str = "2001:db8:9::20";
+pub(super) const INSIDE: &str = "10.0.1.5";
 
 /// `web` is behind port `web_port`, `db` behind the other.
-fn config(web_port: &str) -> String {
+pub(super) fn config(web_port: &str) -> String {
     let db_port = if web_port == "g" { "h" } else { "g" };
     format!(
-        r#"{{
-        "ports": {{ "up": {{ "memory": true }}, "g": {{ "memory": true }}, "h": {{ "memory": true }} }},
-        "personalities": {{ "A": {{ "port": "up", "mac": "02:00:00:00:00:aa",
-            "addresses": ["198.51.100.10/24", "2001:db8:9::10/64"],
-            "gateway": ["198.51.100.1", "2001:db8:9::1"] }} }},
-        "networks": {{ "a": {{ "ports": ["g", "h"], "addresses": ["10.0.1.254/24"],
-            "mac": "02:00:00:00:01:fe" }} }},
-        "guests": {{
-            "web": {{ "port": "{web_port}", "mac": "02:00:00:00:01:01", "addresses": ["{INSIDE}"],
-                "public": ["{WEB4}", "{WEB6}", "198.51.100.32/29", "2001:db8:9:0:b::/112"] }},
-            "db": {{ "port": "{db_port}", "mac": "02:00:00:00:01:02",
-                "addresses": ["10.0.1.6"], "public": ["2001:db8:9::21"] }} }},
-        "tables": {{ "main": [ {{ "to": "default", "dev": "A" }}, {{ "to": "::/0", "dev": "A" }} ] }}
-    }}"#
+        r#"
+[ports]
+up = {{ memory = true }}
+g = {{ memory = true }}
+h = {{ memory = true }}
+[personalities]
+A = {{ port = "up", mac = "02:00:00:00:00:aa", addresses = ["198.51.100.10/24", "2001:db8:9::10/64"], gateway = ["198.51.100.1", "2001:db8:9::1"] }}
+[networks]
+a = {{ ports = ["g", "h"], addresses = ["10.0.1.254/24"], mac = "02:00:00:00:01:fe" }}
+[guests]
+web = {{ port = "{web_port}", mac = "02:00:00:00:01:01", addresses = ["{INSIDE}"], public = ["{WEB4}", "{WEB6}", "198.51.100.32/29", "2001:db8:9:0:b::/112"] }}
+db = {{ port = "{db_port}", mac = "02:00:00:00:01:02", addresses = ["10.0.1.6"], public = ["2001:db8:9::21"] }}
+[tables]
+main = [{{ to = "default", dev = "A" }}, {{ to = "::/0", dev = "A" }}]
+"#
     )
 }
 
-fn octets(address: &str) -> [u8; 16] {
-    address.parse::<Ipv6Addr>().unwrap().octets()
-}
-
-fn solicited_node(address: &str) -> ([u8; 6], [u8; 16]) {
-    let [.., a, b, c] = octets(address);
-    let mut group = octets("ff02::1:ff00:0");
+pub(super) fn solicited_node(address: &str) -> ([u8; 6], [u8; 16]) {
+    let [.., a, b, c] = v6(address);
+    let mut group = v6("ff02::1:ff00:0");
     group[13..].copy_from_slice(&[a, b, c]);
     ([0x33, 0x33, 0xff, a, b, c], group)
 }
 
 /// What is asked, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+pub(super) enum Ask {
     /// DAD NS, ARP probe: from nobody.
     Probe,
     Ordinary,
@@ -63,7 +56,7 @@ enum Ask {
 }
 
 /// A request for `target` by `sender`, an address the asker may have.
-fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
+pub(super) fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
     let mut bytes = Vec::new();
     match target.parse().unwrap() {
         IpAddr::V4(target) => {
@@ -91,7 +84,7 @@ fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
         IpAddr::V6(address) => {
             let (group_mac, group) = solicited_node(target);
             let (to_mac, to) = match ask {
-                Ask::Unicast(mac) => (mac, octets(target)),
+                Ask::Unicast(mac) => (mac, v6(target)),
                 _ => (group_mac, group),
             };
             let mut rest = address.octets().to_vec();
@@ -100,7 +93,7 @@ fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
                 _ => {
                     rest.extend([1, 1]);
                     rest.extend(from);
-                    octets(sender)
+                    v6(sender)
                 }
             };
             PacketBuilder::ethernet2(from, to_mac)
@@ -115,11 +108,11 @@ fn request(from: [u8; 6], sender: &str, target: &str, ask: Ask) -> Vec<u8> {
 
 /// The MAC and the override flag (always, for ARP) of the one answer to a request; `None` if there
 /// is none.
-fn answer(lab: &mut Lab, port: PortId, bytes: Vec<u8>) -> Option<([u8; 6], bool)> {
-    lab.out.clear();
+pub(super) fn answer(router: &mut Router, port: &str, bytes: Vec<u8>) -> Option<([u8; 6], bool)> {
+    router.take_all();
     let probe = bytes[12..14] == [0x86, 0xdd] && bytes[22..38] == [0; 16];
-    lab.send(port, bytes);
-    let answers = lab.sent();
+    router.inject(port, bytes);
+    let answers = router.sent();
     assert!(answers.len() <= 1, "{answers:02x?}");
     let (to, bytes) = answers.into_iter().next()?;
     assert_eq!(to, port, "answers go where the question came from");
@@ -134,14 +127,14 @@ fn answer(lab: &mut Lab, port: PortId, bytes: Vec<u8>) -> Option<([u8; 6], bool)
     let flags = bytes[58];
     assert_eq!(flags & 0x80, 0x80, "from a router");
     assert_eq!(flags & 0x40 == 0, probe, "solicited, unless it was a probe");
-    let to_all = bytes[38..54] == octets("ff02::1");
+    let to_all = bytes[38..54] == v6("ff02::1");
     assert_eq!(to_all, probe, "an answer to a probe goes to all nodes");
     Some((mac, flags & 0x20 != 0))
 }
 
 /// Every cell for both families, with `web` behind `owner` and another guest behind `other`.
-fn every_cell(lab: &mut Lab, owner: &str, other: &str, other_guest: (&str, [u8; 6])) {
-    let (owner, other, up) = (lab.port(owner), lab.port(other), lab.up);
+fn every_cell(router: &mut Router, owner: &str, other: &str, other_guest: (&str, [u8; 6])) {
+    let up = "up";
     let (other_ip, other_mac) = other_guest;
     for (target, own, others, gateway) in [
         (WEB4, INSIDE, other_ip, "198.51.100.1"),
@@ -154,44 +147,48 @@ fn every_cell(lab: &mut Lab, owner: &str, other: &str, other_guest: (&str, [u8; 
         ] {
             let case = format!("{target} {ask_inside:?}");
             let same_mac = request(GUEST, own, target, ask_inside);
-            assert_eq!(answer(lab, owner, same_mac), None, "owner: {case}");
+            assert_eq!(answer(router, owner, same_mac), None, "owner: {case}");
             let changed_mac = request(STRANGER, own, target, ask_inside);
             assert_eq!(
-                lab.send(owner, changed_mac),
+                router.inject(owner, changed_mac),
                 Verdict::Drop(DropReason::SpoofedMac),
                 "owner with another MAC: {case}"
             );
-            assert!(lab.out.is_empty());
+            assert!(router.is_silent());
             let another = request(other_mac, others, target, ask_inside);
             let v4 = target == WEB4;
             let by_gateway = Some((ROUTER_IN, v4));
-            assert_eq!(answer(lab, other, another), by_gateway, "other: {case}");
+            assert_eq!(answer(router, other, another), by_gateway, "other: {case}");
             let outside = request(GATEWAY, gateway, target, ask_outside);
             let by_personality = Some((ROUTER_OUT, v4));
-            assert_eq!(answer(lab, up, outside), by_personality, "uplink: {case}");
+            assert_eq!(
+                answer(router, up, outside),
+                by_personality,
+                "uplink: {case}"
+            );
         }
     }
 }
 
 #[test]
 fn n03_n04_n05_n15_a03_a05_every_cell_of_the_matrix() {
-    let mut lab = Lab::new(&config("g"));
-    every_cell(&mut lab, "g", "h", ("10.0.1.6", OTHER));
+    let mut router = Router::settled(&config("g"));
+    every_cell(&mut router, "g", "h", ("10.0.1.6", OTHER));
 }
 
 #[test]
 fn the_matrix_follows_a_guest_that_moves() {
-    let mut lab = Lab::new(&config("g"));
-    lab.apply(&config("h"));
-    lab.wait(5_000);
+    let mut router = Router::settled(&config("g"));
+    router.reload(&config("h"));
+    router.wait(5_000);
     // `web` is behind `h` now and `db` behind `g`.
-    every_cell(&mut lab, "h", "g", ("10.0.1.6", OTHER));
+    every_cell(&mut router, "h", "g", ("10.0.1.6", OTHER));
 }
 
 #[test]
 fn n07_a08_what_nobody_owns_is_silent() {
-    let mut lab = Lab::new(&config("g"));
-    let (up, other) = (lab.up, lab.port("h"));
+    let mut router = Router::settled(&config("g"));
+    let (up, other) = ("up", "h");
     for target in [
         "198.51.100.19", // beside a single address
         "198.51.100.21",
@@ -200,7 +197,7 @@ fn n07_a08_what_nobody_owns_is_silent() {
         INSIDE, // nothing outside
     ] {
         let asked = request(GATEWAY, "198.51.100.1", target, Ask::Ordinary);
-        assert_eq!(answer(&mut lab, up, asked), None, "{target}");
+        assert_eq!(answer(&mut router, up, asked), None, "{target}");
     }
     for target in [
         "2001:db8:9::1f",
@@ -208,12 +205,12 @@ fn n07_a08_what_nobody_owns_is_silent() {
         "2001:db8:9:0:a:ffff:ffff:ffff",
     ] {
         let asked = request(GATEWAY, "2001:db8:9::1", target, Ask::Ordinary);
-        assert_eq!(answer(&mut lab, up, asked), None, "{target}");
+        assert_eq!(answer(&mut router, up, asked), None, "{target}");
     }
     for target in ["198.51.100.32", "198.51.100.39"] {
         let asked = request(GATEWAY, "198.51.100.1", target, Ask::Ordinary);
         assert_eq!(
-            answer(&mut lab, up, asked),
+            answer(&mut router, up, asked),
             Some((ROUTER_OUT, true)),
             "{target}"
         );
@@ -221,22 +218,22 @@ fn n07_a08_what_nobody_owns_is_silent() {
     for target in ["2001:db8:9:0:b::", "2001:db8:9:0:b::ffff"] {
         let asked = request(GATEWAY, "2001:db8:9::1", target, Ask::Ordinary);
         assert_eq!(
-            answer(&mut lab, up, asked),
+            answer(&mut router, up, asked),
             Some((ROUTER_OUT, false)),
             "{target}"
         );
     }
     // An inside address is another guest's business only.
     let asked = request(OTHER, "10.0.1.6", INSIDE, Ask::Ordinary);
-    assert_eq!(answer(&mut lab, other, asked), Some((ROUTER_IN, true)));
+    assert_eq!(answer(&mut router, other, asked), Some((ROUTER_IN, true)));
     let nobodys = request(OTHER, "10.0.1.6", "10.0.1.77", Ask::Ordinary);
-    assert_eq!(answer(&mut lab, other, nobodys), None);
+    assert_eq!(answer(&mut router, other, nobodys), None);
 }
 
 #[test]
 fn a_guest_finds_the_providers_gateway_here() {
-    let mut lab = Lab::new(&config("g"));
-    let (up, web) = (lab.up, lab.port("g"));
+    let mut router = Router::settled(&config("g"));
+    let (up, web) = ("up", "g");
     for (sender, target, overrides) in [
         (INSIDE, "198.51.100.1", true),
         (WEB4, "198.51.100.1", true),
@@ -245,7 +242,7 @@ fn a_guest_finds_the_providers_gateway_here() {
         for ask in [Ask::Ordinary, Ask::Unicast(ROUTER_IN), Ask::Probe] {
             let asked = request(GUEST, sender, target, ask);
             assert_eq!(
-                answer(&mut lab, web, asked),
+                answer(&mut router, web, asked),
                 Some((ROUTER_IN, overrides)),
                 "{target} {ask:?}"
             );
@@ -253,24 +250,24 @@ fn a_guest_finds_the_providers_gateway_here() {
     }
     // A neighbour of the gateway is not the gateway, and on the uplink it speaks for itself.
     let beside = request(GUEST, WEB6, "2001:db8:9::2", Ask::Ordinary);
-    assert_eq!(answer(&mut lab, web, beside), None);
+    assert_eq!(answer(&mut router, web, beside), None);
     for (sender, target) in [
         ("198.51.100.77", "198.51.100.1"),
         ("2001:db8:9::77", "2001:db8:9::1"),
     ] {
         let outside = request(STRANGER, sender, target, Ask::Ordinary);
-        assert_eq!(answer(&mut lab, up, outside), None, "{target}");
+        assert_eq!(answer(&mut router, up, outside), None, "{target}");
     }
 }
 
 #[test]
 fn a09_a_priority_tag_is_no_tag() {
-    let mut lab = Lab::new(&config("g"));
-    let up = lab.up;
+    let mut router = Router::settled(&config("g"));
+    let up = "up";
     let asked = request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary);
-    let verdict = lab.send_tagged(up, asked.clone(), Some(0));
-    assert_eq!(verdict, Verdict::Emit(up));
-    let verdict = lab.send_tagged(up, asked, Some(7));
+    let verdict = router.inject(up, tagged(&asked.clone(), Some(0)));
+    assert_eq!(verdict, router.emit(up));
+    let verdict = router.inject(up, tagged(&asked, Some(7)));
     assert!(
         matches!(verdict, Verdict::Drop(_)),
         "another VLAN is another link"
@@ -279,12 +276,9 @@ fn a09_a_priority_tag_is_no_tag() {
 
 #[test]
 fn n05_a_proxy_may_let_others_answer_first() {
-    let config = config("g").replace(
-        r#""ports": {"#,
-        r#""router": { "proxy_delay": 1000 }, "ports": {"#,
-    );
-    let mut lab = Lab::new(&config);
-    let up = lab.up;
+    let config = config("g").replace("[ports]", "[router]\nproxy_delay = 1000\n[ports]");
+    let mut router = Router::settled(&config);
+    let up = "up";
     for target in [WEB4, WEB6] {
         let gateway = if target == WEB4 {
             "198.51.100.1"
@@ -294,11 +288,11 @@ fn n05_a_proxy_may_let_others_answer_first() {
         let mut delays = Vec::new();
         for _ in 0..100 {
             let asked = request(GATEWAY, gateway, target, Ask::Ordinary);
-            assert_eq!(lab.send(up, asked), Verdict::Consumed);
-            assert!(lab.out.is_empty(), "not at once");
+            assert_eq!(router.inject(up, asked), Verdict::Consumed);
+            assert!(router.is_silent(), "not at once");
             let mut waited = 0;
-            while lab.sent().is_empty() && waited <= 1_000 {
-                lab.wait(10);
+            while router.sent().is_empty() && waited <= 1_000 {
+                router.wait(10);
                 waited += 10;
             }
             delays.push(waited);
@@ -308,77 +302,58 @@ fn n05_a_proxy_may_let_others_answer_first() {
         assert!(delays.iter().any(|delay| *delay > 700), "{delays:?}");
         let asked = request(GATEWAY, gateway, target, Ask::Unicast(ROUTER_OUT));
         assert!(
-            answer(&mut lab, up, asked).is_some(),
+            answer(&mut router, up, asked).is_some(),
             "nobody else heard that"
         );
     }
     let own = request(GATEWAY, "198.51.100.1", "198.51.100.10", Ask::Ordinary);
     assert!(
-        answer(&mut lab, up, own).is_some(),
+        answer(&mut router, up, own).is_some(),
         "own addresses are answered for at once"
     );
 }
 
 #[test]
 fn n24_answers_that_wait_are_limited() {
-    let config = config("g").replace(
-        r#""ports": {"#,
-        r#""router": { "proxy_delay": 1000 }, "ports": {"#,
-    );
-    let mut lab = Lab::new(&config);
-    let up = lab.up;
+    let config = config("g").replace("[ports]", "[router]\nproxy_delay = 1000\n[ports]");
+    let mut router = Router::settled(&config);
+    let up = "up";
     for _ in 0..5_000 {
-        lab.send(up, request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary));
+        router.inject(up, request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary));
     }
-    assert_eq!(
-        lab.engine().shard.drops().get(DropReason::AnswerLimited),
-        904
-    );
-    lab.out.clear();
-    lab.wait(1_000);
-    assert_eq!(lab.sent().len(), 4_096);
+    assert_eq!(router.dropped(DropReason::AnswerLimited), 904);
+    router.take_all();
+    router.wait(1_000);
+    assert_eq!(router.sent().len(), 4_096);
 }
 
 #[test]
 fn n24_answers_to_a_guest_are_limited() {
-    let config = config("g").replace(
-        r#""ports": {"#,
-        r#""router": { "answers_per_second": 10 }, "ports": {"#,
-    );
-    let mut lab = Lab::new(&config);
-    let (other, up) = (lab.port("h"), lab.up);
+    let config = config("g").replace("[ports]", "[router]\nanswers_per_second = 10\n[ports]");
+    let mut router = Router::settled(&config);
+    let (other, up) = ("h", "up");
     let mut answered = 0;
     for _ in 0..1_000 {
         let asked = request(OTHER, "10.0.1.6", WEB4, Ask::Ordinary);
-        answered += usize::from(answer(&mut lab, other, asked).is_some());
-        lab.wait(1);
+        answered += usize::from(answer(&mut router, other, asked).is_some());
+        router.wait(1);
     }
     assert!((10..=16).contains(&answered), "{answered} in a second");
     for _ in 0..1_000 {
         let asked = request(GATEWAY, "198.51.100.1", WEB4, Ask::Ordinary);
         assert!(
-            answer(&mut lab, up, asked).is_some(),
+            answer(&mut router, up, asked).is_some(),
             "uplinks are not limited"
         );
     }
 }
 
-fn is_probe(bytes: &[u8]) -> bool {
+pub(super) fn is_probe(bytes: &[u8]) -> bool {
     bytes[12..14] == [0x86, 0xdd] && bytes[54] == 135 && bytes[22..38] == [0; 16]
 }
 
-fn udp(macs: ([u8; 6], [u8; 6]), ips: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    PacketBuilder::ethernet2(macs.0, macs.1)
-        .ipv4(ips.0, ips.1, 64)
-        .udp(ports.0, ports.1)
-        .write(&mut bytes, b"payload")
-        .unwrap();
-    bytes
-}
-
 /// Makes the ICMPv6 checksum right again.
-fn fix_icmp6(bytes: &mut [u8]) {
+pub(super) fn fix_icmp6(bytes: &mut [u8]) {
     bytes[56..58].fill(0);
     let length = (bytes.len() - 54) as u32;
     let words = |bytes: &[u8]| -> u32 {

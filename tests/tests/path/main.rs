@@ -1,0 +1,9 @@
+//! What becomes of a packet: where it goes, under which address, and what its sender is told.
+
+mod errors6;
+mod first;
+mod fuzz;
+mod guests;
+mod ipv6;
+mod nat;
+mod transfer;

@@ -1,0 +1,12 @@
+//! What the router says and answers itself: who is answered about which address, what is claimed,
+//! announced, asked, reported and handed out.
+
+mod alive;
+mod announce;
+mod answers;
+mod antispoof;
+mod claims;
+mod listener;
+mod neighbors;
+mod services;
+mod solicitations;
