@@ -34,6 +34,8 @@ const BULK: u64 = 32 << 10;
 const LINGER: Duration = Duration::from_micros(30);
 /// How long at most to sleep while a port has frames under way.
 const COMPLETION: Duration = Duration::from_millis(1);
+/// How long at most to wait for frames under way at the end.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Descriptors told ready at once.
 const EVENTS: usize = 64;
 
@@ -214,6 +216,10 @@ impl Worker {
         let snapshot = snapshots.load();
         engine.stop(snapshot, now());
         engine.drain(snapshot, now(), |port, frame| ports.send(port, frame));
+        let patience = monotonic() + FAREWELL;
+        while ports.reclaim() && monotonic() < patience {
+            std::thread::sleep(COMPLETION);
+        }
         self.stopped = true;
     }
 

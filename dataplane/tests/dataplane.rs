@@ -365,6 +365,38 @@ fn frames_under_way_are_completed_by_a_worker_that_has_nothing_else_to_do() {
     dataplane.stop();
 }
 
+/// The farewell to guests is under way when the worker ends, and leaves all the same.
+#[test]
+fn a_worker_that_ends_waits_for_frames_under_way() {
+    let _lab = Lab::new();
+    let dataplane = Dataplane::new().unwrap();
+    let text = "[ports]\np = { memory = true }\n[networks.n]\nports = [\"p\"]\n\
+                addresses = [\"10.9.0.254/24\"]\n\
+                ra = { prefixes = [{ prefix = \"2001:db8:1::/64\" }] }\n";
+    dataplane.configure(&config(text)).unwrap();
+    let far = dataplane.memory_port("p").unwrap();
+    // The lifetime that a router advertisement gives us as a router (RFC 4861 §4.2).
+    let lifetime = |frame: StoredFrame| {
+        let bytes = &frame.bytes;
+        let advertisement = bytes.len() > 62 && bytes[12..14] == [0x86, 0xdd] && bytes[54] == 134;
+        advertisement.then(|| u16::from_be_bytes([bytes[60], bytes[61]]))
+    };
+    eventually("an advertisement", 10, || {
+        far.take()
+            .and_then(lifetime)
+            .is_some_and(|seconds| seconds > 0)
+    });
+    far.act(Acts {
+        capabilities: Capabilities::ALL,
+        completes_after: 20,
+    });
+    dataplane.stop();
+    let last = std::iter::from_fn(|| far.take())
+        .filter_map(lifetime)
+        .last();
+    assert_eq!(last, Some(0));
+}
+
 /// F20: what a guest sent and may not is shown with the guest's name.
 #[test]
 fn f20_violations_are_shown_by_guest() {

@@ -93,16 +93,20 @@ impl Driver for Device {
             } else {
                 Some((slot.room, slot.start))
             };
-            let frame = match (vlan, received) {
-                (Err(reason), _) => Err(reason),
-                (Ok(_), None) => Err(DropReason::FrameTruncated),
-                (Ok(vlan), Some((room, start))) => {
-                    offload::received(room, start, vlan).ok_or(DropReason::OffloadMalformed)
+            let (vlan, room, start) = match (vlan, received) {
+                (Ok(vlan), Some((room, start))) => (vlan, room, start),
+                (Ok(_), None) => {
+                    lost.add(DropReason::FrameTruncated, 1);
+                    continue;
+                }
+                (Err(reason), _) => {
+                    lost.add(reason, 1);
+                    continue;
                 }
             };
-            match frame {
-                Ok(frame) => batch.push(frame),
-                Err(reason) => lost.add(reason, 1),
+            match offload::received(room, start, vlan) {
+                Some(frame) => batch.push(frame),
+                None => lost.add(DropReason::OffloadMalformed, 1),
             }
         }
         // A device that is gone is told by whoever follows links.

@@ -159,8 +159,9 @@ impl<'a> Batch<'a> {
 
     /// Adds a frame. Nothing happens when the batch is full.
     pub fn push(&mut self, frame: Frame<'a>) {
-        let added = self.frames.try_push(frame);
-        debug_assert!(added.is_ok());
+        if !self.frames.is_full() {
+            self.frames.push(frame);
+        }
     }
 
     /// The frames.

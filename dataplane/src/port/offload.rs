@@ -29,11 +29,10 @@ const GSO_ECN: u8 = 0x80;
 /// [`Frame::vlan`], and a priority tag (VLAN identifier 0, IEEE 802.1Q §9.6) goes. `None` when
 /// there is no whole header, or it contradicts the frame.
 pub fn received<'a>(room: &'a mut [u8], start: usize, vlan: Option<u16>) -> Option<Frame<'a>> {
-    let (before, bytes) = room.split_at_mut_checked(start)?;
-    let header = *before.last_chunk()?;
-    let (vlan, stripped) = match (vlan, inner_tag(bytes)) {
+    let header = *room.get(..start)?.last_chunk()?;
+    let (vlan, stripped) = match (vlan, inner_tag(&room[start..])) {
         (None, Some(tag)) => {
-            bytes.copy_within(..MACS, TAG);
+            room.copy_within(start..start + MACS, start + TAG);
             (Some(tag), TAG)
         }
         _ => (vlan, 0),
@@ -64,22 +63,27 @@ pub fn outgoing<'f>(
     frame: &'f mut Frame<'_>,
     scratch: &'f mut MaybeUninit<Head>,
 ) -> (&'f [u8], &'f [u8]) {
-    let (tag, macs, rest) = match (frame.vlan, frame.bytes.split_at_checked(MACS)) {
-        (Some(tag), Some((macs, rest))) => (Some(tag), macs, rest),
-        _ => (None, &[][..], &*frame.bytes),
-    };
-    let tag_length = if tag.is_some() { TAG } else { 0 };
-    let length = HEADER + macs.len() + tag_length;
-    let head = match frame.headroom.len().checked_sub(length) {
-        Some(start) => &mut frame.headroom[start..],
-        None => &mut scratch.write([0; HEADER + MACS + TAG])[..length],
-    };
-    head[..HEADER].copy_from_slice(&encode(&frame.offload, frame.bytes, tag_length));
-    if let Some(tag) = tag {
-        head[HEADER..HEADER + MACS].copy_from_slice(macs);
-        head[HEADER + MACS..].copy_from_slice(&tag_bytes(tag));
+    let headroom = &mut *frame.headroom;
+    match (frame.vlan, frame.bytes.split_at_checked(MACS)) {
+        (Some(tag), Some((macs, rest))) => {
+            let head: &mut Head = match headroom.last_chunk_mut() {
+                Some(head) => head,
+                None => scratch.write([0; HEADER + MACS + TAG]),
+            };
+            head[..HEADER].copy_from_slice(&encode(&frame.offload, frame.bytes, TAG));
+            head[HEADER..HEADER + MACS].copy_from_slice(macs);
+            head[HEADER + MACS..].copy_from_slice(&tag_bytes(tag));
+            (head, rest)
+        }
+        _ => {
+            let head = match headroom.len().checked_sub(HEADER) {
+                Some(start) => &mut headroom[start..],
+                None => &mut scratch.write([0; HEADER + MACS + TAG])[..HEADER],
+            };
+            head.copy_from_slice(&encode(&frame.offload, frame.bytes, 0));
+            (head, frame.bytes)
+        }
     }
-    (head, rest)
 }
 
 /// Reads the header that came with a frame of `length` bytes, from which `stripped` bytes of tag
