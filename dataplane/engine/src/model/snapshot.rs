@@ -1,7 +1,7 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 //!
-//! It consists of parts, each of which is kept from one snapshot to the next where nothing it is
-//! made of has changed, and can be replaced alone ([`Snapshot::with_health`]).
+//! It consists of parts. A part is taken over from the snapshot before if nothing that it is made of
+//! has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,7 +83,8 @@ impl Snapshot {
                 .map(|i| interface(&i.name))
                 .collect(),
         };
-        // Places in the lists of both mean the same, so that what refers to places can be compared.
+        // Parts refer to ports and interfaces by their place in these lists, and can be compared
+        // only where the lists are the same.
         let like = previous.filter(|previous| {
             let ports = |config: &Config| config.ports().iter().map(|p| p.name.clone()).collect();
             let interfaces =
@@ -155,7 +156,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// The same with other knowledge of which next hops work, as the next generation.
+    /// The same with another [`Health`], as the next generation.
     #[must_use]
     pub fn with_health(&self, health: Health) -> Self {
         Self {
@@ -325,7 +326,7 @@ impl Snapshot {
             _ => &interface.ports,
         }
     }
-    /// What is different from nothing: everything is new.
+    /// The change from no configuration at all: everything is new.
     pub(crate) fn change_from_nothing(&self) -> Change {
         Change::between(None, self.side())
     }

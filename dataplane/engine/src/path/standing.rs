@@ -77,7 +77,7 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
     let interface = match came_by {
         Some(path) if !snapshot.is_still(path.interface, record.generation) => return None,
         Some(path) => snapshot.interface(path.interface)?,
-        // It outlived the dataplane that knew: where an answer would go now.
+        // The dataplane that knew is gone: take the interface by which an answer would leave now.
         None => {
             let back = Selector {
                 source: flow.destination,

@@ -1,6 +1,6 @@
 //! DHCPv6 (RFC 8415): a guest is handed its own address if it has one, and told the rest.
 //!
-//! As with IPv4, whose a port is decides what is handed out on it.
+//! As with IPv4, which guest is behind a port decides what is handed out there.
 
 use std::net::Ipv6Addr;
 
@@ -186,7 +186,7 @@ impl Request {
         })])
     }
 
-    /// What is told of the network, as far as it is asked for.
+    /// The network's settings, as far as they are asked for.
     fn parameters(&self, dhcp6: &Dhcp6) -> Vec<DhcpOption> {
         let ntp = dhcp6
             .ntp
