@@ -1,4 +1,5 @@
-//! The engine with a clock, a network around it, and eyes on everything that comes out.
+//! The harness: the engine with a clock and a network around it; every frame that comes out is
+//! checked.
 
 mod engine;
 mod look;
@@ -25,7 +26,7 @@ use stations::Station;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
 pub const SEED: u64 = 7;
-/// When the clock starts: not at zero, where "never" could hide.
+/// When the clock starts: not at zero, which the engine may use for "never".
 const START: Instant = Instant::from_millis(1_000_000);
 /// Frames and verdicts remembered for the report of a failed test.
 const REMEMBERED: usize = 24;
