@@ -2,8 +2,7 @@
 //!
 //! A burst of three for what is new (start, link up, a reload that changed it, a guest that
 //! came or moved), then every address once in `announce_interval` (RFC 5227 §3, RFC 4861 §7.2.6;
-//! N17). Many addresses go out 64 at a time, so that they do not hold up
-//! the guests' traffic.
+//! N17). Many addresses go out 64 at a time, so that they do not hold up the guests' traffic.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -35,7 +35,8 @@ const HEADERS: usize = 28;
 #[derive(Debug)]
 pub(crate) struct Lease<'a> {
     address: Ipv4Addr,
-    /// The gateway, and the server: with the prefix that covers `address`, or as a host.
+    /// The gateway, which is also the server. Its prefix length is that of the prefix that covers
+    /// `address`, or 32 if none does.
     gateway: Ipv4Net,
     mtu: u32,
     hostname: &'a str,
@@ -43,8 +44,8 @@ pub(crate) struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// `address` on a network: in the prefix of one of the gateway's addresses, else as a host's
-    /// address whose gateway lies outside (D06).
+    /// `address` on a network. If it lies in the prefix of none of the gateway's addresses, it is
+    /// handed out as a /32 with the gateway outside (D06).
     pub(crate) fn new(
         address: Ipv4Addr,
         hostname: &'a str,
