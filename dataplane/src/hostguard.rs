@@ -56,8 +56,8 @@ impl HostGuard {
         Ok(())
     }
 
-    /// Has the kernel stop answering for what is ours on `devices`, as far as they are there, and on
-    /// no others.
+    /// Has the kernel stop answering for what is ours on `devices`, as far as they are there, and
+    /// on no others.
     ///
     /// # Errors
     /// The kernel refuses: what is the matter and what to do. The rules are what they were.

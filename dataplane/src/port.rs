@@ -126,7 +126,8 @@ impl Ports {
 
     /// Receives one batch by `port`, has `route` decide about each frame, sends them, and reclaims
     /// their room. `route` gets the frames and, in the same order, a place for each one's egress
-    /// port. It rewrites the frames; one whose place stays `None` is not sent. Returns what came in.
+    /// port. It rewrites the frames; one whose place stays `None` is not sent. Returns what came
+    /// in.
     ///
     /// # Errors
     /// The port's device is gone: detach it.
@@ -179,8 +180,8 @@ impl Ports {
         self.books.send(&self.opened, port, std::iter::once(frame));
     }
 
-    /// Has drivers that complete transmissions later look which are complete. Returns whether frames
-    /// are still under way; then it must be called again soon.
+    /// Has drivers that complete transmissions later look which are complete. Returns whether
+    /// frames are still under way; then it must be called again soon.
     pub fn reclaim(&mut self) -> bool {
         let opened = &mut self.opened;
         self.books.unfinished.retain(|port| {

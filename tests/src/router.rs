@@ -223,9 +223,9 @@ impl Router {
     }
 
     /// Asserts that the frame had exactly one verdict: a drop counts its reason once, and any other
-    /// verdict counts no drop. Drops of other frames may be counted at the same time: older ones that
-    /// were pushed out of a queue, those that an answer of their next hop let go (`frees`) and that
-    /// were then refused, and an ICMP error to the sender that the egress guard stopped.
+    /// verdict counts no drop. Drops of other frames may be counted at the same time: older ones
+    /// that were pushed out of a queue, those that an answer of their next hop let go (`frees`) and
+    /// that were then refused, and an ICMP error to the sender that the egress guard stopped.
     fn counted(&mut self, verdict: Verdict, before: &DropCounters, frees: bool) {
         for (reason, count) in self.engine.drops().iter() {
             let more = count - before.get(reason);

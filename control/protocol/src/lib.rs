@@ -34,8 +34,8 @@ pub const DATAPLANE_SOCKET: &str = "dataplane.sock";
 pub enum Request {
     /// First message of every connection, to either process.
     Hello {
-        /// The oldest version that the asking side speaks. A process from before version ranges reads
-        /// only this.
+        /// The oldest version that the asking side speaks. A process from before version ranges
+        /// reads only this.
         version: u32,
         /// All that it speaks; missing from a process that knows of no ranges.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -155,8 +155,8 @@ pub struct NeighborRow {
     pub port: Option<String>,
     /// Its MAC, when known.
     pub mac: Option<MacAddr>,
-    /// `incomplete`, `reachable`, `stale`, `delay` or `probe` (RFC 4861 §7.3.2); `permanent` where the
-    /// configuration names the MAC.
+    /// `incomplete`, `reachable`, `stale`, `delay` or `probe` (RFC 4861 §7.3.2); `permanent` where
+    /// the configuration names the MAC.
     pub state: String,
     /// Milliseconds since it was last confirmed.
     pub age_ms: u64,

@@ -100,9 +100,9 @@ impl PacketSocket {
         self.membership(libc::PACKET_MR_UNICAST, mac, join)
     }
 
-    /// Keeps frames from us that the device receives but that cannot be ours: those that are neither
-    /// broadcast, multicast nor to these MACs, and the host's own traffic to the MACs of `shared`.
-    /// `None` lets everything in.
+    /// Keeps frames from us that the device receives but that cannot be ours: those that are
+    /// neither broadcast, multicast nor to these MACs, and the host's own traffic to the MACs of
+    /// `shared`. `None` lets everything in.
     ///
     /// # Errors
     /// The kernel refuses the filter.

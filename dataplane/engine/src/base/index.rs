@@ -74,8 +74,8 @@ impl Index {
             .map_or(0, |bucket| bucket.passed)
     }
 
-    /// A value that may have been put in under `hash`, not compared with anything: for bringing what
-    /// it points at into the cache.
+    /// A value that may have been put in under `hash`, not compared with anything: for bringing
+    /// what it points at into the cache.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
         let bucket = self.buckets.get(self.home(hash))?;

@@ -1,7 +1,7 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 //!
-//! It consists of parts. A part is taken over from the snapshot before if nothing that it is made of
-//! has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
+//! It consists of parts. A part is taken over from the snapshot before if nothing that it is made
+//! of has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;

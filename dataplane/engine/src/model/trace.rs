@@ -1,5 +1,5 @@
-//! Decisions about a packet, as values that can be printed, compared and counted. The forwarding path
-//! is compiled once with [`Silent`], at no cost, and once with [`Steps`].
+//! Decisions about a packet, as values that can be printed, compared and counted. The forwarding
+//! path is compiled once with [`Silent`], at no cost, and once with [`Steps`].
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! What would become of a packet, and why: the real `process` runs on a copy of the little state that
-//! the packet concerns.
+//! What would become of a packet, and why: the real `process` runs on a copy of the little state
+//! that the packet concerns.
 
 mod describe;
 mod frame;
@@ -72,8 +72,8 @@ pub fn explain(
     (steps, verdict)
 }
 
-/// The state that one packet concerns: its session if it has one, the external port it would get, its
-/// next hops.
+/// The state that one packet concerns: its session if it has one, the external port it would get,
+/// its next hops.
 struct Small {
     router: Router,
     shard: Shard,

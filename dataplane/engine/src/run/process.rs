@@ -1,4 +1,5 @@
-//! The entry of a frame: one frame in, one verdict out. It reads like the list of what a router does.
+//! The entry of a frame: one frame in, one verdict out. It reads like the list of what a router
+//! does.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
 //! Which worker a frame is for.
 //!
 //! Both directions of a flow belong to one worker, because its session does. On the way out the
-//! inside source says which; on the way in the external port, or the guest's address where nothing is
-//! translated; between two guests the lower address. What belongs to no flow (ARP, neighbour
+//! inside source says which; on the way in the external port, or the guest's address where nothing
+//! is translated; between two guests the lower address. What belongs to no flow (ARP, neighbour
 //! discovery, DHCP) is for the first worker, which has the router's own state.
 
 use std::hash::BuildHasher;

@@ -13,9 +13,10 @@
 //! probe defended, with the network gateway's MAC: a guest that was set up for a bridge needs no
 //! change. On an uplink the gateway answers for itself.
 //!
-//! A frame from a MAC that is not G's is dropped at P before this is asked (`path::admit`). When a new
-//! configuration moves G, its new port is P. Own addresses are answered for wherever they are, once
-//! they are claimed (`state::claims`); those shared with the host's kernel never, since it answers.
+//! A frame from a MAC that is not G's is dropped at P before this is asked (`path::admit`). When a
+//! new configuration moves G, its new port is P. Own addresses are answered for wherever they are,
+//! once they are claimed (`state::claims`); those shared with the host's kernel never, since it
+//! answers.
 
 use std::net::IpAddr;
 
@@ -42,8 +43,8 @@ pub(crate) enum Answer<'s> {
     Silence(DropReason),
 }
 
-/// What is said to a request for `target`. `nobody`: the reason for silence about an address that we
-/// do not answer for.
+/// What is said to a request for `target`. `nobody`: the reason for silence about an address that
+/// we do not answer for.
 pub(crate) fn answer_for<'s, T: Trace>(
     ctx: &mut Context<'s, T>,
     target: IpAddr,
@@ -113,8 +114,8 @@ pub(crate) fn learn<T: Trace>(
     }
 }
 
-/// The longest time, in milliseconds, by which an answer on behalf of a guest is delayed. `None`: it
-/// is not, because the request was sent to us alone, and no other proxy can have heard it.
+/// The longest time, in milliseconds, by which an answer on behalf of a guest is delayed. `None`:
+/// it is not, because the request was sent to us alone, and no other proxy can have heard it.
 pub(crate) fn proxy_delay<T>(ctx: &Context<'_, T>, link: Link) -> Option<u32> {
     let longest = ctx.snapshot.config().router().proxy_delay;
     (longest > 0 && link.destination.is_group()).then_some(longest)

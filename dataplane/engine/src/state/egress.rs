@@ -107,9 +107,9 @@ pub(crate) fn flood<T>(
     }
 }
 
-/// Keeps a copy of a frame until `neighbor` is resolved. Then a received frame is processed anew, as
-/// if it had just come in by `origin`; a frame of our own (`None`) is sent. Older frames that are
-/// dropped to make room for it are counted.
+/// Keeps a copy of a frame until `neighbor` is resolved. Then a received frame is processed anew,
+/// as if it had just come in by `origin`; a frame of our own (`None`) is sent. Older frames that
+/// are dropped to make room for it are counted.
 pub(crate) fn hold<T>(
     ctx: &mut Context<'_, T>,
     frame: OwnedFrame,

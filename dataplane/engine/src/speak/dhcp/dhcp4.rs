@@ -377,8 +377,8 @@ fn readable(payload: &[u8]) -> Option<Vec<u8>> {
             61 => length >= 2,
             _ => continue,
         };
-        // An option that comes in several pieces (RFC 3396 §5) is refused: none of these can be so long
-        // that it needs them.
+        // An option that comes in several pieces (RFC 3396 §5) is refused: none of these can be so
+        // long that it needs them.
         if !fits || seen & 1 << code != 0 {
             return None;
         }

@@ -140,9 +140,9 @@ impl Request {
         Ok(request)
     }
 
-    /// Answers for the request's associations: the first gets the guest's address; the others, or all
-    /// if it has none, the status `without`. An address that is not the guest's gets a lifetime of 0
-    /// (RFC 8415 §18.3.4).
+    /// Answers for the request's associations: the first gets the guest's address; the others, or
+    /// all if it has none, the status `without`. An address that is not the guest's gets a lifetime
+    /// of 0 (RFC 8415 §18.3.4).
     fn grant(&self, lease: &Lease<'_>, without: Status) -> Vec<DhcpOption> {
         let time = lease.dhcp6.lease_seconds;
         let mut address = lease.address;
@@ -150,8 +150,8 @@ impl Request {
         for association in &self.associations {
             let mut opts = DhcpOptions::new();
             let granted = address.take();
-            // `DhcpOptions` puts a new option before those of the same code, so what shall come first is
-            // inserted last.
+            // `DhcpOptions` puts a new option before those of the same code, so what shall come
+            // first is inserted last.
             for other in held(association).filter(|held| Some(*held) != granted) {
                 opts.insert(life(other, 0));
             }

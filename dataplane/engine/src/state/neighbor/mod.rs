@@ -122,9 +122,9 @@ impl Neighbors {
         Some((neighbor.mac, neighbor.port))
     }
 
-    /// The MAC of `address` on `interface`. If it is not known, it is asked for, on behalf of a packet
-    /// from `asker`. At most a quarter of the places may be incomplete because of one port's packets,
-    /// and half of them in all (N24).
+    /// The MAC of `address` on `interface`. If it is not known, it is asked for, on behalf of a
+    /// packet from `asker`. At most a quarter of the places may be incomplete because of one port's
+    /// packets, and half of them in all (N24).
     pub fn resolve(
         &mut self,
         interface: InterfaceId,

@@ -223,8 +223,8 @@ impl<A: Family> Packet<A> {
     }
 }
 
-/// Turns a received packet into a forwarded one: the TTL is one less, and `to` takes the place of its
-/// flow. Checksums are updated, not recomputed (RFC 1624), so that a wrong one stays wrong.
+/// Turns a received packet into a forwarded one: the TTL is one less, and `to` takes the place of
+/// its flow. Checksums are updated, not recomputed (RFC 1624), so that a wrong one stays wrong.
 #[inline]
 pub fn rewrite<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>, to: &Flow<A>) {
     let mut addresses = Delta::default();
