@@ -4,6 +4,7 @@
 //! that TAP is what a `device` port attaches to. One thread drives many guests by calling
 //! [`Guest::poll`] in turn.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 
@@ -31,7 +32,8 @@ pub struct Guest {
     dhcp: Option<SocketHandle>,
     download: Option<Download>,
     sequence: u16,
-    answered: u16,
+    /// Echo requests that wait for their answers.
+    unanswered: BTreeSet<u16>,
 }
 
 /// What is fetched by TCP.
@@ -94,7 +96,7 @@ impl Guest {
             dhcp: None,
             download: None,
             sequence: 0,
-            answered: 0,
+            unanswered: BTreeSet::new(),
         })
     }
 
@@ -158,8 +160,8 @@ impl Guest {
         while let Ok((message, _)) = socket.recv() {
             let reply = Icmpv4Packet::new_checked(message)
                 .and_then(|packet| Icmpv4Repr::parse(&packet, &ChecksumCapabilities::default()));
-            if let Ok(Icmpv4Repr::EchoReply { .. }) = reply {
-                self.answered += 1;
+            if let Ok(Icmpv4Repr::EchoReply { seq_no, .. }) = reply {
+                self.unanswered.remove(&seq_no);
             }
         }
     }
@@ -172,7 +174,8 @@ impl Guest {
             seq_no: self.sequence,
             data: b"are you there?",
         };
-        self.sequence += 1;
+        self.unanswered.insert(self.sequence);
+        self.sequence = self.sequence.wrapping_add(1);
         let socket = self.sockets.get_mut::<icmp::Socket>(self.echo);
         let space = socket.send(request.buffer_len(), IpAddress::Ipv4(to));
         let mut packet = Icmpv4Packet::new_unchecked(space.expect("room for a request"));
@@ -181,13 +184,13 @@ impl Guest {
     }
 
     /// Echo requests that were not answered so far.
-    pub fn unanswered(&self) -> u16 {
-        self.sequence - self.answered
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
     }
 
-    /// Counts echo requests anew.
+    /// Waits for no answer to what was sent so far.
     pub fn forget_pings(&mut self) {
-        (self.sequence, self.answered) = (0, 0);
+        self.unanswered.clear();
     }
 
     /// Begins to fetch what a server sends until it closes the connection. One at a time.
@@ -208,17 +211,23 @@ impl Guest {
         self.poll();
     }
 
+    /// The state of the connection by which it fetches.
+    pub fn connection(&self) -> Option<tcp::State> {
+        let download = self.download.as_ref()?;
+        Some(self.sockets.get::<tcp::Socket>(download.socket).state())
+    }
+
     /// What was fetched so far, and whether the server has sent all.
     pub fn fetched(&self) -> (&[u8], bool) {
-        let Some(download) = &self.download else {
-            return (&[], false);
+        let bytes = match &self.download {
+            Some(download) => &download.bytes[..],
+            None => &[],
         };
-        let state = self.sockets.get::<tcp::Socket>(download.socket).state();
         let done = matches!(
-            state,
-            tcp::State::LastAck | tcp::State::Closed | tcp::State::TimeWait
+            self.connection(),
+            Some(tcp::State::LastAck | tcp::State::Closed | tcp::State::TimeWait)
         );
-        (&download.bytes, done && !download.bytes.is_empty())
+        (bytes, done && !bytes.is_empty())
     }
 
     /// Sends a frame as it is, whatever it says.

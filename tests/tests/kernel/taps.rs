@@ -26,6 +26,8 @@ const FORGER: usize = 3;
 const VICTIM: usize = 4;
 /// A stack asks for a MAC once a second.
 const AGAIN: Duration = Duration::from_millis(1_050);
+/// What takes longer has failed. It takes a second or two on a machine that has time.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The router's address and MAC towards the guests.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -147,19 +149,19 @@ impl Lab {
         let guests = self.guests.iter().enumerate().map(|(number, guest)| {
             let (address, pings) = (guest.address(), guest.unanswered());
             let (bytes, done) = guest.fetched();
-            let bytes = bytes.len();
-            format!("guest {number}, {address:?}: {pings} pings unanswered; {bytes} bytes, done: {done}\n")
+            let (bytes, connection) = (bytes.len(), guest.connection());
+            format!("guest {number}, {address:?}: {pings} pings unanswered; {bytes} bytes, {connection:?}, done: {done}\n")
         });
         guests.collect()
     }
 
     fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
-        let end = start + Duration::from_secs(8);
+        let end = start + PATIENCE;
         while !condition(self) {
             assert!(
                 Instant::now() < end,
-                "{what}: not within eight seconds\n{}",
+                "{what}: not within {PATIENCE:?}\n{}",
                 self.state()
             );
             self.poll();

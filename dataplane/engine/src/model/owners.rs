@@ -167,8 +167,15 @@ impl Owners {
     }
 
     /// What `address` is part of, and how long its prefix is.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, address: IpAddr) -> Option<(Owned, u8)> {
+        if self.guests.is_empty() {
+            return None;
+        }
+        self.find_among(address)
+    }
+
+    fn find_among(&self, address: IpAddr) -> Option<(Owned, u8)> {
         match address {
             IpAddr::V4(address) => self.v4.find(address),
             IpAddr::V6(address) => self.v6.find(address),

@@ -87,6 +87,7 @@ pub fn route<'s, A: Address>(
 }
 
 /// What one table says; `None`: nothing, on to the next rule.
+#[inline(always)]
 fn look_up<'s, A: Address>(
     snapshot: &'s Snapshot,
     packet: &Selector<A>,

@@ -18,7 +18,7 @@ use super::presence::Presence;
 use super::rules::Rule;
 use super::tables::{Action, Fib};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
-use crate::config::{Config, InterfaceKind, RouteAction, Table};
+use crate::config::{self, Config, InterfaceKind, RouteAction, Table};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
 
@@ -60,80 +60,27 @@ impl Snapshot {
     /// parts that do not change are shared with it.
     pub fn build(config: &Config, previous: Option<&Snapshot>) -> Self {
         let generation = previous.map_or(1, |previous| previous.generation.wrapping_add(1).max(1));
-        let names = Numbers {
-            ports: Names::assign(
-                config.ports().iter().map(|port| port.name.as_str()),
-                previous.map(|previous| &previous.names.ports),
-                generation,
-            ),
-            interfaces: Names::assign(
-                config.interfaces().iter().map(|i| i.name.as_str()),
-                previous.map(|previous| &previous.names.interfaces),
-                generation,
-            ),
-        };
-        // Every name was given a number just now.
-        let port = |name: &str| PortId(names.ports.number(name).unwrap_or(u16::MAX));
-        let interface = |name: &str| InterfaceId(names.interfaces.number(name).unwrap_or(u16::MAX));
-        let numbering = Numbering {
-            ports: config.ports().iter().map(|p| port(&p.name)).collect(),
-            interfaces: config
-                .interfaces()
-                .iter()
-                .map(|i| interface(&i.name))
-                .collect(),
-        };
-        // Parts refer to ports and interfaces by their place in these lists, and can be compared
-        // only where the lists are the same.
-        let like = previous.filter(|previous| {
-            let ports = |config: &Config| config.ports().iter().map(|p| p.name.clone()).collect();
-            let interfaces =
-                |config: &Config| config.interfaces().iter().map(|i| i.name.clone()).collect();
-            let names = |config: &Config| -> (Vec<String>, Vec<String>) {
-                (ports(config), interfaces(config))
-            };
-            names(config) == names(&previous.config)
-        });
-        let proxies = |config: &Config| -> Vec<_> {
-            let proxy = |i: &crate::config::Interface| match &i.kind {
-                InterfaceKind::Network { proxy, .. } => proxy.clone(),
-                InterfaceKind::Personality { .. } => None,
-            };
-            config.interfaces().iter().map(proxy).collect()
-        };
-        let same_owners = like.filter(|like| {
-            like.config.guests() == config.guests() && proxies(&like.config) == proxies(config)
-        });
-        let owners = match same_owners {
+        let names = Numbers::assign(config, previous.map(|p| &*p.names), generation);
+        let numbering = names.of(config);
+        let like = previous.filter(|previous| names_alike(config, &previous.config));
+        let kept = Kept::of(config, like);
+        let owners = match kept.owners {
             Some(like) => like.owners.clone(),
             None => Arc::new(owners(config, &numbering)),
         };
-        let same_interfaces = same_owners.filter(|like| {
-            like.config.interfaces() == config.interfaces()
-                && like.config.ports() == config.ports()
-                && like.config.tables() == config.tables()
-        });
-        let interfaces = match same_interfaces {
-            Some(like) => like.interfaces.clone(),
-            None => Arc::new(Interfaces::build(config, &numbering, &owners)),
+        let (interfaces, presence) = match kept.interfaces {
+            Some(like) => (like.interfaces.clone(), like.presence.clone()),
+            None => {
+                let interfaces = Interfaces::build(config, &numbering, &owners);
+                let presence = presence(&interfaces, &owners);
+                (Arc::new(interfaces), Arc::new(presence))
+            }
         };
-        let presence = match same_interfaces {
-            Some(like) => like.presence.clone(),
-            None => Arc::new(presence(&interfaces, &owners)),
-        };
-        let same_routing = like.filter(|like| {
-            like.config.tables() == config.tables()
-                && like.config.rules() == config.rules()
-                && proxies(&like.config) == proxies(config)
-        });
-        let routing = match same_routing {
+        let routing = match kept.routing {
             Some(like) => like.routing.clone(),
             None => Arc::new(Routing::build(config, &numbering.interfaces, &owners)),
         };
-        let same_translations = like.filter(|like| {
-            like.config.snat() == config.snat() && like.config.redirects() == config.redirects()
-        });
-        let translations = match same_translations {
+        let translations = match kept.translations {
             Some(like) => like.translations.clone(),
             None => Arc::new(translations(config, &numbering.interfaces)),
         };
@@ -149,10 +96,8 @@ impl Snapshot {
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
         };
-        snapshot.change = Arc::new(Change::between(
-            previous.map(Snapshot::side),
-            snapshot.side(),
-        ));
+        let change = Change::between(previous.map(Snapshot::side), snapshot.side());
+        snapshot.change = Arc::new(change);
         snapshot
     }
 
@@ -351,6 +296,87 @@ impl Snapshot {
             Arc::ptr_eq(&self.translations, &other.translations),
         ]
     }
+}
+
+impl Numbers {
+    fn assign(config: &Config, previous: Option<&Self>, generation: u32) -> Self {
+        let ports = config.ports().iter().map(|port| port.name.as_str());
+        let interfaces = config.interfaces().iter().map(|i| i.name.as_str());
+        Self {
+            ports: Names::assign(ports, previous.map(|p| &p.ports), generation),
+            interfaces: Names::assign(interfaces, previous.map(|p| &p.interfaces), generation),
+        }
+    }
+
+    /// The numbers of what stands in the lists of `config`, every name of which was given one.
+    fn of(&self, config: &Config) -> Numbering {
+        let number = |names: &Names, name: &str| names.number(name).unwrap_or(u16::MAX);
+        let ports = config.ports().iter();
+        let interfaces = config.interfaces().iter();
+        Numbering {
+            ports: ports
+                .map(|port| PortId(number(&self.ports, &port.name)))
+                .collect(),
+            interfaces: interfaces
+                .map(|i| InterfaceId(number(&self.interfaces, &i.name)))
+                .collect(),
+        }
+    }
+}
+
+/// For each part, the snapshot it can be kept from.
+struct Kept<'s> {
+    owners: Option<&'s Snapshot>,
+    interfaces: Option<&'s Snapshot>,
+    routing: Option<&'s Snapshot>,
+    translations: Option<&'s Snapshot>,
+}
+
+impl<'s> Kept<'s> {
+    /// `like` has the same names in the same places as `config`, so that what refers to places can be
+    /// compared. A part is kept if all that it is made of is the same.
+    fn of(config: &Config, like: Option<&'s Snapshot>) -> Self {
+        let proxies = |config: &Config| -> Vec<_> {
+            let proxy = |i: &config::Interface| match &i.kind {
+                InterfaceKind::Network { proxy, .. } => proxy.clone(),
+                InterfaceKind::Personality { .. } => None,
+            };
+            config.interfaces().iter().map(proxy).collect()
+        };
+        let same = |part: &dyn Fn(&Config, &Config) -> bool| {
+            like.filter(|like| part(&like.config, config))
+        };
+        let owners = same(&|a, b| a.guests() == b.guests() && proxies(a) == proxies(b));
+        Self {
+            owners,
+            interfaces: owners.and(same(&|a, b| {
+                a.interfaces() == b.interfaces()
+                    && a.ports() == b.ports()
+                    && a.tables() == b.tables()
+            })),
+            routing: same(&|a, b| {
+                a.tables() == b.tables() && a.rules() == b.rules() && proxies(a) == proxies(b)
+            }),
+            translations: same(&|a, b| a.snat() == b.snat() && a.redirects() == b.redirects()),
+        }
+    }
+}
+
+/// Whether both have the same ports and interfaces by name, in the same places.
+fn names_alike(a: &Config, b: &Config) -> bool {
+    let ports = |config: &'_ Config| config.ports().len();
+    let interfaces = |config: &'_ Config| config.interfaces().len();
+    let same_ports = a
+        .ports()
+        .iter()
+        .zip(b.ports())
+        .all(|(a, b)| a.name == b.name);
+    let same_interfaces = a
+        .interfaces()
+        .iter()
+        .zip(b.interfaces())
+        .all(|(a, b)| a.name == b.name);
+    (ports(a), interfaces(a)) == (ports(b), interfaces(b)) && same_ports && same_interfaces
 }
 
 fn owners(config: &Config, numbering: &Numbering) -> Owners {

@@ -150,6 +150,7 @@ fn first<'s, A: Tracked, T: Trace>(
 }
 
 /// Sends a first packet on as planned, and remembers what follows as a session.
+#[inline(always)]
 fn forward<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &mut Frame<'_>,
@@ -191,6 +192,7 @@ fn forward<A: Tracked, T: Trace>(
 }
 
 /// The flow as it leaves under `snat`, with an external port taken for it.
+#[inline(always)]
 fn translate<A: Tracked, T>(
     ctx: &mut Context<'_, T>,
     flow: &Flow<A>,
@@ -208,6 +210,7 @@ fn translate<A: Tracked, T>(
 }
 
 /// Remembers a first packet as a session.
+#[inline(always)]
 fn begin<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     packet: &Packet<A>,
@@ -225,20 +228,14 @@ fn begin<A: Tracked, T: Trace>(
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
     detail.set_guest(plan.guest);
+    detail.count_first(&mut record, packet.length(), packet.tcp_flags(), now);
     let flows = A::flows_mut(ctx.shard);
-    let Some(number) = flows.sessions.insert(record, detail, now) else {
+    if flows.sessions.insert(&record, detail).is_none() {
         if holds_port {
             flows.ports.release(to.source, to.protocol, to.source_port);
         }
         return Err(DropReason::SessionTableFull);
-    };
-    let hit = Hit {
-        number,
-        direction: Direction::Forward,
-    };
-    flows
-        .sessions
-        .account(hit, packet.length(), packet.tcp_flags(), now);
+    }
     ctx.shard.counters.sessions_created += 1;
     Ok(())
 }

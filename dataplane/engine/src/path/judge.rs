@@ -151,6 +151,7 @@ pub(crate) fn judge<'s, A: Family>(
 
 /// Whether a packet may come in at all. Returns the interface whose own address it is for, if it is
 /// for one.
+#[inline(always)]
 fn receive<'s, A: Family>(
     query: &Query<'s, A>,
     snapshot: &'s Snapshot,
@@ -203,6 +204,7 @@ fn is_the_hosts<A: Family>(query: &Query<'_, A>, snapshot: &Snapshot) -> bool {
 }
 
 /// How a packet is sent on. `to` is its flow, with the destination it is redirected to where it is.
+#[inline(always)]
 fn plan<'s, A: Family>(
     query: &Query<'s, A>,
     to: Flow<A>,
@@ -255,6 +257,7 @@ fn plan<'s, A: Family>(
 }
 
 /// The translation of a packet's source; nothing that needs one leaves without.
+#[inline(always)]
 fn snat<'s, A: Family>(
     query: &Query<'_, A>,
     source: IpAddr,

@@ -140,9 +140,8 @@ impl Small {
             let path = path.map(|path| crate::state::session::Path::by(path.interface));
             record.set_path(direction, path);
         }
-        let seen = crate::base::time::Ticks(record.seen);
         let flows = A::flows_mut(&mut self.shard);
-        flows.sessions.insert(record, detail, seen);
+        flows.sessions.insert(&record, detail);
         let (inside, outside) = (record.inside(), record.outside());
         if record.holds_port() {
             let holder = (inside.source, inside.source_port);

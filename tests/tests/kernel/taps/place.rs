@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tapgate_dataplane::dataplane::Dataplane;
+use tapgate_protocol::{Rows, Show};
 use tapgate_tests::netns;
 use tapgate_tests::router::config;
 
@@ -49,14 +50,26 @@ impl Place for Tapgate {
 
     fn forgeries(&self) -> u64 {
         let dataplane = self.dataplane.as_ref().expect("it was started");
-        let shown = dataplane.show(tapgate_protocol::Show::Drops, 0);
-        let Ok((tapgate_protocol::Rows::Drops(rows), _)) = shown else {
+        let shown = dataplane.show(Show::Drops, 0);
+        let Ok((Rows::Drops(rows), _)) = shown else {
             panic!("no drops are shown");
         };
         let forged = rows
             .iter()
             .filter(|row| row.reason.name().starts_with("spoofed"));
         forged.map(|row| row.frames).sum()
+    }
+}
+
+impl Drop for Tapgate {
+    /// Of a failed test, what the router counted is worth knowing.
+    fn drop(&mut self) {
+        let dataplane = self.dataplane.as_ref().filter(|_| std::thread::panicking());
+        for what in [Show::Drops, Show::Counters] {
+            if let Some(Ok((rows, _))) = dataplane.map(|dataplane| dataplane.show(what, 0)) {
+                eprintln!("{rows:?}");
+            }
+        }
     }
 }
 

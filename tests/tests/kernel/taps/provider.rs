@@ -2,10 +2,10 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tapgate_tests::netns;
 
@@ -19,6 +19,8 @@ pub(crate) const PACED: u16 = 81;
 pub(crate) const ECHO: u16 = 7;
 /// Bytes that are sent behind a line with the peer's address.
 pub(crate) const LENGTH: usize = 64_000;
+/// How long a connection waits for the others, and for its peer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many pieces the paced server sends.
 const PIECES: usize = 40;
 
@@ -28,9 +30,16 @@ pub(crate) struct Provider(Arc<Server>);
 #[derive(Default)]
 struct Server {
     ended: AtomicBool,
-    expected: AtomicUsize,
-    connected: AtomicUsize,
+    together: Mutex<Together>,
+    changed: Condvar,
     heard: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Connections that are served together.
+#[derive(Default)]
+struct Together {
+    expected: usize,
+    connected: usize,
 }
 
 impl Provider {
@@ -68,8 +77,10 @@ impl Provider {
 
     /// The next `count` connections are served together.
     pub(crate) fn expect_together(&self, count: usize) {
-        self.0.connected.store(0, Ordering::SeqCst);
-        self.0.expected.store(count, Ordering::SeqCst);
+        *self.0.together.lock().expect("no panic") = Together {
+            expected: count,
+            connected: 0,
+        };
     }
 
     /// How many datagrams with this text came.
@@ -107,20 +118,25 @@ impl Server {
         }
     }
 
+    /// Waits until as many are connected as are expected; whether they are.
+    fn wait_for_others(&self) -> bool {
+        let mut together = self.together.lock().expect("no panic");
+        together.connected += 1;
+        self.changed.notify_all();
+        let incomplete = |together: &mut Together| together.connected < together.expected;
+        let waited = self
+            .changed
+            .wait_timeout_while(together, PATIENCE, incomplete);
+        waited.is_ok_and(|(_, result)| !result.timed_out())
+    }
+
     /// A peer that goes away is no concern of the server's.
     fn send(&self, mut stream: TcpStream, pieces: usize) {
         let Ok(peer) = stream.peer_addr() else { return };
         let _ = stream.set_nonblocking(false);
-        let _ = stream.set_write_timeout(Some(Duration::from_secs(10)));
-        if pieces == 1 {
-            self.connected.fetch_add(1, Ordering::SeqCst);
-            let end = Instant::now() + Duration::from_secs(10);
-            while self.connected.load(Ordering::SeqCst) < self.expected.load(Ordering::SeqCst) {
-                if Instant::now() > end || self.ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
+        let _ = stream.set_write_timeout(Some(PATIENCE));
+        if pieces == 1 && !self.wait_for_others() {
+            return;
         }
         let mut bytes = format!("{peer}\n").into_bytes();
         bytes.extend((0..LENGTH).map(pattern));

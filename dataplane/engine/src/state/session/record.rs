@@ -297,6 +297,19 @@ impl SessionDetail {
         counts[1] = counts[1].wrapping_add(bytes);
     }
 
+    /// Counts the opener's first packet, of `length` bytes, seen at `now`.
+    #[inline]
+    pub fn count_first<A: Address>(
+        &mut self,
+        record: &mut SessionRecord<A>,
+        length: usize,
+        tcp_flags: Option<u8>,
+        now: Ticks,
+    ) {
+        let carry = record.account(Direction::Forward, length, tcp_flags, now);
+        self.carry(Direction::Forward, carry);
+    }
+
     /// The guest it counts against.
     pub fn guest(&self) -> Option<GuestId> {
         self.guest.checked_sub(1).map(GuestId)

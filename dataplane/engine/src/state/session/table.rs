@@ -179,13 +179,8 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// Adds a session. `None` when the table is full.
-    pub fn insert(
-        &mut self,
-        mut record: SessionRecord<A>,
-        detail: SessionDetail,
-        now: Ticks,
-    ) -> Option<u32> {
-        record.seen = now.0;
+    #[inline]
+    pub fn insert(&mut self, record: &SessionRecord<A>, detail: SessionDetail) -> Option<u32> {
         let number = if self.free != END {
             let number = self.free;
             self.free = self.memory.records[number as usize].generation;
@@ -196,10 +191,10 @@ impl<A: Address> SessionTable<A> {
         } else {
             return None;
         };
-        self.memory.records[number as usize] = record;
+        self.memory.records[number as usize] = *record;
         self.memory.details[number as usize] = detail;
         self.live += 1;
-        self.enter(number);
+        self.enter(number, record);
         Some(number)
     }
 
@@ -280,8 +275,8 @@ impl<A: Address> SessionTable<A> {
         self.timeouts[class]
     }
 
-    fn enter(&mut self, number: u32) {
-        let record = self.memory.records[number as usize];
+    #[inline]
+    fn enter(&mut self, number: u32, record: &SessionRecord<A>) {
         for direction in [Direction::Forward, Direction::Reply] {
             let hash = self.hash(&record.received(direction));
             self.index.insert(hash, join(number, direction));
@@ -305,7 +300,7 @@ impl<A: Address> SessionTable<A> {
                 for direction in [Direction::Forward, Direction::Reply] {
                     self.memory.records[number as usize].set_path(direction, None);
                 }
-                self.enter(number);
+                self.enter(number, &record);
                 self.live += 1;
             } else {
                 self.memory.records[number as usize] = SessionRecord {
