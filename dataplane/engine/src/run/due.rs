@@ -8,7 +8,7 @@ use crate::base::drops::DropReason;
 use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
-use crate::path::refuse;
+use crate::path::{refuse, standing};
 use crate::speak::{announce, answers, claims, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::neighbor::{Event, Held};
@@ -70,7 +70,7 @@ fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     true
 }
 
-/// Ends some of the sessions that have expired, or whose interface is gone.
+/// Ends some of the sessions that have expired, or that an interface which is gone leaves no way.
 fn sweep(snapshot: &Snapshot, shard: &mut Shard, now: Instant) {
     if now < shard.next_sweep {
         return;
@@ -91,6 +91,7 @@ fn sweep_family<A: Tracked>(snapshot: &Snapshot, shard: &mut Shard, now: Instant
                 .into_iter()
                 .filter_map(|direction| record.path(direction))
                 .any(|path| !snapshot.is_still(path.interface, record.generation))
+            && !standing::stands(record, snapshot)
     };
     flows.sweep(share, now, is_gone)
 }
