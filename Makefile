@@ -62,6 +62,11 @@ bench-instructions: packages ## Instructions a frame takes, counted by callgrind
 	@netns-scripts/packages.sh bench-instructions
 	@netns-scripts/bench-instructions.sh
 
+.PHONY: bench-scale
+bench-scale: packages ## 10,000 guests on 1,000 ports: start, apply, and how long apply stops forwarding
+	@cargo build --release --quiet -p tapgate-benches --bin scale
+	@$(TARGET)/release/scale
+
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
 	@if [[ $(DUT) == tapgate ]]; then $(MAKE) --no-print-directory build; fi

@@ -5,7 +5,7 @@ mod bound;
 use std::os::fd::OwnedFd;
 
 use tapgate_engine::addr::PortId;
-use tapgate_engine::config::{Config, Port};
+use tapgate_engine::config::Port;
 
 use crate::link::{self, Link, Links};
 use crate::macs::Macs;
@@ -28,12 +28,12 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// A port of `config` that has nothing behind it yet.
-    pub fn new(id: PortId, port: &Port, config: &Config) -> Self {
+    /// A port with these MACs that has nothing behind it yet.
+    pub fn new(id: PortId, port: &Port, macs: Macs) -> Self {
         Self {
             id,
             port: port.clone(),
-            macs: Macs::on(port, config),
+            macs,
             bound: Bound::Waiting("not opened yet".to_owned()),
         }
     }
@@ -44,8 +44,8 @@ impl Binding {
     }
 
     /// Takes over what changed about a port that still serves.
-    pub fn update(&mut self, port: &Port, config: &Config, links: &Links) {
-        let before = std::mem::replace(&mut self.macs, Macs::on(port, config)).all;
+    pub fn update(&mut self, port: &Port, macs: Macs, links: &Links) {
+        let before = std::mem::replace(&mut self.macs, macs).all;
         let old = std::mem::replace(&mut self.port, port.clone());
         if old.mtu != port.mtu {
             self.bound.change_mtu(&self.port, links);

@@ -1,6 +1,6 @@
 //! The dataplane as a whole: takes configurations, and keeps ports and worker in line with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tapgate_engine::addr::PortId;
-use tapgate_engine::config::Config;
+use tapgate_engine::config::{Config, Port};
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_protocol::Kept;
@@ -19,6 +19,7 @@ use crate::binding::{Binding, Bound};
 use crate::hostguard::HostGuard;
 use crate::hostports;
 use crate::link::Links;
+use crate::macs::Macs;
 use crate::port::Opened;
 use crate::port::memory::FarEnd;
 use crate::shared;
@@ -262,8 +263,10 @@ impl State {
     }
 
     fn close_ports_not_in(&mut self, config: &Config) {
+        let ports = config.ports().iter().map(|port| (port.name.as_str(), port));
+        let ports: HashMap<&str, &Port> = ports.collect();
         let stays = |name: &String, binding: &Binding| {
-            let port = config.ports().iter().find(|port| port.name == *name);
+            let port = ports.get(name.as_str());
             port.is_some_and(|port| binding.serves(port))
         };
         let (stay, go) = std::mem::take(&mut self.bindings)
@@ -278,18 +281,22 @@ impl State {
     }
 
     fn take_notice_of_ports(&mut self, config: &Config, snapshot: &Snapshot) {
-        for port in config.ports() {
+        let mut new = Vec::new();
+        for (port, macs) in config.ports().iter().zip(Macs::of_ports(config)) {
             let Some(id) = snapshot.port_id(&port.name) else {
                 continue;
             };
             match self.bindings.get_mut(&port.name) {
-                Some(binding) => binding.update(port, config, &self.links),
+                Some(binding) => binding.update(port, macs, &self.links),
                 None => {
-                    let binding = Binding::new(id, port, config);
+                    let binding = Binding::new(id, port, macs);
                     self.bindings.insert(port.name.clone(), binding);
-                    self.ask(move |worker| worker.ports().forget(id));
+                    new.push(id);
                 }
             }
+        }
+        if !new.is_empty() {
+            self.ask(move |worker| new.into_iter().for_each(|id| worker.ports().forget(id)));
         }
     }
 

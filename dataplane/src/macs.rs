@@ -1,7 +1,7 @@
 //! The MACs that are worn on a port, and how its device comes to receive for them.
 
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::config::{Config, InterfaceKind, Port};
+use tapgate_engine::config::{Config, Interface, InterfaceKind};
 
 use crate::shared::{self, Shared};
 use crate::sys::packet::{PacketSocket, ReceiveMode};
@@ -18,22 +18,29 @@ pub struct Macs {
 }
 
 impl Macs {
-    /// Those of the interfaces that `config` has on `port`.
-    pub fn on(port: &Port, config: &Config) -> Self {
-        let is_it = |index: usize| config.ports()[index].name == port.name;
-        let index = (0..config.ports().len()).find(|index| is_it(*index));
-        let interfaces = config.interfaces().iter();
-        let here: Vec<_> = interfaces
-            .filter(|interface| match &interface.kind {
-                InterfaceKind::Personality { port, .. } => is_it(*port),
-                InterfaceKind::Network { ports, .. } => ports.iter().any(|port| is_it(*port)),
-            })
-            .collect();
-        Self {
-            shared: index.map_or_else(Vec::new, |index| shared::on_port(config, index)),
-            all: here.iter().map(|interface| interface.mac).collect(),
-            uplink: here.iter().all(|interface| interface.kind.is_personality()),
+    /// Those of the interfaces that `config` has on each of its ports.
+    pub fn of_ports(config: &Config) -> Vec<Self> {
+        let mut here: Vec<Vec<&Interface>> = vec![Vec::new(); config.ports().len()];
+        for interface in config.interfaces() {
+            match &interface.kind {
+                InterfaceKind::Personality { port, .. } => here[*port].push(interface),
+                InterfaceKind::Network { ports, .. } => {
+                    ports.iter().for_each(|port| here[*port].push(interface));
+                }
+            }
         }
+        let of_port = |(index, here): (usize, Vec<&Interface>)| {
+            let uplink = here.iter().all(|interface| interface.kind.is_personality());
+            Self {
+                shared: match uplink {
+                    true => shared::on_port(config, index),
+                    false => Vec::new(),
+                },
+                all: here.iter().map(|interface| interface.mac).collect(),
+                uplink,
+            }
+        };
+        here.into_iter().enumerate().map(of_port).collect()
     }
 
     /// Has the device receive for the MACs that were not there `before`, or all of the link if it

@@ -3,6 +3,7 @@
 
 mod restart;
 mod sessions;
+mod survival;
 
 use tapgate_tests::packet::{ping, pong, tcp, udp};
 use tapgate_tests::recipe::*;

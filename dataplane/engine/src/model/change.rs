@@ -21,8 +21,9 @@ pub(crate) struct Change {
     /// The generation of the earlier snapshot; 0: there was none, and everything is new.
     pub(crate) since: u32,
     /// Interfaces that are gone or are not on the same link any more: other MAC, VLAN or uplink.
+    /// Sorted.
     pub(crate) relinked: Vec<InterfaceId>,
-    /// Ports that are no longer of an interface that stays.
+    /// Ports that are no longer of an interface that stays. Sorted.
     pub(crate) unplugged: Vec<(InterfaceId, PortId)>,
     /// Own addresses that are new and have to be claimed.
     pub(crate) claims: Vec<(InterfaceId, IpAddr)>,
@@ -34,8 +35,8 @@ pub(crate) struct Change {
     pub(crate) groups: Vec<Groups>,
     /// Where router advertisements change.
     pub(crate) advertising: Vec<Advertising>,
-    /// Some guest came, went, moved or changed its MAC.
-    pub(crate) guests: bool,
+    /// Next hops that stood for guests that went, moved or changed their MAC.
+    pub(crate) stations: Vec<(InterfaceId, IpAddr)>,
     /// Other ports are redirected.
     pub(crate) redirects: bool,
 }
@@ -105,6 +106,7 @@ impl Change {
                 change.interface_is(was, is, (old, new));
             }
         }
+        change.unplugged.sort_unstable();
         change.guests_change(old, new);
         change.redirects =
             old.is_none_or(|old| old.translations.redirects != new.translations.redirects);
@@ -222,7 +224,10 @@ impl Change {
                 (_, Some(is)) => fresh.push(is.id),
                 _ => {}
             }
-            self.guests = true;
+            if let (Some(was), _) = pair {
+                let stations = was.anchors().map(|address| (was.network, address));
+                self.stations.extend(stations);
+            }
         }
         // At the start, interfaces announce all they have.
         if olds.is_empty() || fresh.is_empty() {

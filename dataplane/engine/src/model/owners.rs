@@ -57,7 +57,8 @@ pub struct Owners {
     v6: Prefixes<Ipv6Addr>,
     /// The guests of each port.
     by_port: Vec<Vec<GuestId>>,
-    /// By personality: single public addresses answered for there, and whose they are.
+    /// By personality: single public addresses answered for there, and whose they are; a guest's
+    /// together.
     public_on: Vec<Vec<(IpAddr, GuestId)>>,
     alive: Vec<Alive>,
 }
@@ -233,10 +234,18 @@ impl Owners {
     }
 
     /// Every single public address answered for on `personality`, and every address of small
-    /// prefixes, with whose it is; in no order.
+    /// prefixes, with whose it is; in the order of the guests.
     pub fn public_on(&self, personality: InterfaceId) -> &[(IpAddr, GuestId)] {
         let place = self.public_on.get(personality.index());
         place.map_or(&[], Vec::as_slice)
+    }
+
+    /// Of those, the ones of `guest`.
+    pub(crate) fn public_of(&self, guest: &Guest) -> impl Iterator<Item = IpAddr> {
+        let all = guest.personality.map_or(&[][..], |on| self.public_on(on));
+        let theirs = &all[all.partition_point(|(_, other)| *other < guest.id)..];
+        let theirs = theirs.iter().take_while(|(_, other)| *other == guest.id);
+        theirs.map(|(address, _)| *address)
     }
 
     /// The next hop to `destination`, which is `guest`'s: the guest itself where its MAC is known,
@@ -302,6 +311,9 @@ impl Owners {
             let addresses = every_address(net).map(|address| (address, owned.guest));
             public_on[personality.index()].extend(addresses);
         }
+        for addresses in &mut public_on {
+            addresses.sort_unstable_by_key(|&(address, guest)| (guest, address));
+        }
         self.public_on = public_on;
     }
 
@@ -362,6 +374,12 @@ impl Guest {
             other.anchor,
             other.digest,
         )
+    }
+
+    /// The next hops that stand for it.
+    pub(crate) fn anchors(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.anchor.0.map(IpAddr::V4);
+        v4.into_iter().chain(self.anchor.1.map(IpAddr::V6))
     }
 
     /// Whether it owns an IPv6 address.

@@ -151,6 +151,10 @@ impl Snapshot {
     pub(crate) fn is_still(&self, id: InterfaceId, generation: u32) -> bool {
         self.names.interfaces.since(id.0) <= generation
     }
+    /// Whether the port that had the number `id` in `generation` has it still.
+    pub(crate) fn is_still_port(&self, id: PortId, generation: u32) -> bool {
+        self.names.ports.since(id.0) <= generation
+    }
     /// An interface, if it exists in this configuration.
     #[inline]
     pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {

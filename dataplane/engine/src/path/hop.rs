@@ -13,6 +13,7 @@ use crate::state::egress;
 use crate::state::neighbor::{NeighborId, Resolution};
 use crate::state::session::{Hit, Path};
 use crate::state::shard::{Output, Tracked};
+use crate::wire::flow::Direction;
 use crate::wire::fragment::fragment;
 use crate::wire::frame::{Frame, OwnedFrame, Verdict};
 use crate::wire::packet::{Family, Packet};
@@ -44,8 +45,13 @@ pub(crate) fn repair<'s, A: Tracked, T: Trace>(
         interface: way.interface.id,
         neighbor,
     };
-    let sessions = &mut A::flows_mut(ctx.shard).sessions;
-    sessions.get_mut(number).set_path(direction, Some(path));
+    // The path back also says where the opener's packets come in. That must not change when answers
+    // leave by another interface.
+    let heard = record.path(Direction::Reply).map(|path| path.interface);
+    if direction == Direction::Forward || heard.is_none_or(|heard| heard == way.interface.id) {
+        let sessions = &mut A::flows_mut(ctx.shard).sessions;
+        sessions.get_mut(number).set_path(direction, Some(path));
+    }
     Ok((way.interface, hop))
 }
 

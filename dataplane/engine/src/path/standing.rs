@@ -1,12 +1,13 @@
 //! Sessions under the configuration: whether one still stands, and which way its packets go.
 
 use super::judge::{Course, Plan, Query, Refusal, judge};
+use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::model::interface::Interface;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::Trace;
+use crate::model::trace::{Silent, Trace};
 use crate::state::context::Context;
 use crate::state::session::{Path, SessionRecord};
 use crate::state::shard::Tracked;
@@ -38,7 +39,7 @@ pub(crate) fn is_current<A: Tracked, T: Trace>(
 fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     let snapshot = ctx.snapshot;
     let record = *A::flows(ctx.shard).sessions.get(number);
-    let Some((plan, came_by)) = plan_of(&record, snapshot, ctx.trace) else {
+    let Some((plan, (came_by, port))) = plan_of(&record, snapshot, ctx.trace) else {
         return false;
     };
     if !is_the_same(&record, &plan) {
@@ -50,47 +51,35 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     record.generation = snapshot.generation();
     record.set_path(Direction::Forward, Some(Path::by(plan.way.interface.id)));
     record.set_path(Direction::Reply, Some(Path::by(came_by.id)));
+    // Packets from any other port have their source checked again.
+    record.admit(Direction::Forward, port);
     record.admit(Direction::Reply, None);
     true
 }
 
+/// Whether a session would stand if it met `snapshot` now.
+pub(crate) fn stands<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot) -> bool {
+    plan_of(record, snapshot, &mut Silent).is_some_and(|(plan, _)| is_the_same(record, &plan))
+}
+
 /// What would become of the session's first packet now, if it would be sent on, and by which interface
-/// it would come.
+/// and port it would come.
 fn plan_of<'s, A: Family>(
     record: &SessionRecord<A>,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Option<(Plan<'s, A>, &'s Interface)> {
+) -> Option<(Plan<'s, A>, (&'s Interface, Option<PortId>))> {
     let query = query(record, snapshot)?;
     match judge(&query, snapshot, trace) {
-        Ok(Course::Forward(plan)) => Some((plan, query.interface)),
+        Ok(Course::Forward(plan)) => Some((plan, (query.interface, query.ingress))),
         _ => None,
     }
 }
 
-/// The session's first packet, as it would come in now: a guest's from where the guest is, another's
-/// from where it came.
+/// The session's first packet, as it would come in now.
 fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Option<Query<'s, A>> {
     let flow = record.inside();
-    let opener = snapshot.owners().owner(flow.source.into());
-    let came_by = record.path(Direction::Reply);
-    let interface = match came_by {
-        Some(path) if !snapshot.is_still(path.interface, record.generation) => return None,
-        Some(path) => snapshot.interface(path.interface)?,
-        // The dataplane that knew is gone: take the interface by which an answer would leave now.
-        None => {
-            let back = Selector {
-                source: flow.destination,
-                destination: flow.source,
-                iif: None,
-            };
-            route(snapshot, back, &mut crate::model::trace::Silent)
-                .ok()?
-                .interface
-        }
-    };
-    let of_guest = opener.filter(|guest| guest.network == interface.id);
-    let known = came_by.and(record.admitted(Direction::Forward));
+    let (interface, ingress) = place(record, snapshot)?;
     Some(Query {
         flow,
         transport: match flow.protocol {
@@ -100,9 +89,41 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
             _ => Transport::Other,
         },
         interface,
-        ingress: of_guest.map(|guest| guest.port).or(known),
+        ingress,
         limits: None,
     })
+}
+
+/// Where the session's first packet would come in now: a guest's where the guest is, any other's where
+/// it came in. `None`: that interface or port is gone.
+fn place<'s, A: Family>(
+    record: &SessionRecord<A>,
+    snapshot: &'s Snapshot,
+) -> Option<(&'s Interface, Option<PortId>)> {
+    let flow = record.inside();
+    let Some(path) = record.path(Direction::Reply) else {
+        // The dataplane that knew is gone: take the interface by which an answer would leave now.
+        let back = Selector {
+            source: flow.destination,
+            destination: flow.source,
+            iif: None,
+        };
+        let way = route(snapshot, back, &mut Silent).ok()?;
+        return Some((way.interface, way.guest.map(|guest| guest.port)));
+    };
+    let still = snapshot.is_still(path.interface, record.generation);
+    let came_by = snapshot.interface(path.interface).filter(|_| still);
+    if let Some(personality) = came_by.filter(|interface| interface.personality) {
+        return Some((personality, None));
+    }
+    if let Some(guest) = snapshot.owners().owner(flow.source.into()) {
+        return Some((snapshot.interface(guest.network)?, Some(guest.port)));
+    }
+    match record.admitted(Direction::Forward) {
+        Some(port) if !snapshot.is_still_port(port, record.generation) => None,
+        Some(port) => Some((snapshot.network_on(port)?, Some(port))),
+        None => Some((came_by?, None)),
+    }
 }
 
 /// Whether `plan` would have the session's packets leave as they do.

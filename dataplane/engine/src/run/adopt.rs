@@ -15,7 +15,7 @@ use crate::state::neighbor::{Neighbor, NeighborState};
 use crate::state::ports::Share;
 use crate::state::router::Router;
 use crate::state::session::Sessions;
-use crate::state::shard::Shard;
+use crate::state::shard::{Flood, Shard};
 
 /// How long after a takeover ports may be attached that were attached before it.
 const TAKEOVER: Duration = Duration::from_secs(5);
@@ -55,6 +55,9 @@ pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
     shard.v4.sessions.set_timeouts(timeouts);
     shard.v6.sessions.set_timeouts(timeouts);
     let change = snapshot.change();
+    // What was said of them is no longer so.
+    let relinked = |flood: &Flood| change.relinked.binary_search(&flood.interface).is_ok();
+    shard.floods.retain(|flood| !relinked(flood));
     if change.redirects || change.since != shard.generation {
         let translations = snapshot.translations();
         shard.v4.ports.reserve(translations.reserved_ports());
@@ -115,16 +118,20 @@ pub fn adopt_router(snapshot: &Snapshot, router: &mut Router, now: Instant) -> u
 }
 
 fn forget_neighbors(router: &mut Router, change: &Change) -> usize {
-    if change.relinked.is_empty() && change.unplugged.is_empty() && !change.guests {
-        return 0;
+    let neighbors = &mut router.neighbors;
+    let stations = change.stations.iter();
+    let waited = stations.map(|&(interface, address)| neighbors.unpin(interface, address));
+    let waited: usize = waited.sum();
+    if change.relinked.is_empty() && change.unplugged.is_empty() {
+        return waited;
     }
-    router.neighbors.forget(|neighbor: &Neighbor| {
-        let place = (neighbor.interface, neighbor.port);
-        change.relinked.contains(&neighbor.interface)
-            || neighbor.state != NeighborState::Incomplete && change.unplugged.contains(&place)
-            // A guest may have moved, or have another MAC.
-            || change.guests && neighbor.state == NeighborState::Permanent
-    })
+    waited
+        + neighbors.forget(|neighbor: &Neighbor| {
+            let place = (neighbor.interface, neighbor.port);
+            change.relinked.binary_search(&neighbor.interface).is_ok()
+                || neighbor.state != NeighborState::Incomplete
+                    && change.unplugged.binary_search(&place).is_ok()
+        })
 }
 
 fn forget_what_is_gone(snapshot: &Snapshot, router: &mut Router, change: &Change) {
@@ -136,11 +143,9 @@ fn forget_what_is_gone(snapshot: &Snapshot, router: &mut Router, change: &Change
     for interface in &change.relinked {
         if snapshot.interface(*interface).is_none() {
             router.memberships.forget(*interface);
+            router.announcer.forget(*interface);
         }
     }
-    router
-        .announcer
-        .keep(|interface| snapshot.interface(interface).is_some());
 }
 
 /// Call when a port's device came (back): who was heard there is forgotten, what is behind or on it is
@@ -173,9 +178,9 @@ pub fn port_attached(
             ctx.router.memberships.report_again(interface.id, now);
         }
         announce::all(&mut ctx, interface);
+        ctx.router.advertisers.attached((interface.id, port), now);
     }
     announce::guests_behind(&mut ctx, port);
-    ctx.router.advertisers.attached(port, now);
 }
 
 /// Counts packets that waited for neighbours that a new configuration did away with.

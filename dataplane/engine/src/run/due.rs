@@ -8,9 +8,10 @@ use crate::base::drops::DropReason;
 use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
-use crate::path::refuse;
+use crate::path::{refuse, standing};
 use crate::speak::{announce, answers, claims, mld, ra, say};
 use crate::state::context::Context;
+use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
 use crate::state::router::Router;
 use crate::state::session::SessionRecord;
@@ -18,7 +19,8 @@ use crate::state::shard::{Output, Shard, Tracked};
 use crate::wire::flow::Direction;
 use crate::wire::frame::{Frame, Verdict};
 
-/// Things done at once at most; what is left is done when it is asked for again, with traffic between.
+/// Things of a kind done at once at most, and frames sent by them, about; what is left is done when it
+/// is asked for again, with traffic between.
 const AT_ONCE: usize = 64;
 /// A full look for expired sessions takes this many steps, one each [`SWEEP_INTERVAL`].
 const SWEEP_STEPS: usize = 40;
@@ -34,6 +36,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
         trace: &mut Silent,
         ingress: None,
     };
+    egress::continue_floods(&mut ctx);
     answers::poll(&mut ctx);
     let things = [
         neighbors,
@@ -43,7 +46,8 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
         ra::poll::<Silent>,
     ];
     for thing in things {
-        (0..AT_ONCE).find(|_| !thing(&mut ctx));
+        let enough = ctx.shard.outbox.len() + AT_ONCE;
+        (0..AT_ONCE).find(|_| !thing(&mut ctx) || ctx.shard.outbox.len() >= enough);
     }
     sweep(snapshot, ctx.shard, now);
 }
@@ -70,7 +74,7 @@ fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     true
 }
 
-/// Ends some of the sessions that have expired, or whose interface is gone.
+/// Ends some of the sessions that have expired, or that an interface which is gone leaves no way.
 fn sweep(snapshot: &Snapshot, shard: &mut Shard, now: Instant) {
     if now < shard.next_sweep {
         return;
@@ -91,6 +95,7 @@ fn sweep_family<A: Tracked>(snapshot: &Snapshot, shard: &mut Shard, now: Instant
                 .into_iter()
                 .filter_map(|direction| record.path(direction))
                 .any(|path| !snapshot.is_still(path.interface, record.generation))
+            && !standing::stands(record, snapshot)
     };
     flows.sweep(share, now, is_gone)
 }

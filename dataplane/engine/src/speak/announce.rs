@@ -1,9 +1,10 @@
 //! Announcements: telling the link where addresses are, before anybody asks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::say;
-use crate::base::addr::PortId;
+use crate::base::addr::{InterfaceId, PortId};
 use crate::model::interface::Interface;
 use crate::model::trace::Trace;
 use crate::state::context::Context;
@@ -21,13 +22,14 @@ pub(crate) fn all<T>(ctx: &mut Context<'_, T>, interface: &Interface) {
 /// Announces the public addresses of the guests behind `port`, in a burst.
 pub(crate) fn guests_behind<T>(ctx: &mut Context<'_, T>, port: PortId) {
     let owners = ctx.snapshot.owners();
-    let mut personalities: Vec<_> = owners.on_port(port).filter_map(|g| g.personality).collect();
-    personalities.sort_unstable();
-    personalities.dedup();
-    for personality in personalities {
-        let theirs = owners.public_on(personality).iter();
-        let theirs = theirs.filter(|(_, guest)| owners.guest(*guest).port == port);
-        let addresses = theirs.map(|(address, _)| *address).collect();
+    let mut outside: BTreeMap<InterfaceId, Vec<IpAddr>> = BTreeMap::new();
+    for guest in owners.on_port(port) {
+        if let Some(personality) = guest.personality {
+            let addresses = outside.entry(personality).or_default();
+            addresses.extend(owners.public_of(guest));
+        }
+    }
+    for (personality, addresses) in outside {
         ctx.router.announcer.add(personality, addresses, ctx.now);
     }
 }

@@ -121,12 +121,9 @@ impl Advertisers {
     }
 
     /// A port's device came (back): its guest may just have booted.
-    pub(crate) fn attached(&mut self, port: PortId, now: Instant) {
-        let on_port = |(place, entry): (&Place, &Advertiser)| {
-            (place.1 == port && entry.farewells.is_none()).then_some(*place)
-        };
-        let places: Vec<Place> = self.by_place.iter().filter_map(on_port).collect();
-        for place in places {
+    pub(crate) fn attached(&mut self, place: Place, now: Instant) {
+        let entry = self.by_place.get(&place);
+        if entry.is_some_and(|entry| entry.farewells.is_none()) {
             self.begin(place, now);
         }
     }

@@ -23,8 +23,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What is still to be announced.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Announcer {
-    bursts: BTreeMap<u32, Burst>,
-    due: Deadlines<u32>,
+    bursts: BTreeMap<(InterfaceId, u32), Burst>,
+    /// By number, so that who began first goes first.
+    due: Deadlines<(u32, InterfaceId)>,
     /// The number of the next burst.
     next: u32,
     /// The slow repetition of everything.
@@ -33,7 +34,6 @@ pub(crate) struct Announcer {
 
 #[derive(Debug, Clone)]
 struct Burst {
-    interface: InterfaceId,
     addresses: Vec<IpAddr>,
     /// The next of `addresses`.
     at: usize,
@@ -62,7 +62,7 @@ impl Announcer {
     /// Announces `addresses` on `interface` in a burst, instead of whatever else was to be announced
     /// there.
     pub(crate) fn add_all(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
-        self.drop_bursts(|burst| burst.interface == interface && burst.addresses != addresses);
+        self.drop_bursts(interface, |burst| burst.addresses != addresses);
         self.add(interface, addresses, now);
     }
 
@@ -71,9 +71,9 @@ impl Announcer {
         self.push(interface, addresses, (1, false), now);
     }
 
-    /// Forgets what was to be announced on interfaces that are gone.
-    pub(crate) fn keep(&mut self, still_there: impl Fn(InterfaceId) -> bool) {
-        self.drop_bursts(|burst| !still_there(burst.interface));
+    /// Forgets what was to be announced on an interface that is gone.
+    pub(crate) fn forget(&mut self, interface: InterfaceId) {
+        self.drop_bursts(interface, |_| true);
     }
 
     /// Repeats everything every `interval` seconds from now on; never if that is 0.
@@ -101,11 +101,11 @@ impl Announcer {
 
     /// The next addresses to be announced by now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Announcement> {
-        let number = self.due.pop(now)?;
-        let burst = self.bursts.get_mut(&number)?;
+        let (number, interface) = self.due.pop(now)?;
+        let burst = self.bursts.get_mut(&(interface, number))?;
         let end = burst.addresses.len().min(burst.at + AT_ONCE);
         let announcement = Announcement {
-            interface: burst.interface,
+            interface,
             addresses: burst.addresses[burst.at..end].to_vec(),
             takeover: burst.takeover,
         };
@@ -118,9 +118,9 @@ impl Announcer {
             burst.began = due;
         }
         if burst.rounds == 0 {
-            self.bursts.remove(&number);
+            self.bursts.remove(&(interface, number));
         } else {
-            self.due.set(number, due);
+            self.due.set((number, interface), due);
         }
         Some(announcement)
     }
@@ -137,18 +137,17 @@ impl Announcer {
         }
         // A device that flaps begins its burst anew each time. It keeps the time that the burst was
         // due next, so that flapping sends no more than one burst would.
-        let same = |burst: &Burst| burst.interface == interface && burst.addresses == addresses;
-        let running = self.bursts.iter().find(|(_, burst)| same(burst));
+        let same = |burst: &Burst| burst.addresses == addresses;
+        let running = self.bursts_on(interface).find(|(_, burst)| same(burst));
         let due = running
-            .and_then(|(number, _)| self.due.get(*number))
+            .and_then(|(number, _)| self.due.get((number, interface)))
             .unwrap_or(now);
-        self.drop_bursts(same);
+        self.drop_bursts(interface, same);
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.bursts.insert(
-            number,
+            (interface, number),
             Burst {
-                interface,
                 addresses,
                 at: 0,
                 rounds,
@@ -156,17 +155,21 @@ impl Announcer {
                 takeover,
             },
         );
-        self.due.set(number, due);
+        self.due.set((number, interface), due);
     }
 
-    fn drop_bursts(&mut self, gone: impl Fn(&Burst) -> bool) {
-        let due = &mut self.due;
-        self.bursts.retain(|number, burst| {
-            let gone = gone(burst);
-            if gone {
-                due.clear(*number);
-            }
-            !gone
-        });
+    /// The bursts on `interface`, each with its number.
+    fn bursts_on(&self, interface: InterfaceId) -> impl Iterator<Item = (u32, &Burst)> {
+        let bursts = self.bursts.range((interface, 0)..=(interface, u32::MAX));
+        bursts.map(|((_, number), burst)| (*number, burst))
+    }
+
+    fn drop_bursts(&mut self, interface: InterfaceId, gone: impl Fn(&Burst) -> bool) {
+        let bursts = self.bursts_on(interface).filter(|(_, burst)| gone(burst));
+        let numbers: Vec<u32> = bursts.map(|(number, _)| number).collect();
+        for number in numbers {
+            self.bursts.remove(&(interface, number));
+            self.due.clear((number, interface));
+        }
     }
 }

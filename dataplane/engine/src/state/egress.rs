@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::context::Context;
 use super::neighbor::{Held, NeighborId};
-use super::shard::Output;
+use super::shard::{Flood, Output};
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
@@ -14,6 +14,11 @@ use crate::wire::frame::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame, Verdict,
 };
 use crate::wire::packet::{ETHERNET, Family};
+
+/// Most ports that a flood is sent by at once.
+const FLOODED_AT_ONCE: usize = 64;
+/// Most floods that wait. One too many is lost; what it says is announced or asked again later.
+const FLOODS: usize = 1_024;
 
 /// Where an ARP packet's sender address lies in a frame.
 const ARP_SENDER_AT: usize = ETHERNET + 14;
@@ -95,15 +100,47 @@ pub(crate) fn send<T>(
     }
 }
 
-/// Sends a frame of our own making to a group by several ports.
+/// Sends a frame of our own making to a group by several ports. Where there are many it only begins
+/// to: the rest is sent by [`continue_floods`], with traffic between.
 pub(crate) fn flood<T>(
     ctx: &mut Context<'_, T>,
     frame: &OwnedFrame,
     interface: &Interface,
     (to, ports): (MacAddr, &[PortId]),
 ) {
-    for &port in ports {
-        send(ctx, frame.clone(), interface, (to, port));
+    if ports.len() <= FLOODED_AT_ONCE {
+        for &port in ports {
+            send(ctx, frame.clone(), interface, (to, port));
+        }
+    } else if ctx.shard.floods.len() < FLOODS {
+        ctx.shard.floods.push_back(Flood {
+            interface: interface.id,
+            to,
+            frame: frame.clone(),
+            at: 0,
+        });
+    } else {
+        let lost = ports.len() as u64;
+        ctx.shard.drops.add(DropReason::TransmitFailed, lost);
+    }
+}
+
+/// Sends some of what is to be sent by many ports.
+pub(crate) fn continue_floods<T>(ctx: &mut Context<'_, T>) {
+    let Some(mut flood) = ctx.shard.floods.pop_front() else {
+        return;
+    };
+    let Some(interface) = ctx.snapshot.interface(flood.interface) else {
+        return;
+    };
+    let left = interface.ports.get(flood.at..).unwrap_or_default();
+    let now = left.len().min(FLOODED_AT_ONCE);
+    for &port in &left[..now] {
+        send(ctx, flood.frame.clone(), interface, (flood.to, port));
+    }
+    flood.at += now;
+    if now < left.len() {
+        ctx.shard.floods.push_front(flood);
     }
 }
 

@@ -7,7 +7,7 @@ use super::flows::Flows;
 use super::neighbor::Held;
 use super::ports::Share;
 use super::session::Sessions;
-use crate::base::addr::PortId;
+use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::bucket::Bucket;
 use crate::base::counters::Counters;
 use crate::base::drops::{DropCounters, DropReason};
@@ -28,6 +28,8 @@ pub struct Shard {
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
+    /// Frames that are being sent by many ports, some at a time.
+    pub(crate) floods: VecDeque<Flood>,
     /// By port: how many frames guests sent that they may not send.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
     /// Received frames that waited for a neighbour which is known now: to be processed anew.
@@ -44,6 +46,16 @@ pub struct Shard {
 pub(crate) struct Output {
     pub(crate) port: PortId,
     pub(crate) frame: OwnedFrame,
+}
+
+/// A frame of our own making that leaves by all ports of an interface, in pieces.
+#[derive(Debug)]
+pub(crate) struct Flood {
+    pub(crate) interface: InterfaceId,
+    pub(crate) to: MacAddr,
+    pub(crate) frame: OwnedFrame,
+    /// The next of the interface's ports.
+    pub(crate) at: usize,
 }
 
 /// A family whose sessions a shard has.
@@ -95,6 +107,7 @@ impl Shard {
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
+            floods: VecDeque::new(),
             violations: BTreeMap::new(),
             released: VecDeque::new(),
             next_sweep: now,
@@ -132,8 +145,12 @@ impl Shard {
         self.v4.memory() + self.v6.memory()
     }
 
-    /// When expired sessions are looked for next; `None`: there are no sessions.
+    /// When expired sessions are looked for next, or at once if there is more to be sent; `None`:
+    /// there are no sessions.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.floods.is_empty() {
+            return Some(Instant::default());
+        }
         let idle = self.v4.sessions.is_empty() && self.v6.sessions.is_empty();
         (!idle).then_some(self.next_sweep)
     }

@@ -35,6 +35,7 @@ impl Check {
         interfaces: &[Interface],
     ) -> Vec<Guest> {
         let mut seen = Seen::default();
+        let networks = networks(interfaces);
         let own: HashMap<IpAddr, &str> = interfaces
             .iter()
             .flat_map(|interface| {
@@ -60,7 +61,7 @@ impl Check {
                     "add `addresses = [\"10.0.1.1\"]` (inside) or `public = [\"203.0.113.20\"]`",
                 );
             }
-            let place = self.place_of(name, guest, file, ports, interfaces);
+            let place = self.place_of(name, guest, file, ports, &networks);
             let mac = self.guest_mac(name, guest, place, ports, interfaces, &mut seen);
             let personality = self.answerer(name, guest, interfaces);
             let dhcp_address = self.dhcp_address(name, guest, &addresses, &public);
@@ -152,14 +153,10 @@ impl Check {
         guest: &FileGuest,
         file: &File,
         ports: &[Port],
-        interfaces: &[Interface],
+        networks: &HashMap<usize, usize>,
     ) -> Option<(usize, usize)> {
         let port = self.port(place!["guests", name, "port"], &guest.port, ports)?;
-        let is_its = |interface: &Interface| match &interface.kind {
-            InterfaceKind::Network { ports, .. } => ports.contains(&port),
-            InterfaceKind::Personality { .. } => false,
-        };
-        let network = interfaces.iter().position(is_its);
+        let network = networks.get(&port).copied();
         if network.is_none() {
             let known: Vec<&str> = file.networks.keys().map(String::as_str).collect();
             let remedy = match known.is_empty() {
@@ -225,20 +222,25 @@ impl Check {
         guest: &FileGuest,
         interfaces: &[Interface],
     ) -> Option<usize> {
-        let personalities: Vec<&str> = interfaces
-            .iter()
-            .filter(|interface| interface.kind.is_personality())
-            .map(|interface| interface.name.as_str())
-            .collect();
-        let at = place!["guests", name, "personality"];
-        let wanted = match (&guest.personality, &personalities[..]) {
+        // They come first, in the order of the file's map.
+        let end = interfaces.partition_point(|interface| interface.kind.is_personality());
+        let personalities = &interfaces[..end];
+        let names = || {
+            personalities
+                .iter()
+                .map(|personality| personality.name.as_str())
+        };
+        let wanted = match (&guest.personality, personalities) {
             (Some(wanted), _) => wanted.as_str(),
             (None, _) if guest.public.is_empty() => return None,
-            (None, [only]) => only,
+            (None, [only]) => &only.name,
             (None, _) => {
                 let remedy = match personalities.is_empty() {
                     true => "define one in [personalities], or use `addresses`".to_owned(),
-                    false => format!("add `personality`: one of {}", personalities.join(", ")),
+                    false => {
+                        let names: Vec<&str> = names().collect();
+                        format!("add `personality`: one of {}", names.join(", "))
+                    }
                 };
                 self.fault(
                     place!["guests", name, "public"],
@@ -248,13 +250,13 @@ impl Check {
                 return None;
             }
         };
-        if !personalities.contains(&wanted) {
-            self.undefined(at, "personality", wanted, &personalities, "[personalities]");
-            return None;
+        let found = personalities.binary_search_by(|other| other.name.as_str().cmp(wanted));
+        if found.is_err() {
+            let at = place!["guests", name, "personality"];
+            let names: Vec<&str> = names().collect();
+            self.undefined(at, "personality", wanted, &names, "[personalities]");
         }
-        interfaces
-            .iter()
-            .position(|interface| interface.name == wanted)
+        found.ok()
     }
 
     fn dhcp_address(
@@ -298,4 +300,16 @@ impl Check {
             );
         }
     }
+}
+
+/// The network that each port is in.
+fn networks(interfaces: &[Interface]) -> HashMap<usize, usize> {
+    let ports = |(network, interface): (usize, &Interface)| {
+        let ports = match &interface.kind {
+            InterfaceKind::Network { ports, .. } => ports.clone(),
+            InterfaceKind::Personality { .. } => Vec::new(),
+        };
+        ports.into_iter().map(move |port| (port, network))
+    };
+    interfaces.iter().enumerate().flat_map(ports).collect()
 }

@@ -316,7 +316,9 @@ impl Check {
     }
 
     pub(super) fn port(&mut self, at: Vec<Segment>, name: &str, ports: &[Port]) -> Option<usize> {
-        let found = ports.iter().position(|port| port.name == name);
+        // They are in the order of the file's map.
+        let found = ports.binary_search_by(|port| port.name.as_str().cmp(name));
+        let found = found.ok();
         if found.is_none() {
             let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
             self.undefined(at, "port", name, &known, "[ports]");

@@ -195,6 +195,15 @@ impl Neighbors {
         Some(NeighborId { slot, use_count })
     }
 
+    /// Forgets the neighbour `address` if it is known by configuration, with what waited for it.
+    pub fn unpin(&mut self, interface: InterfaceId, address: IpAddr) -> usize {
+        let slot = self.places.get(&(interface, address)).copied();
+        let is_pinned =
+            |slot: &u16| self.entries[usize::from(*slot)].state == NeighborState::Permanent;
+        slot.filter(is_pinned)
+            .map_or(0, |slot| self.remove(slot).len())
+    }
+
     /// Keeps a frame until `id` is resolved. Returns how many older ones had to go for it.
     pub fn hold(&mut self, id: NeighborId, held: Held) -> usize {
         let Some(neighbor) = self.entries.get_mut(usize::from(id.slot)) else {

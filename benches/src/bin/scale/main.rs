@@ -1,0 +1,141 @@
+//! What a large configuration costs: its start, changes to it, and idling; above all for how long a
+//! change keeps the forwarding thread from forwarding.
+
+mod engine;
+mod probe;
+mod running;
+mod setup;
+mod table;
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use setup::{Setup, Shape};
+
+/// Measures what a large configuration costs.
+#[derive(Parser)]
+struct Options {
+    /// Guests' ports, with ten guests each.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=2_000))]
+    ports: u32,
+    /// How often each change is made and taken back.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// What to measure.
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// Which networks the ports are in; both when absent.
+    #[arg(long, value_enum)]
+    networks: Option<Networks>,
+    /// Print one object for each shape.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// The engine alone, then the dataplane.
+    All,
+    /// What the forwarding thread does, without anything around it.
+    Engine,
+    /// The whole dataplane with memory ports.
+    Dataplane,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Networks {
+    /// One for all ports.
+    One,
+    /// One for each port.
+    Each,
+}
+
+#[derive(Serialize)]
+struct Report {
+    networks: &'static str,
+    ports: u32,
+    guests: u32,
+    engine_start: Option<engine::Start>,
+    engine: Vec<engine::Row>,
+    dataplane: Option<running::Measured>,
+}
+
+fn main() -> Result<(), String> {
+    let options = Options::parse();
+    for (networks, shape, name) in [
+        (Networks::One, Shape::OneNetwork, "one for all ports"),
+        (Networks::Each, Shape::NetworkEach, "one for each port"),
+    ] {
+        if options.networks.is_some_and(|wanted| wanted != networks) {
+            continue;
+        }
+        let setup = Setup {
+            shape,
+            ports: options.ports,
+        };
+        let mut report = Report {
+            networks: name,
+            ports: setup.ports,
+            guests: setup.guests(),
+            engine_start: None,
+            engine: Vec::new(),
+            dataplane: None,
+        };
+        if options.part != Part::Dataplane {
+            let (start, rows) = engine::measure(setup, options.rounds);
+            (report.engine_start, report.engine) = (Some(start), rows);
+        }
+        if options.part != Part::Engine {
+            report.dataplane = Some(running::measure(setup, options.rounds)?);
+        }
+        if options.json {
+            let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+            println!("{text}");
+        } else {
+            print(&report);
+        }
+    }
+    Ok(())
+}
+
+fn print(report: &Report) {
+    let Report { ports, guests, .. } = report;
+    println!(
+        "\n{guests} guests on {ports} ports; networks: {}",
+        report.networks
+    );
+    println!("microseconds: min / median / max\n");
+    if let Some(start) = &report.engine_start {
+        println!(
+            "start: check {:.0}, snapshot {:.0}, engine {:.0}, longest poll {:.0} ({} frames)",
+            start.check_us, start.build_us, start.engine_us, start.poll_us, start.frames_at_once
+        );
+        println!(
+            "{:<28} {:>24} {:>22} {:>22} {:>8}",
+            "engine", "snapshot", "adopt", "longest poll", "frames"
+        );
+        for row in &report.engine {
+            println!(
+                "{:<28} {:>24} {:>22} {:>22} {:>8}",
+                row.change, row.build_us, row.adopt_us, row.poll_us, row.frames_at_once
+            );
+        }
+    }
+    if let Some(dataplane) = &report.dataplane {
+        println!(
+            "\nstart of the dataplane: {:.0}; idle: {:.1} ms of CPU and {:.1} wake-ups a second",
+            dataplane.start_us,
+            dataplane.idle.cpu_ms_per_second,
+            dataplane.idle.wake_ups_per_second
+        );
+        println!(
+            "{:<28} {:>26} {:>24} {:>24}",
+            "dataplane", "configure", "longest pause", "without a change"
+        );
+        for row in &dataplane.rows {
+            println!(
+                "{:<28} {:>26} {:>24} {:>24}",
+                row.change, row.apply_us, row.pause_us, row.quiet_us
+            );
+        }
+    }
+}
