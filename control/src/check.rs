@@ -9,7 +9,8 @@ use crate::output::print;
 use crate::source;
 use crate::summary::summary;
 
-/// Says that a file is right, and what in it may not be meant; or everything that is wrong.
+/// Says that a file is right, with warnings about what may not be meant; or all that is wrong in
+/// it.
 ///
 /// # Errors
 /// The file is refused.

@@ -24,7 +24,7 @@ pub struct Diagnostic {
     pub problem: String,
     /// What to write instead.
     pub remedy: String,
-    /// Another place that has a part in it.
+    /// Another place that the fault involves.
     pub other: Option<Range<usize>>,
 }
 

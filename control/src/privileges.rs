@@ -6,7 +6,8 @@ use caps::{CapSet, Capability, errors::CapsError};
 
 use crate::failure::{Code, Failure};
 
-/// What the dataplane needs, and so all that control keeps to hand on.
+/// The capabilities that the dataplane needs. control keeps no others, and these only to hand them
+/// on.
 const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
 /// Fails unless this process may start a dataplane.

@@ -24,7 +24,7 @@ use crate::summary::summary;
 const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the dataplane may take to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// A dataplane that lived this long died of something new: it is started again at once.
+/// If a dataplane lived this long, its death has a new cause: it is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// Longest pause between two starts of a dataplane that dies again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -218,7 +218,7 @@ impl Supervisor {
         self.config = config;
         self.kept.renew(kept, descriptors, &self.config);
         self.setup.server.set_generation(generation);
-        // A dataplane of our own says it on our standard error itself.
+        // A dataplane that we started logs warnings on our standard error itself.
         if adopted {
             for warning in &warnings {
                 tracing::warn!("{warning}");

@@ -38,7 +38,7 @@ impl Binding {
         }
     }
 
-    /// Whether what is behind it serves `port` as well: nothing to be closed and opened.
+    /// Whether what is behind it can serve `port` as it is, without being closed and opened anew.
     pub fn serves(&self, port: &Port) -> bool {
         bound::serves(&self.port, port)
     }

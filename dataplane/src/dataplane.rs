@@ -1,4 +1,4 @@
-//! The dataplane as a whole: configurations in, ports and worker kept to them.
+//! The dataplane as a whole: takes configurations, and keeps ports and worker in line with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -225,7 +225,7 @@ impl State {
         })
     }
 
-    /// Has the host's kernel keep quiet about what is ours, before anything of it is sent.
+    /// Has the host's kernel stop answering for what is ours, before we send anything from it.
     fn guard_host(&mut self, config: &Config, warnings: &mut Vec<String>) {
         if let Some(descriptor) = take(&mut self.adopted, &Kept::HostGuard)
             && let Err(error) = self.guard.adopt(descriptor)
@@ -300,7 +300,7 @@ impl State {
         }
     }
 
-    /// Opens what waits and can be opened.
+    /// Opens ports that wait, as far as that can be done now.
     fn open_ports(&mut self) -> Vec<(PortId, Opened)> {
         let mut opened = Vec::new();
         for binding in self.bindings.values_mut() {

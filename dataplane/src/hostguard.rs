@@ -56,10 +56,11 @@ impl HostGuard {
         Ok(())
     }
 
-    /// Has the kernel keep quiet on `devices`, as far as they are there, and nowhere else.
+    /// Has the kernel stop answering for what is ours on `devices`, as far as they are there, and
+    /// on no others.
     ///
     /// # Errors
-    /// It cannot be had: what is the matter and what to do. The rules are what they were.
+    /// The kernel refuses: what is the matter and what to do. The rules are what they were.
     pub fn configure(&mut self, devices: Vec<Device>, links: &Links) -> Result<(), String> {
         let same = self.devices == devices;
         self.devices = devices;
@@ -73,8 +74,8 @@ impl HostGuard {
         self.enforce(links)
     }
 
-    /// Makes the rules anew if there are other devices than before, if an attempt failed some time
-    /// ago, or in any case (`anew`: a device was opened again).
+    /// Makes the rules anew if there are other devices than before, if the last attempt failed and
+    /// some time has passed, or if a device was opened again (`anew`).
     pub fn follow(&mut self, links: &Links, anew: bool) {
         if !anew && self.stands(links, RETRY) {
             return;

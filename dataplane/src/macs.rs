@@ -9,11 +9,11 @@ use crate::sys::packet::{PacketSocket, ReceiveMode};
 /// The MACs of the interfaces on a port.
 #[derive(Debug)]
 pub struct Macs {
-    /// Each once for each interface.
+    /// All of them, one for each interface.
     pub all: Vec<MacAddr>,
-    /// All are personalities': the device is the host's too.
+    /// Whether all interfaces are personalities: the host uses the device too.
     uplink: bool,
-    /// Those that are the host's too.
+    /// Those that the host has too.
     shared: Vec<Shared>,
 }
 

@@ -23,7 +23,7 @@ use message::{CHAIN_NAME, CHAIN_TABLE, GENERIC_HEADER, Message};
 
 /// Room for answers: the kernel quotes a message it refuses, and a message is at most 64 KiB.
 const ANSWER: usize = 128 << 10;
-/// Room in the socket for answers, should every message be refused.
+/// Room in the socket for the answers if every message is refused.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Bytes by which the kernel's bookkeeping makes a message larger.
 const OVERHEAD: usize = 4096;
@@ -95,7 +95,7 @@ impl Netfilter {
     /// (EOPNOTSUPP); no CAP_NET_ADMIN.
     pub fn commit(&self, batch: Batch) -> io::Result<()> {
         self.send(&batch.end())?;
-        // The kernel has done it, or has not, before the call returns; its answers wait.
+        // When the call returns the kernel has done it or has not, and its answers can be read.
         let mut answered = false;
         loop {
             match self.receive() {

@@ -1,8 +1,8 @@
 //! Ports: where frames come in and go out, in batches.
 //!
 //! A batch is processed where its driver put it: frames borrow a receive ring or a buffer, are
-//! rewritten there, are sent from there, and only then is the room reclaimed. The borrow checker
-//! holds us to that order.
+//! rewritten there and sent from there, and only then is the room reclaimed. The borrow checker
+//! enforces that order.
 
 pub mod device;
 pub mod driver;
@@ -54,7 +54,7 @@ pub struct Ports {
     books: Books,
 }
 
-/// What is kept about all ports beside their drivers.
+/// Everything about all ports but their drivers.
 #[derive(Debug, Default)]
 struct Books {
     counters: Vec<PortCounters>,
@@ -62,7 +62,7 @@ struct Books {
     drops: DropCounters,
     /// Ports that have frames under way.
     unfinished: Vec<PortId>,
-    /// Where software makes frames.
+    /// Room for frames that are made in software.
     scratch: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Puts a port in its place. Its counters go on from those of an earlier one in that place.
+    /// Adds an opened port. Its counters go on from those of an earlier one of that number.
     pub fn attach(&mut self, port: PortId, opened: Opened) {
         let places = self.opened.len().max(port.index() + 1);
         self.opened.resize_with(places, || None);
@@ -86,7 +86,7 @@ impl Ports {
         self.opened[port.index()] = Some(opened);
     }
 
-    /// Takes a port away. Its counters stay until another port gets its place.
+    /// Removes a port. Its counters stay.
     pub fn detach(&mut self, port: PortId) {
         self.count_kernel_drops(port);
         if let Some(place) = self.opened.get_mut(port.index()) {
@@ -94,7 +94,7 @@ impl Ports {
         }
     }
 
-    /// Forgets what passed a port: another one gets its number.
+    /// Sets a port's counters to zero, because another port gets its number.
     pub fn forget(&mut self, port: PortId) {
         if let Some(counters) = self.books.counters.get_mut(port.index()) {
             *counters = PortCounters::default();
@@ -125,8 +125,9 @@ impl Ports {
     }
 
     /// Receives one batch by `port`, has `route` decide about each frame, sends them, and reclaims
-    /// their room. `route` rewrites the frames in place and sets the place of each frame's number
-    /// to its egress port; a frame whose place stays `None` goes nowhere. Returns what came in.
+    /// their room. `route` gets the frames and, in the same order, a place for each one's egress
+    /// port. It rewrites the frames; one whose place stays `None` is not sent. Returns what came
+    /// in.
     ///
     /// # Errors
     /// The port's device is gone: detach it.
@@ -179,8 +180,8 @@ impl Ports {
         self.books.send(&self.opened, port, std::iter::once(frame));
     }
 
-    /// Has drivers that complete transmissions later look which are complete. Whether frames are
-    /// still under way: ask again soon.
+    /// Has drivers that complete transmissions later look which are complete. Returns whether
+    /// frames are still under way; then it must be called again soon.
     pub fn reclaim(&mut self) -> bool {
         let opened = &mut self.opened;
         self.books.unfinished.retain(|port| {

@@ -28,7 +28,8 @@ pub struct Shared {
     pub addresses: Vec<SharedAddress>,
     /// The guests' addresses that are reached by this MAC.
     pub guests: Vec<IpNet>,
-    /// Prefixes of what may be alive behind us; the host may have other addresses in them.
+    /// Prefixes of addresses that may be alive behind us. The host may have other addresses in
+    /// them.
     pub alive: Vec<IpNet>,
 }
 

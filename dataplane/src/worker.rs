@@ -25,18 +25,18 @@ use crate::port::{Opened, Ports};
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
-/// Looks after which a port that never ran dry is taken out of epoll until it does: being watched
-/// costs its senders a wake-up for each frame.
+/// A port that had frames this many times in a row is taken out of epoll until it has none, because
+/// a watched port costs its senders a wake-up for each frame.
 const HOT: u32 = 8;
-/// A batch of this many bytes is bulk traffic: more is on its way,
+/// A batch of this many bytes is bulk traffic: more is on its way.
 const BULK: u64 = 32 << 10;
-/// and is waited for awake so long, because falling asleep and being woken takes longer.
+/// How long to stay awake after bulk traffic: to fall asleep and be woken takes longer.
 const LINGER: Duration = Duration::from_micros(30);
 /// How long at most to sleep while a port has frames under way.
 const COMPLETION: Duration = Duration::from_millis(1);
-/// How long at most to wait for frames under way at the end.
+/// How long at most a worker that ends waits for frames under way.
 const FAREWELL: Duration = Duration::from_millis(200);
-/// Descriptors told ready at once.
+/// Most descriptors that epoll reports at once.
 const EVENTS: usize = 64;
 
 /// Something to be done by the worker, between two batches.
@@ -59,7 +59,7 @@ pub struct Worker {
     generation: u32,
     /// Ports that had frames at the last look, in turn.
     busy: Vec<Busy>,
-    /// Until when to stay awake, by the monotonic clock.
+    /// Until when to stay awake without traffic, by the monotonic clock.
     linger: Option<Duration>,
     epoll: OwnedFd,
     orders: Receiver<Order>,
@@ -371,7 +371,7 @@ impl Worker {
 
     fn unwatch(&self, port: PortId) {
         for descriptor in self.ports.descriptors(port) {
-            // It is not watched while it is hot.
+            // That fails for a port that is not watched because it always has frames.
             let _ = epoll::delete(&self.epoll, descriptor);
         }
     }

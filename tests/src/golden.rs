@@ -20,12 +20,12 @@ use crate::recipe::{A, B, C, GUEST_A, GUEST_B, GUEST_C, PROVIDER};
 use crate::router::Router;
 use crate::{packet, packet::Arp};
 
-/// What comes before a case: the announcements after the start have passed.
+/// How long the router runs before a case, so that the announcements after the start have passed.
 const BEFORE: Duration = Duration::from_secs(10);
-/// What a case goes on for after its last frame: until a next hop has failed to resolve.
+/// How long a case goes on after its last frame: long enough for a next hop to fail to resolve.
 const AFTER: Duration = Duration::from_secs(4);
 
-/// Counts bytes, which differ whenever a record does.
+/// This counter is left out: it counts bytes, which change with the layout of a record.
 const MEMORY: &str = "session_memory_bytes";
 
 /// Frames by port, each with its time since the start of the case.

@@ -166,8 +166,8 @@ impl Guest {
         }
     }
 
-    /// Sends an echo request. It waits until the next hop is resolved; an answer to somebody whose
-    /// MAC is not known yet does not, so the first request between two guests may get none.
+    /// Sends an echo request, which waits until its next hop is resolved. smoltcp's answers do not
+    /// wait for that, so the first request between two guests may stay unanswered.
     pub fn ping(&mut self, to: Ipv4Addr) {
         let request = Icmpv4Repr::EchoRequest {
             ident: self.identifier,

@@ -167,9 +167,9 @@ pub fn acquainted() -> Router {
     router
 }
 
-/// The MAC of the first that answers for [`BESIDE`].
+/// The MAC of the host that answers for [`BESIDE`] first.
 pub const FIRST: Mac = [2, 0, 0, 0, 9, 1];
-/// Another's.
+/// The MAC of another that answers for it.
 pub const SECOND: Mac = [2, 0, 0, 0, 9, 2];
 
 /// The MAC to which the router sends the guest's packet for [`BESIDE`].

@@ -1,4 +1,5 @@
-//! The engine with a clock, a network around it, and eyes on everything that comes out.
+//! The harness: the engine with a clock and a network around it; every frame that comes out is
+//! checked.
 
 mod engine;
 mod look;
@@ -25,7 +26,7 @@ use stations::Station;
 
 /// What feeds hashing and random choices in all tests, so that runs repeat.
 pub const SEED: u64 = 7;
-/// When the clock starts: not at zero, where "never" could hide.
+/// When the clock starts: not at zero, which the engine may use for "never".
 const START: Instant = Instant::from_millis(1_000_000);
 /// Frames and verdicts remembered for the report of a failed test.
 const REMEMBERED: usize = 24;
@@ -221,10 +222,10 @@ impl Router {
         verdict
     }
 
-    /// Exactly one verdict: a drop counts its reason once and nothing else; anything else counts no
-    /// drop. Other frames may be dropped besides: older ones that were pushed out of a queue, or
-    /// let go by an answer from their next hop (`frees`) and then refused, and the error that
-    /// would have told the sender, by the egress guard.
+    /// Asserts that the frame had exactly one verdict: a drop counts its reason once, and any other
+    /// verdict counts no drop. Drops of other frames may be counted at the same time: older ones
+    /// that were pushed out of a queue, those that an answer of their next hop let go (`frees`) and
+    /// that were then refused, and an ICMP error to the sender that the egress guard stopped.
     fn counted(&mut self, verdict: Verdict, before: &DropCounters, frees: bool) {
         for (reason, count) in self.engine.drops().iter() {
             let more = count - before.get(reason);

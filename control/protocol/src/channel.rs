@@ -343,7 +343,7 @@ impl Received {
             .get_or_insert_with(|| Instant::now() + MESSAGE_PATIENCE)
     }
 
-    /// Keeps `more` unless some before them are missing: each is known by its place only.
+    /// Keeps `more`, unless some before them are missing: a descriptor is known only by its place.
     fn take(&mut self, more: impl Iterator<Item = OwnedFd>) {
         if self.truncated {
             more.for_each(drop);

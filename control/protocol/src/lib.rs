@@ -34,8 +34,8 @@ pub const DATAPLANE_SOCKET: &str = "dataplane.sock";
 pub enum Request {
     /// First message of every connection, to either process.
     Hello {
-        /// The oldest version that the asking side speaks: all that a process reads that knows of
-        /// no ranges.
+        /// The oldest version that the asking side speaks. A process from before version ranges
+        /// reads only this.
         version: u32,
         /// All that it speaks; missing from a process that knows of no ranges.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,8 +98,8 @@ pub enum Kept {
 pub enum Response {
     /// To [`Request::Hello`].
     Hello {
-        /// The version agreed on, which is all that a process reads that knows of no ranges; if
-        /// there is none, the newest that the answering side speaks.
+        /// The version agreed on; if there is none, the newest that the answering side speaks. A
+        /// process from before version ranges reads only this.
         version: u32,
         /// All that it speaks; missing from a process that knows of no ranges.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -89,7 +89,7 @@ pub struct InterfaceRow {
     pub unusable: Vec<String>,
     /// Its gateways.
     pub gateways: Vec<IpAddr>,
-    /// The ports that are ours of an address shared with the host.
+    /// Of addresses shared with the host: the ports that are ours.
     pub shared: Option<String>,
     /// Largest IP packet that passes, in bytes.
     pub mtu: u32,
@@ -155,7 +155,8 @@ pub struct NeighborRow {
     pub port: Option<String>,
     /// Its MAC, when known.
     pub mac: Option<MacAddr>,
-    /// `incomplete`, `reachable`, `stale`, `delay` or `probe` (RFC 4861 §7.3.2).
+    /// `incomplete`, `reachable`, `stale`, `delay` or `probe` (RFC 4861 §7.3.2); `permanent` where
+    /// the configuration names the MAC.
     pub state: String,
     /// Milliseconds since it was last confirmed.
     pub age_ms: u64,

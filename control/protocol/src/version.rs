@@ -33,8 +33,8 @@ impl Versions {
         newest: 2,
     };
 
-    /// Those of a peer whose `Hello` says `version` and, unless it is of the days before ranges,
-    /// `speaks`.
+    /// Those of a peer whose `Hello` says `version` and `speaks`; the latter is missing from a
+    /// process from before version ranges.
     pub fn said(version: u32, speaks: Option<Self>) -> Self {
         speaks.unwrap_or(Self {
             oldest: version,

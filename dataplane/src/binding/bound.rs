@@ -17,7 +17,7 @@ use crate::port::tap::Tap;
 use crate::sys::packet::{PacketSocket, ReceiveMode};
 use crate::sys::tap;
 
-/// What `ip link` shows as alias of a device of our making: what bears it we remove.
+/// The alias of devices that we made, as `ip link` shows it: only those do we remove.
 const MADE_BY_US: &str = "made by tapgate";
 
 /// What is behind a port.
@@ -36,7 +36,7 @@ pub enum Bound {
     },
     /// A TAP's queues.
     Tap(Vec<Arc<OwnedFd>>),
-    /// The end of queues in memory that is not ours.
+    /// Queues in memory: their far end, for a test.
     Memory(Arc<FarEnd>),
 }
 
@@ -62,8 +62,8 @@ pub fn open(
     }
 }
 
-/// Whether what is behind a port that was `old` serves `new` as well: nothing to be closed and
-/// opened.
+/// Whether what is behind a port that was `old` can serve `new` as it is, without being closed and
+/// opened anew.
 pub fn serves(old: &Port, new: &Port) -> bool {
     match (&old.kind, &new.kind) {
         (PortKind::Device { device: old, .. }, PortKind::Device { device, .. }) => old == device,
@@ -84,7 +84,7 @@ pub fn kind(port: &Port) -> (&'static str, Option<&str>) {
     }
 }
 
-/// The netdev of a port that is in our own namespace whether or not we make it.
+/// The netdev of a port, if it is always in our own namespace.
 pub fn device(port: &Port) -> Option<&str> {
     match &port.kind {
         PortKind::Device { device, .. } => Some(device),

@@ -72,11 +72,11 @@ pub trait Driver {
 /// What a driver does with frames on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Has super-frames cut by whoever receives them.
+    /// It takes super-frames: whoever receives them cuts them.
     pub segmentation: bool,
-    /// Has partial checksums completed by whoever receives them.
+    /// It takes partial checksums: whoever receives them completes them.
     pub checksums: bool,
-    /// Takes a frame that is longer than one of its buffers, in pieces.
+    /// It takes a frame that is longer than one of its buffers, in pieces.
     pub scatter: bool,
 }
 

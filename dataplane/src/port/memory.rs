@@ -41,7 +41,7 @@ impl From<&Frame<'_>> for StoredFrame {
 /// What kind of driver the near end acts as.
 #[derive(Debug, Clone, Copy)]
 pub struct Acts {
-    /// As which it presents itself.
+    /// What it says it can do.
     pub capabilities: Capabilities,
     /// How many calls of [`Driver::reclaim`] a frame stays under way; 0 is none at all.
     pub completes_after: u32,
@@ -143,7 +143,7 @@ impl Driver for Memory {
                 headroom,
             });
         }
-        // The batch ended, not the queue: stay ready.
+        // The batch is full and the queue is not empty: stay readable.
         ring(&self.bell);
         Ok(())
     }

@@ -52,8 +52,8 @@ const IPV6_PAYLOAD: u32 = IP + 40;
 
 type Block = Vec<sock_filter>;
 
-/// Has `socket` receive only frames to `macs`, broadcasts and multicasts, and of those to the MACs
-/// of `shared` what can be ours; everything when `macs` is `None`, or too many.
+/// Has `socket` receive only broadcasts, multicasts and frames to `macs`. Of frames to the MACs of
+/// `shared` it receives only what can be ours. If `macs` is `None` or too many, it receives all.
 ///
 /// # Errors
 /// The kernel refuses the program.
@@ -110,7 +110,7 @@ fn when_to(MacAddr([a, b, c, d, e, f]): MacAddr, then: Block) -> Block {
     [vec![load(LOAD_WORD, 2)], low].concat()
 }
 
-/// VLAN 0 is no VLAN, and as good as no tag.
+/// VLAN 0 means no VLAN (IEEE 802.1Q §9.6), as if there were no tag.
 fn when_in_vlan(shared: &Shared) -> Block {
     let (vlan, then) = (shared.vlan.unwrap_or(0), to_shared_mac(shared));
     let tag = vec![load(LOAD_HALF, TAG), instruction(AND, 0, 0, 0x0fff)];
@@ -190,7 +190,7 @@ fn to_shared_ipv4(own: &SharedAddress) -> Block {
     .concat()
 }
 
-/// ICMPv6, our ports, and whatever has extension headers before them: it is seldom.
+/// ICMPv6, our ports, and every packet with extension headers, of which there are few.
 fn to_shared_ipv6(own: &SharedAddress) -> Block {
     let mut block = vec![load(LOAD_BYTE, IP + 6)];
     for next in [

@@ -100,9 +100,9 @@ impl PacketSocket {
         self.membership(libc::PACKET_MR_UNICAST, mac, join)
     }
 
-    /// Has frames to other MACs than these, broadcasts and multicasts aside, kept from us whether
-    /// or not the device receives them; of frames to the MACs of `shared`, the host's own traffic.
-    /// `None` lets everything in.
+    /// Keeps frames from us that the device receives but that cannot be ours: those that are
+    /// neither broadcast, multicast nor to these MACs, and the host's own traffic to the MACs of
+    /// `shared`. `None` lets everything in.
     ///
     /// # Errors
     /// The kernel refuses the filter.

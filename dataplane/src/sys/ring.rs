@@ -150,7 +150,8 @@ impl Ring {
     /// The next slot's `TP_STATUS_*` bits; `None` when the kernel has not filled it.
     pub fn status(&self) -> Option<u32> {
         let status = self.status_of(self.next.get()).load(Ordering::Acquire);
-        // Not once round: the slots handed out stay filled until they are given back.
+        // Slots that were handed out stay filled until they are given back, so stop before the
+        // first of them.
         let filled = status & libc::TP_STATUS_USER != 0 && self.held.get() < self.slots;
         filled.then_some(status)
     }

@@ -82,7 +82,7 @@ const fn layout(capacity: usize) -> ([usize; 4], usize) {
     places(sizes, capacity)
 }
 
-/// The layout before: records of IPv4, then of IPv6, the last of which ended on no page.
+/// The layout before: records of IPv4, then of IPv6. Its end was not rounded up to a page.
 const fn layout_before(capacity: usize) -> ([usize; 2], usize) {
     let sizes = [size_of::<Record5<V4>>(), size_of::<Record5<V6>>()];
     let (starts, _) = places(sizes, capacity);
@@ -113,8 +113,8 @@ impl SharedSessions {
         Ok((Self { descriptor }, sessions(mapping, capacity, false)))
     }
 
-    /// Memory an earlier dataplane left behind, if it is for as many sessions: as it is if it has the
-    /// same layout, converted if it has the one before.
+    /// Memory that an earlier dataplane left behind for as many sessions. If its layout is the one
+    /// before the present one, it is converted.
     ///
     /// # Errors
     /// It does not fit, and why.

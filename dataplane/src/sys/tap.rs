@@ -101,7 +101,7 @@ fn attach(descriptor: &OwnedFd, name: &str, flags: c_int) -> io::Result<()> {
     check(unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
 }
 
-/// Tells the kernel what we take without being finished in software: as much as it knows of.
+/// Tells the kernel which offloads we take: as many as it knows of.
 fn offer_offloads(descriptor: &OwnedFd) -> io::Result<()> {
     let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;

@@ -1,4 +1,4 @@
-//! Link-layer addresses and the small identifiers everything else is keyed by.
+//! MAC addresses, and the numbers that stand for ports, interfaces, guests and tables.
 
 use std::fmt;
 use std::str::FromStr;
@@ -108,11 +108,13 @@ macro_rules! id {
 }
 
 id! {
-    /// A port's number: stable under one dataplane, across reloads, for as long as its name exists.
+    /// A port's number. While the dataplane runs it stays the same across reloads, as long as the
+    /// port's name is configured.
     PortId
 }
 id! {
-    /// An L3 interface's number (a personality or a network's gateway), stable like [`PortId`].
+    /// An L3 interface's number (a personality or a network's gateway). It stays as a
+    /// [`PortId`] does.
     InterfaceId
 }
 id! {

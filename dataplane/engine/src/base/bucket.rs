@@ -13,8 +13,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes a token if there is one, at `per_second` tokens a second and at most half a second's
-    /// worth at once, but always one. None is given at a rate of zero.
+    /// Takes a token if there is one. `per_second` tokens come back each second, and the bucket
+    /// holds half a second's worth, at least one. At a rate of zero there is none.
     pub fn take(&mut self, per_second: u32, now: Instant) -> bool {
         if per_second == 0 {
             return false;

@@ -67,7 +67,7 @@ impl Delta {
         self
     }
 
-    /// The checksum that was `check` before the change: RFC 1624 §3, equation 3.
+    /// What `check` becomes by the change: RFC 1624 §3, equation 3.
     #[inline]
     pub const fn apply(self, check: u16) -> u16 {
         !fold(!check as u64 + self.0)

@@ -1,4 +1,4 @@
-//! What is due when: one queue for everything that waits for its time.
+//! A queue of deadlines: keys, each with the time at which it is due.
 
 use std::collections::{BTreeMap, BTreeSet};
 

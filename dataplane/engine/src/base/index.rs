@@ -22,7 +22,7 @@ struct Bucket {
     passed: u32,
 }
 
-/// See the module's text.
+/// A hash index of fixed size.
 #[derive(Debug, Clone)]
 pub struct Index {
     /// Made when the first value comes, so that a family nobody uses costs nothing.
@@ -74,7 +74,8 @@ impl Index {
             .map_or(0, |bucket| bucket.passed)
     }
 
-    /// Every value that could be meant by `hash`; for bringing what they point at into the cache.
+    /// A value that may have been put in under `hash`, not compared with anything: for bringing
+    /// what it points at into the cache.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
         let bucket = self.buckets.get(self.home(hash))?;
@@ -147,10 +148,11 @@ const LOW: u64 = 0x0001_0001_0001_0001;
 const HIGH: u64 = LOW << 15;
 
 impl Bucket {
-    /// A mask with a bit for each slot whose tag is `tag`, and now and then for one whose is not.
+    /// A mask with a bit for each slot whose tag is `tag`, and sometimes for one with another tag.
     ///
-    /// A lane that is zero after the exclusive-or borrows into its top bit; so may the lane above
-    /// it, which the caller's own comparison sorts out.
+    /// A lane with the wanted tag is zero after the exclusive-or, and the subtraction sets its top
+    /// bit. The borrow may set the top bit of the lane above as well. That does no harm, because
+    /// the caller compares what the value stands for.
     #[inline]
     fn hits(&self, tag: u16) -> u32 {
         let wanted = u64::from(tag) * LOW;

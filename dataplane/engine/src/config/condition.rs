@@ -17,7 +17,7 @@ pub struct Condition<I> {
     pub iif: Option<I>,
 }
 
-/// What conditions are held against.
+/// The packet that conditions are compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<I> {
     /// The packet's source.
@@ -29,14 +29,14 @@ pub struct Subject<I> {
 }
 
 impl<I> Condition<I> {
-    /// Asks nothing.
+    /// Holds for every packet.
     pub const ANY: Self = Self {
         from: None,
         to: None,
         iif: None,
     };
 
-    /// The same with interfaces named in another way.
+    /// The same conditions, with each interface replaced by what `name` makes of it.
     pub fn map<J>(self, name: impl Fn(I) -> J) -> Condition<J> {
         Condition {
             from: self.from,

@@ -49,8 +49,9 @@ pub struct RouterSection {
     /// Answers (ARP, neighbour discovery, DHCP, RA) per second and guest's port; bursts of half as
     /// many pass at once. Uplinks are not limited.
     pub answers_per_second: u32,
-    /// Longest random time, in milliseconds, before a guest's address is answered for to a request
-    /// that everybody heard (RFC 4861 §7.2.8, RFC 1027 §2.4). 0: at once, as the only proxy may.
+    /// Longest random time, in milliseconds, before a request for a guest's address is answered, if
+    /// the request was sent to a group, so that another proxy may answer too (RFC 4861 §7.2.8,
+    /// RFC 1027 §2.4). 0: at once, which is right where tapgate is the only proxy.
     pub proxy_delay: u32,
     /// Seconds between announcements of every address, after the burst at its start; 0: only
     /// bursts.

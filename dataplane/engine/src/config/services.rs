@@ -130,7 +130,8 @@ impl Ra {
 pub struct RaPrefix {
     /// The prefix; a /64 if `autonomous`.
     pub prefix: Prefix,
-    /// Its addresses are neighbours. Default false: guests are isolated, the gateway is the way.
+    /// Its addresses are neighbours. Default false: guests are isolated and reach each other by the
+    /// gateway.
     #[serde(default)]
     pub on_link: bool,
     /// Guests may make addresses from it. Default true.

@@ -6,11 +6,11 @@ use crate::config::SourceCheck;
 /// What may come in by a port, compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// Which source addresses; none is checked on uplinks.
+    /// How source addresses are checked; `None` on uplinks, where they are not.
     pub source: Option<SourceCheck>,
-    /// The only MACs; any when empty.
+    /// The MACs that frames may come from; any when empty.
     pub macs: Vec<MacAddr>,
-    /// Guests are configured behind it.
+    /// Whether guests are configured behind it.
     pub guests: bool,
 }
 

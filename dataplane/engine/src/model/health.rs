@@ -1,4 +1,5 @@
-//! Which next hops are known not to work: the part of a snapshot that changes most often, and alone.
+//! Which next hops are known not to work. This part of a snapshot changes most often, and without
+//! the others.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -20,7 +20,7 @@ pub struct Interface {
     pub id: InterfaceId,
     /// Its name.
     pub name: String,
-    /// A personality: what leaves is guarded.
+    /// Whether it is a personality: what leaves by one is guarded.
     pub personality: bool,
     /// The MAC it wears.
     pub mac: MacAddr,
@@ -35,12 +35,12 @@ pub struct Interface {
     /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
     /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
     pub link_local: Option<Ipv6Addr>,
-    /// Next hops that configured routes reach on it, beside its prefixes; its gateways first.
+    /// Next hops of configured routes that lead out by it; its gateways first.
     pub next_hops: Vec<IpAddr>,
-    /// The host's kernel has its MAC and addresses too, and answers for them; these ports (and
-    /// ICMP identifiers) are ours.
+    /// `Some`: the host's kernel has its MAC and addresses too, and answers for them. Only these
+    /// ports (and ICMP identifiers) are ours.
     pub shared: Option<PortRange>,
-    /// Its IPv4 addresses are claimed before use (RFC 5227).
+    /// Whether its IPv4 addresses are claimed before use (RFC 5227).
     pub claims_ipv4: bool,
     /// Largest IP packet that leaves by it, in bytes.
     pub mtu: u32,

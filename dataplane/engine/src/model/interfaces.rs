@@ -23,12 +23,12 @@ pub(crate) struct Interfaces {
     /// By port.
     admissions: Vec<Admission>,
     holders: HashMap<IpAddr, InterfaceId, FixedState>,
-    /// Next hops beyond personalities: the provider's routers.
+    /// The next hops of personalities: the provider's routers.
     gateways: HashSet<IpAddr, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
 }
 
-/// How places in a configuration's lists become numbers.
+/// The numbers of ports and interfaces, by their place in a configuration's lists.
 #[derive(Debug)]
 pub(crate) struct Numbering {
     pub(crate) ports: Vec<PortId>,

@@ -1,4 +1,4 @@
-//! Numbers for names, which outlive the snapshot that gave them.
+//! Numbers for names. A name keeps its number from one snapshot to the next.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,8 +11,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Numbers for `names` in `generation`: those that `previous` gave stay; new names get numbers
-    /// that neither uses.
+    /// Gives each of `names` a number in `generation`. A name that `previous` knows keeps its
+    /// number; a new name gets one that nobody had in `previous`.
     pub(crate) fn assign<'a>(
         names: impl Iterator<Item = &'a str>,
         previous: Option<&Self>,
@@ -57,8 +57,8 @@ impl Names {
             .map_or("(gone)", |(name, _)| name)
     }
 
-    /// The generation from which on the number means what it means now; `u32::MAX` for one that is
-    /// nobody's.
+    /// The generation in which the number was given to the name that has it; `u32::MAX` if none
+    /// has it.
     pub(crate) fn since(&self, number: u16) -> u32 {
         let given = self.given.get(usize::from(number));
         given

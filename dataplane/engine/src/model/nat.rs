@@ -42,7 +42,7 @@ impl Translations {
             .find(|(_, snat)| snat.interface == interface && snat.from.contains(&source))
     }
 
-    /// The flow with the destination it is redirected to, if it came in by `interface` and is.
+    /// The flow with its new destination, if it came in by `interface` and is redirected.
     #[inline]
     pub fn redirected<A: Address>(
         &self,
@@ -68,7 +68,7 @@ impl Translations {
         })
     }
 
-    /// The ports that SNAT must leave alone: they are redirected.
+    /// The ports that SNAT must not give out, because they are redirected.
     pub fn reserved_ports<A: Address>(&self) -> Vec<(A, u8, u16)> {
         let keys = self.redirects.keys();
         keys.filter_map(|&(address, protocol, port)| Some((A::from_ip(address)?, protocol, port)))

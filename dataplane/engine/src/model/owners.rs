@@ -33,10 +33,10 @@ pub struct Guest {
     pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
-    /// The next hop for its prefixes, where its MAC is known: stands for the guest among the
-    /// neighbours. Its first address of the family.
+    /// Its first address of each family. Where its MAC is known, this address stands for the guest
+    /// among the neighbours, as the next hop to everything that it owns.
     anchor: (Option<Ipv4Addr>, Option<Ipv6Addr>),
-    /// Of its public addresses, to see whether they changed.
+    /// A hash of its public addresses, to see whether they changed.
     digest: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct Guest {
 pub struct Owned {
     /// Whose it is.
     pub guest: GuestId,
-    /// It has it outside too: the guest's personality answers for it.
+    /// Whether the guest has it outside too: its personality then answers for it.
     pub public: bool,
 }
 
@@ -63,12 +63,12 @@ pub struct Owners {
     alive: Vec<Alive>,
 }
 
-/// Prefixes of at most so many addresses are announced, and listened for, address by address; larger
-/// ones not.
+/// The addresses of a prefix of at most this size are announced, and their multicast groups joined,
+/// one by one. Those of larger prefixes are not.
 const FEW: u32 = 256;
 
-/// Prefixes with their owners. Guests have them of few lengths, single addresses above all, so that
-/// a table for each length beats a trie: the egress guard asks for every packet of a guest.
+/// Prefixes with their owners: a hash table for each prefix length. That is faster than a trie,
+/// because guests have few lengths, and the egress guard asks for every packet of a guest.
 #[derive(Debug, Clone)]
 struct Prefixes<A> {
     /// The longest first.
@@ -293,7 +293,7 @@ impl Owners {
         self.guests.push(guest);
     }
 
-    /// Call when all are added: sorts out who answers for what.
+    /// Call when all guests are added: lists what each personality answers for.
     pub(crate) fn finish(&mut self) {
         let few = |net: &IpNet| {
             let host_bits = net.max_prefix_len() - net.prefix_len();
@@ -321,7 +321,8 @@ impl Owners {
         self.alive.push(alive);
     }
 
-    /// Room for as many single addresses, so that loading many does not move them about.
+    /// Makes room for this many single addresses, so that the tables need not grow while many are
+    /// added.
     pub(crate) fn reserve(&mut self, v4: usize, v6: usize) {
         // A table that stays empty would be asked for every packet.
         if v4 > 0 {
@@ -381,7 +382,7 @@ impl Guest {
         v4.into_iter().chain(self.anchor.1.map(IpAddr::V6))
     }
 
-    /// It has an address of IPv6.
+    /// Whether it owns an IPv6 address.
     pub fn has_ipv6(&self) -> bool {
         self.anchor.1.is_some()
     }

@@ -12,7 +12,7 @@ pub struct Presence {
     /// Every single address: its own, unless the host's kernel has them too, and its guests'.
     pub addresses: Vec<IpAddr>,
     /// The solicited-node groups of all of them, sorted. Those of addresses that are shared with the
-    /// host's kernel are the kernel's to report, but harmless twice.
+    /// host's kernel are among them; the kernel reports them too, which does no harm.
     pub groups: Vec<Ipv6Addr>,
 }
 

@@ -1,7 +1,7 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 //!
-//! It consists of parts, each of which is kept from one snapshot to the next where nothing it is
-//! made of has changed, and can be replaced alone ([`Snapshot::with_health`]).
+//! It consists of parts. A part is taken over from the snapshot before if nothing that it is made
+//! of has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// The same with other knowledge of which next hops work, as the next generation.
+    /// The same with another [`Health`], as the next generation.
     #[must_use]
     pub fn with_health(&self, health: Health) -> Self {
         Self {
@@ -275,7 +275,7 @@ impl Snapshot {
             _ => &interface.ports,
         }
     }
-    /// What is different from nothing: everything is new.
+    /// The change from no configuration at all: everything is new.
     pub(crate) fn change_from_nothing(&self) -> Change {
         Change::between(None, self.side())
     }

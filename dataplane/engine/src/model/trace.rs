@@ -1,5 +1,5 @@
-//! Decisions about a packet, for whoever listens: typed, so that they can be printed, compared and
-//! counted. The forwarding path is compiled once with [`Silent`], at no cost, and once with [`Steps`].
+//! Decisions about a packet, as values that can be printed, compared and counted. The forwarding
+//! path is compiled once with [`Silent`], at no cost, and once with [`Steps`].
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::wire::flow::Direction;
 
 /// Listens to decisions.
 pub trait Trace {
-    /// Hears one decision, which is made only if somebody listens.
+    /// Hears of one decision. `step` is called only if somebody listens.
     fn step(&mut self, step: impl FnOnce() -> Step);
 }
 
@@ -46,12 +46,12 @@ pub struct Ends {
     pub destination: (IpAddr, u16),
 }
 
-/// Whose an address is that somebody asks for.
+/// Whose the address is that somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The router's own.
     Ours,
-    /// Somebody's that we answer for.
+    /// Somebody else's, for whom we answer.
     Anothers,
 }
 
@@ -89,7 +89,7 @@ pub enum Step {
         port: PortId,
         mac: MacAddr,
     },
-    /// It is a session's.
+    /// It belongs to a session.
     Session {
         direction: Direction,
         state: &'static str,
@@ -152,7 +152,7 @@ pub enum Step {
         interface: InterfaceId,
         next_hop: IpAddr,
     },
-    /// It has hops left.
+    /// Its TTL is not used up.
     Ttl { before: u8 },
     /// It is larger than the egress takes.
     TooBig {
@@ -163,13 +163,13 @@ pub enum Step {
     Cut { fragments: usize, mtu: usize },
     /// The next hop is a guest, whose MAC is configured.
     NextHopIsGuest { guest: GuestId, mac: MacAddr },
-    /// The next hop's MAC is known,
+    /// The next hop's MAC is known.
     NextHop {
         address: IpAddr,
         interface: InterfaceId,
         mac: MacAddr,
     },
-    /// or is asked for.
+    /// The next hop's MAC is asked for.
     NextHopAsked {
         address: IpAddr,
         interface: InterfaceId,
@@ -221,6 +221,6 @@ pub enum Step {
         asker: IpAddr,
         lease: Option<(GuestId, IpAddr)>,
     },
-    /// It goes nowhere.
+    /// It is dropped.
     Dropped(DropReason),
 }

@@ -36,8 +36,8 @@ pub(crate) fn mac(
     Err(DropReason::SpoofedMac)
 }
 
-/// A guest behind `ingress`, on `interface`, says `address` is its own: refused for `reason` if it is
-/// not.
+/// A guest behind `ingress`, on `interface`, says that `address` is its own. If it is not, that is
+/// refused for `reason`.
 pub(crate) fn address<A: Address>(
     snapshot: &Snapshot,
     (ingress, interface): (PortId, &Interface),
@@ -79,7 +79,8 @@ fn may_claim<A: Address>(
     let claimed: IpAddr = address.into();
     match admission.source {
         None | Some(SourceCheck::Off) => true,
-        // Duplicate-address detection, DHCP; and what never leaves the link.
+        // The unspecified address is used by duplicate-address detection and DHCP, and a link-local
+        // one never leaves the link.
         _ if claimed.is_unspecified() || is_link_local(claimed) => true,
         Some(SourceCheck::Strict) if admission.guests => match snapshot.owners().owner(claimed) {
             Some(guest) => guest.port == ingress,

@@ -77,7 +77,7 @@ fn restore<A: Family>(
         packet.flow.source
     };
     quoted.restore(frame.bytes, &record.received(direction.reversed()));
-    // The sum over the addresses it came with; `rewrite` follows their change.
+    // The checksum that goes with the old addresses: `rewrite` updates it when it changes them.
     let l4 = &mut frame.bytes[packet.l4..packet.end];
     l4[2..4].fill(0);
     let check = !checksum::fold(checksum::sum(l4, A::icmp_sum(packet)));

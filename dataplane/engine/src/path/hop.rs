@@ -54,7 +54,7 @@ pub(crate) fn repair<'s, A: Tracked, T: Trace>(
     Ok((way.interface, hop))
 }
 
-/// The next hop's MAC, or a start at finding it. `None`: no room to ask.
+/// The next hop's MAC. If it is not known, it is asked for. `None`: no room to ask.
 pub(crate) fn resolve<A: Address, T: Trace>(
     ctx: &mut Context<'_, T>,
     way: &Way<'_, A>,

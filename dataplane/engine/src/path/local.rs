@@ -43,7 +43,7 @@ pub(crate) fn receive<A: Family, T: Trace>(
     Err(refuse(ctx, frame, packet, arrival.interface, refusal))
 }
 
-/// A header says that who does not understand it must discard the packet (S10).
+/// Refuses a packet with a header that must be discarded by who does not understand it (S10).
 #[cold]
 pub(crate) fn refuse_header<A: Family, T: Trace>(
     ctx: &mut Context<'_, T>,
@@ -93,7 +93,7 @@ fn echo<A: Family, T: Trace>(
     ctx.shard.counters.echo_replies += 1;
     match hop {
         Hop::Known(_, mac, port) => hop::deliver(ctx, frame, packet, way.interface, (mac, port)),
-        // Ours from here on: it is not received anew when it is let go.
+        // The reply is a frame of our own: it must not be processed anew as if it had come in.
         Hop::Pending(id) => Ok(egress::hold(ctx, OwnedFrame::from(&*frame), None, id)),
     }
 }

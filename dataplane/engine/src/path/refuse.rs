@@ -72,7 +72,8 @@ pub(crate) fn tell_unreachable<T: Trace>(
     if let Ok(packet) = Ipv4Addr::parse(frame) {
         tell(ctx, frame, &packet, interface, error);
     } else if let Ok(packet) = Ipv6Addr::parse(frame)
-        // A solicitation that waited for somebody to be alive gets no answer when nobody is.
+        // A solicitation waits while its target is asked for inside (`proxy`). When the target does
+        // not answer, neither do we.
         && !matches!(packet.transport, Transport::IcmpOther(kind) if nd::KINDS.contains(&kind))
     {
         tell(ctx, frame, &packet, interface, error);
@@ -143,8 +144,8 @@ fn router_id<A: Address>(snapshot: &Snapshot) -> Option<A> {
     A::from_ip(snapshot.config().router().id.into())
 }
 
-/// Whether what came in by `interface` may be answered by `way`: a guest's packet only to where it
-/// came from, or its forged source would be written to in our name.
+/// Whether a packet that came in by `interface` may be answered by `way`. A guest is answered only
+/// where its packet came from: with a forged source it could else have us write to anybody.
 pub(crate) fn answers_back(interface: &Interface, way: &Interface) -> bool {
     interface.personality || interface.id == way.id
 }

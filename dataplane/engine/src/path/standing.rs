@@ -102,7 +102,7 @@ fn place<'s, A: Family>(
 ) -> Option<(&'s Interface, Option<PortId>)> {
     let flow = record.inside();
     let Some(path) = record.path(Direction::Reply) else {
-        // It outlived the dataplane that knew: where an answer would go now.
+        // The dataplane that knew is gone: take the interface by which an answer would leave now.
         let back = Selector {
             source: flow.destination,
             destination: flow.source,

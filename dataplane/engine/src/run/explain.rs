@@ -1,5 +1,5 @@
-//! Telling what `process` decides, and why, in its own order: the real code runs on as much state as
-//! the one packet concerns.
+//! What would become of a packet, and why: the real `process` runs on a copy of the little state
+//! that the packet concerns.
 
 mod describe;
 mod frame;
@@ -72,7 +72,7 @@ pub fn explain(
     (steps, verdict)
 }
 
-/// State that is all about one packet: its session if there is one, the external port it would get,
+/// The state that one packet concerns: its session if it has one, the external port it would get,
 /// its next hops.
 struct Small {
     router: Router,
@@ -93,7 +93,7 @@ impl Small {
         if let Some(hit) = A::flows(shard).sessions.find(&flow) {
             self.take_session::<A>(hit, snapshot, (router, shard));
         }
-        // Also where there is a session, since it may be over.
+        // The session may be over, so what a first packet needs is taken in any case.
         let destination = MacAddr::from_slice(frame.bytes);
         let Some(interface) = snapshot.wearer(ingress, vlan_id(frame.vlan), destination) else {
             return;
@@ -116,7 +116,7 @@ impl Small {
             );
             self.take_port(&plan, A::flows(shard));
         }
-        // Where it would be answered.
+        // What an answer needs: the sender as a neighbour, on any interface of the port.
         let asker: IpAddr = packet.flow.source.into();
         for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
             self.take_hop(&router.neighbors, (interface.id, asker));
@@ -134,7 +134,7 @@ impl Small {
         if let Ok(way) = standing::way(&record, direction, snapshot, &mut Silent) {
             self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));
         }
-        // Neighbours have other places here: they are looked for by address.
+        // Neighbours have other places in the copy: without a place they are found by address.
         for direction in [direction, direction.reversed()] {
             let path = record.path(direction);
             let path = path.map(|path| crate::state::session::Path::by(path.interface));

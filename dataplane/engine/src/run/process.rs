@@ -1,4 +1,5 @@
-//! The router: one frame in, one verdict out. It reads like the list of what a router does.
+//! The entry of a frame: one frame in, one verdict out. It reads like the list of what a router
+//! does.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -113,7 +114,7 @@ fn ip<A: Tracked, T: Trace>(
 ) -> Result<Verdict, DropReason> {
     let snapshot = ctx.snapshot;
     let Some(interface) = snapshot.wearer(link.port, link.vlan, link.destination) else {
-        // What a forged server says to everybody goes no further either, but is told apart.
+        // What a forged DHCP server says to everybody is dropped as well, but counted by itself.
         admit::service(snapshot, link.port, &packet.flow, ctx.trace)?;
         return Err(not_ours(snapshot, link));
     };

@@ -1,9 +1,9 @@
 //! Which worker a frame is for.
 //!
 //! Both directions of a flow belong to one worker, because its session does. On the way out the
-//! inside source tells it, on the way in the external port or the address behind us; between two
-//! guests the lower address. What is not a flow's (ARP, neighbour discovery, DHCP) is for the worker
-//! that has the router's own state, the first.
+//! inside source says which; on the way in the external port, or the guest's address where nothing
+//! is translated; between two guests the lower address. What belongs to no flow (ARP, neighbour
+//! discovery, DHCP) is for the first worker, which has the router's own state.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -19,7 +19,7 @@ pub(crate) fn all<T>(ctx: &mut Context<'_, T>, interface: &Interface) {
     }
 }
 
-/// Announces what the guests behind `port` have outside, in a burst.
+/// Announces the public addresses of the guests behind `port`, in a burst.
 pub(crate) fn guests_behind<T>(ctx: &mut Context<'_, T>, port: PortId) {
     let owners = ctx.snapshot.owners();
     let mut outside: BTreeMap<InterfaceId, Vec<IpAddr>> = BTreeMap::new();
@@ -34,7 +34,7 @@ pub(crate) fn guests_behind<T>(ctx: &mut Context<'_, T>, port: PortId) {
     }
 }
 
-/// Announces one address, if it is ours by now.
+/// Announces one address, unless it is still being claimed.
 pub(crate) fn once<T: Trace>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,

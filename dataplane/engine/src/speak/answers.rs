@@ -13,9 +13,10 @@
 //! probe defended, with the network gateway's MAC: a guest that was set up for a bridge needs no
 //! change. On an uplink the gateway answers for itself.
 //!
-//! A MAC that is not G's is stopped at P before it asks (`antispoof`). When a new configuration
-//! moves G, its new port is P. Own addresses are answered for wherever they are, once they are ours
-//! (`claims`); those shared with the host's kernel never, since it answers for them.
+//! A frame from a MAC that is not G's is dropped at P before this is asked (`path::admit`). When a
+//! new configuration moves G, its new port is P. Own addresses are answered for wherever they are,
+//! once they are claimed (`state::claims`); those shared with the host's kernel never, since it
+//! answers.
 
 use std::net::IpAddr;
 
@@ -36,13 +37,14 @@ pub(crate) enum Answer<'s> {
     Own(&'s Interface),
     /// This interface answers on behalf of a guest.
     Proxied(&'s Interface),
-    /// Whether it is alive behind a network is being asked; the request waits for that.
+    /// A network is being asked whether it is alive there; the request waits for the answer.
     Wait(NeighborId),
     /// Nothing, and why not.
     Silence(DropReason),
 }
 
-/// What is said to a request for `target`; `nobody` if it is nobody's of ours.
+/// What is said to a request for `target`. `nobody`: the reason for silence about an address that
+/// we do not answer for.
 pub(crate) fn answer_for<'s, T: Trace>(
     ctx: &mut Context<'s, T>,
     target: IpAddr,
@@ -98,7 +100,7 @@ pub(crate) fn answer_for<'s, T: Trace>(
     Answer::Silence(nobody)
 }
 
-/// Who asked is likely to be sent to next, so its MAC is remembered, if it is on the link.
+/// Remembers the MAC of who asked, if it is on the link: packets to it are likely to follow.
 pub(crate) fn learn<T: Trace>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,
@@ -112,8 +114,8 @@ pub(crate) fn learn<T: Trace>(
     }
 }
 
-/// The longest time that an answer on behalf of a guest waits, if it does: only one to a request
-/// that others heard, who may answer too.
+/// The longest time, in milliseconds, by which an answer on behalf of a guest is delayed. `None`:
+/// it is not, because the request was sent to us alone, and no other proxy can have heard it.
 pub(crate) fn proxy_delay<T>(ctx: &Context<'_, T>, link: Link) -> Option<u32> {
     let longest = ctx.snapshot.config().router().proxy_delay;
     (longest > 0 && link.destination.is_group()).then_some(longest)
@@ -135,7 +137,7 @@ pub(crate) fn poll<T>(ctx: &mut Context<'_, T>) {
     }
 }
 
-/// Whether the port may be answered once more; uplinks always.
+/// Whether the port may be answered once more. Uplinks always may.
 pub(crate) fn may_answer<T>(ctx: &mut Context<'_, T>, port: PortId) -> Result<(), DropReason> {
     if ctx.snapshot.is_uplink(port) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Claiming own addresses and defending them: what [`Claims`] decides is done here.
+//! Claiming own addresses and defending them: [`Claims`] decides, and this sends.
 //!
 //! [`Claims`]: crate::state::claims::Claims
 

@@ -2,11 +2,11 @@
 //!
 //! | asked | by a guest of the port | by another MAC, or on another port |
 //! |---|---|---|
-//! | DHCPv4 | its own address, if it has one to be handed out | silent |
-//! | DHCPv6 | the same; without one, the rest | silent; the rest where no guests are configured |
+//! | DHCPv4 | its own address and the network's settings, if it has an address to be handed out | silent |
+//! | DHCPv6 | the same; without such an address, the settings alone | silent; where no guests are configured, the settings alone |
 //!
-//! A request comes before everything that IP asks of a packet, because its sender has no address
-//! yet. What is not for a network's gateway goes on as any other packet.
+//! A request is looked at before anything else that IP asks of a packet, because its sender has no
+//! address yet. A packet that is not for a network's gateway goes on as any other.
 
 mod dhcp4;
 mod dhcp6;

@@ -149,9 +149,9 @@ fn answer<T: Trace>(
     say::advertise(ctx, interface, about, asker, station);
 }
 
-/// Whether the sender of a duplicate-address probe wants what we are claiming ourselves: then
-/// neither may have it (RFC 4862 §5.4.3; N13). A probe of our own that comes back is none
-/// (RFC 7527 §4.1; N14).
+/// Whether a duplicate-address probe is for an address that we are claiming ourselves. If it is
+/// from somebody else, neither may have the address (RFC 4862 §5.4.3; N13); it may be a probe of
+/// our own that came back (RFC 7527 §4.1; N14).
 fn is_rival<T: Trace>(ctx: &mut Context<'_, T>, message: &Message, link: Link) -> bool {
     let target = message.target.into();
     let Some(interface) = claiming(ctx.snapshot, ctx.router, target, link) else {
@@ -187,8 +187,8 @@ fn advertised<T: Trace>(
         let neighbors = &mut ctx.router.neighbors;
         let known = neighbors.knows(interface.id, target);
         wanted |= known;
-        // RFC 9131 §6.1: what a guest says of itself unasked saves the first packet's wait (N17). It
-        // may only speak of what it owns, or what is on its link.
+        // RFC 9131 §6.1: if a guest's unasked advertisement is remembered, the first packet to it
+        // need not wait (N17). It may only speak of what it owns, or what is on its link.
         if !known
             && !interface.personality
             && let Some(mac) = message.link_layer

@@ -34,7 +34,7 @@ pub(crate) fn solicited<T: Trace>(
     let network = ctx.snapshot.hearing(link).find(serves);
     let network = network.ok_or(DropReason::NdIgnored)?;
     answers::may_answer(ctx, link.port)?;
-    // The unspecified address is nobody's: it never touches the neighbours.
+    // The unspecified address is nobody's: no neighbour is learnt from it.
     let to = (!asker.is_unspecified()).then(|| (asker, mac.unwrap_or(link.source)));
     if let (Some((_, mac)), Some(_)) = (to, mac) {
         answers::learn(ctx, network, asker.into(), (mac, link.port));
@@ -82,7 +82,7 @@ fn send<T: Trace>(ctx: &mut Context<'_, T>, due: &Advertisement) {
     };
     let everybody = (ALL_NODES, multicast_mac(ALL_NODES));
     let (to, mac) = due.to.unwrap_or(everybody);
-    // Also where it has just ceased to be the network's, to say so.
+    // A farewell, too, comes from the gateway's address, which may just have been given up.
     let frame = message::frame((GATEWAY, to), &body);
     ctx.shard.counters.router_advertisements_sent += 1;
     egress::send(ctx, frame, interface, (mac, port));

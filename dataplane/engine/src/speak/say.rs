@@ -1,5 +1,5 @@
-//! What the router says of its own accord by ARP and neighbour discovery: asking for MACs, probing for
-//! duplicates, announcing.
+//! ARP and neighbour discovery that the router sends unasked: requests for MACs, probes for
+//! duplicates, announcements.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -98,8 +98,8 @@ fn neighbor_solicitation<T>(
     target: Ipv6Addr,
     to: Option<(MacAddr, PortId)>,
 ) {
-    // Before the link-local address is ours there is nothing to ask from; the neighbour table comes
-    // again.
+    // Until the link-local address is claimed there is no source to ask from. The neighbour table
+    // asks again later.
     let claims = &ctx.router.claims;
     let ours = |address: &Ipv6Addr| claims.is_ours(interface.id, (*address).into());
     let Some(source) = interface.link_local.filter(ours) else {

@@ -52,9 +52,9 @@ struct Advertiser {
     last: Option<Instant>,
     /// Who is answered alone, and when.
     answer: Option<(Instant, Ipv6Addr, MacAddr)>,
-    /// What was advertised under the last configuration,
+    /// What is advertised.
     known: Arc<Ra>,
-    /// and what of it guests must be told to forget.
+    /// What was advertised and is no longer: guests must be told to forget it.
     gone: Arc<Gone>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Advertisement {
     pub(crate) place: Place,
     pub(crate) ra: Arc<Ra>,
     pub(crate) gone: Arc<Gone>,
-    /// The gateway ceases to be one.
+    /// The gateway says that it is no longer one.
     pub(crate) farewell: bool,
     /// To this guest alone; `None`: to all.
     pub(crate) to: Option<(Ipv6Addr, MacAddr)>,

@@ -1,9 +1,8 @@
 //! Which addresses are still to be announced, and when.
 //!
-//! A burst of [`ROUNDS`] for what is new (start, link up, a reload that changed it, a guest that
+//! A burst of three for what is new (start, link up, a reload that changed it, a guest that
 //! came or moved), then every address once in `announce_interval` (RFC 5227 §3, RFC 4861 §7.2.6;
-//! N17). Many addresses go out [`AT_ONCE`] at a time, so that neither the link nor the guests'
-//! traffic notices.
+//! N17). Many addresses go out 64 at a time, so that they do not hold up the guests' traffic.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -41,7 +40,8 @@ struct Burst {
     rounds: u8,
     /// When this round began.
     began: Instant,
-    /// These are new here: caches elsewhere may say something else (decision 5).
+    /// The addresses have just come here, so others may have cached another MAC for them: the
+    /// announcement overrides that (decision 5).
     takeover: bool,
 }
 
@@ -135,7 +135,8 @@ impl Announcer {
         if addresses.is_empty() {
             return;
         }
-        // A device that flaps begins the same burst over, no faster than a burst goes.
+        // A device that flaps begins its burst anew each time. It keeps the time that the burst was
+        // due next, so that flapping sends no more than one burst would.
         let same = |burst: &Burst| burst.addresses == addresses;
         let running = self.bursts_on(interface).find(|(_, burst)| same(burst));
         let due = running

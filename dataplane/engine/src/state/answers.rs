@@ -1,4 +1,4 @@
-//! How much guests' ports were answered, and answers that wait for their time.
+//! How often each guest's port was answered, and answers that are delayed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::base::random::Random;
 use crate::base::time::Instant;
 use crate::wire::frame::OwnedFrame;
 
-/// Answers that may wait for their time.
+/// Most answers that wait.
 const DELAYED: usize = 4_096;
 
 /// A bucket for each guest's port.
@@ -28,7 +28,7 @@ impl Answered {
     }
 }
 
-/// Answers that wait for their time.
+/// Answers that are delayed.
 #[derive(Debug, Clone)]
 pub(crate) struct Delayed {
     waiting: BTreeMap<(Instant, u64), (PortId, OwnedFrame)>,
@@ -49,8 +49,8 @@ impl Delayed {
         self.waiting.keys().next().map(|(due, _)| *due)
     }
 
-    /// Keeps an answer for a random time of at most `longest` milliseconds. `false`: it is one too
-    /// many, and lost; who asked asks again.
+    /// Keeps an answer for a random time of at most `longest` milliseconds. `false`: too many
+    /// wait, and this one is lost; whoever asked will ask again.
     pub(crate) fn keep(
         &mut self,
         port: PortId,

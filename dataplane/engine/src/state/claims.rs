@@ -32,9 +32,10 @@ const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(60);
 /// RFC 5227 §1.1 DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// Addresses whose last defence is remembered; beyond that nobody is defended until one is old.
+/// Most addresses whose last defence is remembered. While there are that many, no other address is
+/// defended.
 const DEFENCES: usize = 1_024;
-/// Notices that wait for somebody to report them.
+/// Most notices that wait to be reported.
 const NOTICES: usize = 64;
 
 /// Something an operator must hear of.
@@ -152,7 +153,7 @@ impl Claims {
         });
     }
 
-    /// What is to be reported since it was asked last.
+    /// Takes the notices that are to be reported.
     pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -195,7 +196,7 @@ impl Claims {
         Some(Step::Probe(interface, address, claim.nonce))
     }
 
-    /// Somebody else claims `address`. Whether it is to be defended now.
+    /// Somebody else claims `address`. Returns whether it is to be defended now.
     pub(crate) fn contested(
         &mut self,
         interface: InterfaceId,

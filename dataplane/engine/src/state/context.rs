@@ -1,4 +1,4 @@
-//! What one frame is handled with.
+//! The context of a frame: everything that handling it may read or change.
 
 use super::router::Router;
 use super::shard::Shard;
@@ -13,6 +13,6 @@ pub(crate) struct Context<'a, T> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) now: Instant,
     pub(crate) trace: &'a mut T,
-    /// Where the frame came in; `None` for what is ours.
+    /// The port that the frame came in by; `None` for frames of our own.
     pub(crate) ingress: Option<PortId>,
 }

@@ -38,8 +38,8 @@ pub(crate) fn dress(
     let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
         return Err(DropReason::EgressGuard);
     };
-    // Nobody's: probes and reports from before there is an address (RFC 5227 §2.1.1, RFC 4862
-    // §5.4.2). What is forwarded never has it (F14, S09).
+    // The unspecified address is the source of probes and reports that are sent before there is an
+    // address (RFC 5227 §2.1.1, RFC 4862 §5.4.2). A forwarded packet never has it (F14, S09).
     let may_send = |source: IpAddr| source.is_unspecified() || interface.may_send(source, owners);
     let may_leave = match u16::from_be_bytes([header[12], header[13]]) {
         ETHERTYPE_IPV4 => chunk(frame.bytes, Ipv4Addr::SOURCE_AT)
@@ -144,8 +144,9 @@ pub(crate) fn continue_floods<T>(ctx: &mut Context<'_, T>) {
     }
 }
 
-/// Keeps a copy of a frame until `neighbor` is resolved. What was received comes in anew then, by
-/// `origin`; what is ours (`None`) leaves at once. Oldest ones that have to go for it are counted.
+/// Keeps a copy of a frame until `neighbor` is resolved. Then a received frame is processed anew,
+/// as if it had just come in by `origin`; a frame of our own (`None`) is sent. Older frames that
+/// are dropped to make room for it are counted.
 pub(crate) fn hold<T>(
     ctx: &mut Context<'_, T>,
     frame: OwnedFrame,
@@ -158,7 +159,8 @@ pub(crate) fn hold<T>(
     Verdict::Hold
 }
 
-/// What waited for a neighbour that is now known goes on its way.
+/// Lets go of frames that waited for a neighbour which is now known: received ones are processed
+/// anew, our own are sent.
 pub(crate) fn release<T>(
     ctx: &mut Context<'_, T>,
     held: impl IntoIterator<Item = Held>,

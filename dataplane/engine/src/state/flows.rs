@@ -7,7 +7,7 @@ use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
 use crate::wire::packet::Family;
 
-/// Sessions of a batch that are brought into the cache beforehand.
+/// Most sessions of a batch that are brought into the cache beforehand.
 const WARMED: usize = 64;
 
 /// One family's sessions and mappings.
@@ -60,8 +60,8 @@ impl<A: Address> Flows<A> {
         (gone, revoked)
     }
 
-    /// Sessions taken over hold their external ports again; one whose port is not to be had ends.
-    /// Returns how many live on.
+    /// Has sessions that were taken over hold their external ports again. A session whose port is
+    /// another's ends. Returns how many live on.
     pub(crate) fn recover_mappings(&mut self) -> u64 {
         let numbers: Vec<u32> = self
             .sessions

@@ -14,7 +14,7 @@ use crate::base::random::Random;
 use crate::base::time::Instant;
 use crate::wire::mld::Record;
 
-/// RFC 3810 §9.1 and §9.11: a change is reported so often, within this time.
+/// RFC 3810 §9.1 and §9.11: a change is reported this often, with at most this time between.
 const ROBUSTNESS: u8 = 2;
 const UNSOLICITED_MS: u64 = 1_000;
 /// RFC 3810 §9.12: how long a version-1 querier is remembered.
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 16;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Records of one report: what fits the smallest MTU (RFC 8200 §5), 20 bytes each.
 pub(crate) const RECORDS: usize = 60;
-/// Reports that wait at most, of each interface.
+/// Most reports that wait, for each interface.
 const MOST_WAITING: usize = 8;
 
 /// A report that is to be made.
@@ -61,7 +61,7 @@ pub(crate) struct Report {
     pub(crate) interface: InterfaceId,
     pub(crate) record: Record,
     pub(crate) groups: Vec<Ipv6Addr>,
-    /// In the terms of version 1.
+    /// Whether it is to be said in messages of version 1.
     pub(crate) version_1: bool,
 }
 
@@ -108,7 +108,7 @@ impl Memberships {
     }
 
     /// A querier asks on `interface` for `group`, or for all if that is unspecified, to be answered
-    /// within `longest` milliseconds. Whether there is something to answer.
+    /// within `longest` milliseconds. Returns whether there is something to answer.
     pub(crate) fn queried(
         &mut self,
         interface: InterfaceId,
@@ -189,7 +189,7 @@ impl Membership {
         if groups.is_empty() {
             return;
         }
-        // A full answer that waits says it all once more.
+        // The oldest may go: the next answer to a querier names every group again.
         if self.wanted.len() >= MOST_WAITING {
             self.wanted.pop_front();
         }

@@ -26,7 +26,7 @@ pub struct Router {
     pub(crate) declined: Declined,
     pub(crate) answered: Answered,
     pub(crate) delayed: Delayed,
-    /// The generation it was last brought in line with; 0: none.
+    /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
     /// Until then nothing is claimed: an earlier dataplane had the addresses already.
     pub(crate) claims_from: Instant,
@@ -51,7 +51,7 @@ impl Router {
         }
     }
 
-    /// When the first of all that waits for its time is due.
+    /// When the next thing is due.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
         [

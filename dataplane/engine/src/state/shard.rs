@@ -22,20 +22,20 @@ use crate::wire::packet::Family;
 pub struct Shard {
     pub(crate) v4: Flows<Ipv4Addr>,
     pub(crate) v6: Flows<Ipv6Addr>,
-    /// How many ICMP errors may still be sent: errors of one class share a budget, so that a flood of
-    /// one does not silence the others (F12).
+    /// How many ICMP errors may still be sent, by class of error: so a flood of one class does not
+    /// silence the others (F12).
     pub(crate) budgets: [Bucket; IcmpError::CLASSES],
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
     /// What is being sent by many ports.
     pub(crate) floods: VecDeque<Flood>,
-    /// What guests sent and may not, by port.
+    /// By port: how many frames guests sent that they may not send.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
-    /// What waited for a neighbour that is known now.
+    /// Received frames that waited for a neighbour which is known now: to be processed anew.
     pub(crate) released: VecDeque<Held>,
     pub(crate) next_sweep: Instant,
-    /// The generation it was last brought in line with; 0: none.
+    /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
     pub(crate) share: Share,
     pub(crate) seed: u64,
@@ -128,7 +128,7 @@ impl Shard {
         }
     }
 
-    /// What guests sent and may not: port, reason, frames.
+    /// Frames that guests sent and may not send: port, reason, how many.
     pub fn violations(&self) -> impl Iterator<Item = (PortId, DropReason, u64)> + '_ {
         let list = self.violations.iter();
         list.map(|(&(port, reason), &frames)| (port, reason, frames))

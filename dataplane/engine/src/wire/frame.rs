@@ -49,12 +49,12 @@ pub struct Link {
     pub vlan: Option<u16>,
     /// Who sent it.
     pub source: MacAddr,
-    /// To whom.
+    /// To whom it is sent.
     pub destination: MacAddr,
 }
 
 impl Link {
-    /// Where who sent the frame is reached.
+    /// The MAC and the port of who sent the frame.
     pub fn station(&self) -> (MacAddr, PortId) {
         (self.source, self.port)
     }
@@ -132,7 +132,7 @@ pub enum Verdict {
     Consumed,
     /// Other frames, now in the outbox, take its place (fragments).
     Replaced,
-    /// Gone, and counted.
+    /// Dropped, and counted.
     Drop(DropReason),
 }
 

@@ -35,7 +35,7 @@ pub enum SegmentError {
 /// are. Bytes after the IP packet's end are link padding and not summed.
 ///
 /// # Errors
-/// The checksum's place is none ([`checksum_place`]); the frame is then unchanged.
+/// The checksum cannot have that place ([`checksum_place`]); the frame is then unchanged.
 pub fn complete_checksum(frame: &mut Frame<'_>) -> Result<(), SegmentError> {
     let Checksum::Partial { start, offset } = frame.offload.checksum else {
         return Ok(());

@@ -18,8 +18,8 @@ const MAX_HOSTNAME: usize = 63;
 /// Where an owned prefix is written: the guest, `addresses` or `public`, and which of them.
 type Written<'f> = (&'f String, &'static str, usize);
 
-/// What may stand only once among all guests, and who has it. Places are made of it only for a
-/// fault: there may be a hundred thousand.
+/// What no two guests may both have, and where it was seen first. A place in the file is built only
+/// for a fault, because there may be a hundred thousand prefixes.
 #[derive(Default)]
 struct Seen<'f> {
     prefixes: HashMap<IpNet, Written<'f>>,

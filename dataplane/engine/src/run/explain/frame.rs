@@ -92,7 +92,7 @@ fn sender(config: &Config, packet: &Packet<'_>) -> MacAddr {
     owner.and_then(|guest| guest.mac).unwrap_or(SENDER)
 }
 
-/// What a datagram carries: to a DHCP server a guest's first message.
+/// What a datagram carries: a guest's first message if it is to a DHCP server, else zeroes.
 fn datagram(packet: &Packet<'_>, sender: MacAddr) -> Vec<u8> {
     match (packet.from.is_ipv4(), packet.destination_port) {
         (true, 67) => {

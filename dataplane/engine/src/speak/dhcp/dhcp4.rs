@@ -1,6 +1,6 @@
 //! DHCPv4 (RFC 2131, RFC 2132): a guest is handed its own address, and nobody else's.
 //!
-//! There are no leases to remember: whose a port is decides what is handed out on it.
+//! There are no leases to remember: which guest is behind a port decides what is handed out there.
 
 use std::net::Ipv4Addr;
 
@@ -26,16 +26,17 @@ const NAMES: std::ops::Range<usize> = 44..236;
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
 /// Smallest message, as of BOOTP (RFC 1542 §2.1).
 const SMALLEST: usize = 300;
-/// What every client takes (RFC 2132 §9.10), in bytes of an IP packet,
+/// Bytes of an IP packet that every client takes (RFC 2132 §9.10).
 const TAKEN: u16 = 576;
-/// of which these are IP's and UDP's headers.
+/// Bytes of its IP and UDP headers.
 const HEADERS: usize = 28;
 
 /// What one guest is offered.
 #[derive(Debug)]
 pub(crate) struct Lease<'a> {
     address: Ipv4Addr,
-    /// The gateway, and the server: with the prefix that covers `address`, or as a host.
+    /// The gateway, which is also the server. Its prefix length is that of the prefix that covers
+    /// `address`, or 32 if none does.
     gateway: Ipv4Net,
     mtu: u32,
     hostname: &'a str,
@@ -43,8 +44,8 @@ pub(crate) struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// `address` on a network: in the prefix of one of the gateway's addresses, else as a host's
-    /// address whose gateway lies outside (D06).
+    /// `address` on a network. If it lies in the prefix of none of the gateway's addresses, it is
+    /// handed out as a /32 with the gateway outside (D06).
     pub(crate) fn new(
         address: Ipv4Addr,
         hostname: &'a str,
@@ -104,7 +105,7 @@ impl<'a> Lease<'a> {
 pub(crate) enum Outcome {
     /// The address is offered.
     Offer(Reply),
-    /// It is the guest's; or the guest only asked for the rest.
+    /// The address is the guest's; or the guest asked only for the settings.
     Ack(Reply),
     /// What the guest asks for is not its own.
     Nak(Reply),
@@ -283,8 +284,8 @@ impl Request {
         }
     }
 
-    /// What is told of the network, the most important first. The routes go out whether asked
-    /// for or not; so does the rest if the client names nothing.
+    /// The network's settings, the most important first. Routes are sent whether they are asked for
+    /// or not; so is everything else if the client does not say what it wants.
     fn parameters(&self, lease: &Lease<'_>) -> Vec<DhcpOption> {
         let dhcp = lease.dhcp;
         let mut options = vec![
@@ -333,7 +334,7 @@ impl Request {
         let mut length = FIXED + 1;
         for option in first.into_iter().chain(client).chain(options) {
             let bytes = option.to_vec().map_err(|_| DropReason::DhcpMalformed)?;
-            // Two bytes are its head: without more it says nothing.
+            // Two bytes are an option's head: with no more than that it says nothing.
             if bytes.len() > 2 && length + bytes.len() <= self.room {
                 length += bytes.len();
                 kept.insert(option);
@@ -376,7 +377,8 @@ fn readable(payload: &[u8]) -> Option<Vec<u8>> {
             61 => length >= 2,
             _ => continue,
         };
-        // Each once: in one piece, because none is longer than an option (RFC 3396 §5).
+        // An option that comes in several pieces (RFC 3396 §5) is refused: none of these can be so
+        // long that it needs them.
         if !fits || seen & 1 << code != 0 {
             return None;
         }

@@ -1,6 +1,6 @@
 //! DHCPv6 (RFC 8415): a guest is handed its own address if it has one, and told the rest.
 //!
-//! As with IPv4, whose a port is decides what is handed out on it.
+//! As with IPv4, which guest is behind a port decides what is handed out there.
 
 use std::net::Ipv6Addr;
 
@@ -140,8 +140,9 @@ impl Request {
         Ok(request)
     }
 
-    /// The guest's address in its first association; `without` in the others, and in all if it has
-    /// none. An address that is not the guest's is given no more time (RFC 8415 §18.3.4).
+    /// Answers for the request's associations: the first gets the guest's address; the others, or
+    /// all if it has none, the status `without`. An address that is not the guest's gets a lifetime
+    /// of 0 (RFC 8415 §18.3.4).
     fn grant(&self, lease: &Lease<'_>, without: Status) -> Vec<DhcpOption> {
         let time = lease.dhcp6.lease_seconds;
         let mut address = lease.address;
@@ -149,7 +150,8 @@ impl Request {
         for association in &self.associations {
             let mut opts = DhcpOptions::new();
             let granted = address.take();
-            // The first shall be the last put in: the list is sorted by code, new ones in front.
+            // `DhcpOptions` puts a new option before those of the same code, so what shall come
+            // first is inserted last.
             for other in held(association).filter(|held| Some(*held) != granted) {
                 opts.insert(life(other, 0));
             }
@@ -186,7 +188,7 @@ impl Request {
         })])
     }
 
-    /// What is told of the network, as far as it is asked for.
+    /// The network's settings, as far as they are asked for.
     fn parameters(&self, dhcp6: &Dhcp6) -> Vec<DhcpOption> {
         let ntp = dhcp6
             .ntp

@@ -16,7 +16,7 @@ use crate::wire::nd::{self, SOURCE_LINK_LAYER};
 pub(crate) const ADVERTISEMENT: u8 = 134;
 /// What hosts are told to send with (RFC 4861 §4.2).
 const CURRENT_HOP_LIMIT: u8 = 64;
-/// Flags (RFC 4861 §4.2): addresses, or only the rest, by DHCPv6.
+/// Flags (RFC 4861 §4.2): DHCPv6 hands out addresses, or only other settings.
 const MANAGED: u8 = 0x80;
 const OTHER: u8 = 0x40;
 /// Flags of a prefix (RFC 4861 §4.6.2).
@@ -28,12 +28,12 @@ pub(crate) const MTU: u8 = 5;
 pub(crate) const ROUTE: u8 = 24;
 pub(crate) const RDNSS: u8 = 25;
 pub(crate) const DNSSL: u8 = 31;
-/// Bytes of a prefix option, the largest of those that withdraw,
+/// Bytes of a prefix option, the largest option by which something is withdrawn.
 const PREFIX_OPTION: usize = 32;
-/// and of a message within the smallest MTU (RFC 8200 §5).
+/// Bytes of the largest message within the smallest MTU (RFC 8200 §5).
 const LARGEST: usize = 1280 - 40;
 
-/// What DHCPv6 offers on this port.
+/// The flags: what DHCPv6 offers on this port.
 pub(crate) fn flags(snapshot: &Snapshot, interface: &Interface, port: PortId) -> u8 {
     match &interface.services.dhcp6 {
         None => 0,
@@ -69,7 +69,7 @@ pub(crate) fn message(ra: &Ra, gone: &Gone, flags: u8, interface: &Interface) ->
         body.extend_from_slice(&usual.to_be_bytes());
         body.extend_from_slice(&names);
     }
-    // What is left of the smallest MTU is for what guests must forget.
+    // Guests are told what to forget as far as the smallest MTU has room for it.
     for prefix in &gone.prefixes {
         if body.len() + PREFIX_OPTION <= LARGEST {
             put_prefix(&mut body, prefix, (0, 0));

@@ -1,4 +1,4 @@
-//! What the neighbour table takes and tells.
+//! The types that the neighbour table takes and returns.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::wire::frame::OwnedFrame;
 
-/// A neighbour, as sessions remember it: its place in the table, and how often that place had
-/// been given out. A place given to somebody else no longer answers to it.
+/// A neighbour, as sessions remember it: its place in the table, and how often that place had been
+/// given out. When the place is given to another neighbour, this no longer names anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighborId {
     pub(crate) slot: u16,
@@ -15,7 +15,7 @@ pub struct NeighborId {
 }
 
 impl NeighborId {
-    /// Answers to nobody.
+    /// No neighbour.
     pub const NONE: Self = Self {
         slot: u16::MAX,
         use_count: u32::MAX,
@@ -31,14 +31,14 @@ pub struct Held {
     pub origin: Option<PortId>,
 }
 
-/// What became of a wish to know a neighbour's MAC.
+/// What is known of a neighbour's MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
     /// It is known.
     Known(NeighborId, MacAddr, PortId),
     /// It is being asked for.
     Pending(NeighborId),
-    /// No room to ask for another.
+    /// It is not known, and there is no room to ask for it.
     Full,
 }
 

@@ -64,7 +64,7 @@ pub struct Neighbor {
     pub confirmed: Instant,
     /// Frames waiting for it.
     pub held: VecDeque<Held>,
-    /// Whose packet it is asked for.
+    /// The port whose packet needs it.
     asker: Option<PortId>,
     use_count: u32,
     live: bool,
@@ -73,7 +73,7 @@ pub struct Neighbor {
     used: Instant,
 }
 
-/// All neighbours of one shard; at most as many as it was made for.
+/// All neighbours, at most as many as it was made for.
 #[derive(Debug, Clone)]
 pub struct Neighbors {
     entries: Vec<Neighbor>,
@@ -82,7 +82,7 @@ pub struct Neighbors {
     due: Deadlines<u16>,
     limit: usize,
     incomplete: usize,
-    /// Of those, how many are asked for by each port's packets.
+    /// By port: how many incomplete ones its packets need.
     asked_by: Vec<u16>,
     held_bytes: usize,
     random: Random,
@@ -122,8 +122,9 @@ impl Neighbors {
         Some((neighbor.mac, neighbor.port))
     }
 
-    /// The MAC of `address` on `interface`, or a start at finding it for a packet from `asker`. One
-    /// port's packets may have a quarter of the places waiting, all together a half (N24).
+    /// The MAC of `address` on `interface`. If it is not known, it is asked for, on behalf of a
+    /// packet from `asker`. At most a quarter of the places may be incomplete because of one port's
+    /// packets, and half of them in all (N24).
     pub fn resolve(
         &mut self,
         interface: InterfaceId,
@@ -334,7 +335,7 @@ impl Neighbors {
         held
     }
 
-    /// Knows what `other` knows of one neighbour, but for the packets that wait for it.
+    /// Copies one neighbour from `other`, without the packets that wait for it.
     pub(crate) fn take_over(&mut self, other: &Self, place: (InterfaceId, IpAddr)) {
         let Some(slot) = other.places.get(&place) else {
             return;
@@ -412,7 +413,7 @@ impl Neighbors {
         self.entries.iter().filter(|neighbor| neighbor.live)
     }
 
-    /// A neighbour that was unresolved is so no longer.
+    /// Counts a neighbour as incomplete no longer.
     fn settle(&mut self, slot: u16) {
         self.incomplete -= 1;
         if let Some(port) = self.entries[usize::from(slot)].asker.take()

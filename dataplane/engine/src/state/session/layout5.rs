@@ -32,7 +32,7 @@ impl<A: Address> Record5<A> {
     const TRANSLATED: u8 = 1;
 
     /// The session in the present layout; `None`: the record is free. Paths and generation are left
-    /// out: the dataplane that takes over finds them anew.
+    /// out, because the dataplane that takes over finds them anew.
     pub fn convert(&self) -> Option<(SessionRecord<A>, SessionDetail)> {
         if self.stage == FREE {
             return None;

@@ -27,7 +27,7 @@ pub struct SessionRecord<A> {
     pub(crate) generation: u32,
     /// When a packet was last seen, in [`Ticks`].
     pub(crate) seen: u32,
-    /// By direction: the port whose packets were found to have a source they may have.
+    /// By direction: the port whose packets need no further look at their source.
     pub(super) admitted: [u16; 2],
     pub(super) paths: [[u32; 2]; 2],
     pub(super) ports: [[u16; 2]; 2],
@@ -59,11 +59,11 @@ const _: () = assert!(size_of::<SessionRecord<std::net::Ipv6Addr>>() == 128);
 const _: () = assert!(size_of::<SessionDetail>() == 24);
 
 pub(super) const FREE: u8 = 0;
-/// Its source is rewritten,
+/// Flag: its source is rewritten.
 pub(super) const SOURCE_REWRITTEN: u8 = 1;
-/// its destination,
+/// Flag: its destination is rewritten.
 pub(super) const DESTINATION_REWRITTEN: u8 = 2;
-/// and it holds an external port, which is given back when it ends.
+/// Flag: it holds an external port, which is given back when it ends.
 pub(super) const HOLDS_PORT: u8 = 4;
 pub(super) const NO_PATH: [u32; 2] = [u32::MAX; 2];
 
@@ -184,7 +184,7 @@ impl<A: Address> SessionRecord<A> {
             && self.protocol == flow.protocol
     }
 
-    /// The source is translated, though perhaps to itself.
+    /// The source is translated. The translation may have left it as it was.
     #[inline]
     pub fn source_rewritten(&self) -> bool {
         self.flags & SOURCE_REWRITTEN != 0

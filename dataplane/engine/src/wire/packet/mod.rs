@@ -68,8 +68,8 @@ pub trait Family: Address {
     /// taken without any check: enough to guess which session a frame will want.
     fn flow_hint(bytes: &[u8]) -> Option<Flow<Self>>;
 
-    /// Makes the header that of a forwarded packet: TTL less one, and a header checksum that
-    /// follows it and the change of `addresses`.
+    /// Makes the header that of a forwarded packet: the TTL is one less, and the header checksum is
+    /// updated for that and for the change of `addresses`.
     fn finish_header(frame: &mut Frame<'_>, packet: &Packet<Self>, addresses: Delta);
 
     /// Makes the header that of a packet of our own: a fresh TTL and header checksum.
@@ -223,8 +223,8 @@ impl<A: Family> Packet<A> {
     }
 }
 
-/// Turns a received packet into a forwarded one: TTL less one, and `to` in place of its flow.
-/// Checksums are updated, not recomputed (RFC 1624), so that an error in them stays one.
+/// Turns a received packet into a forwarded one: the TTL is one less, and `to` takes the place of
+/// its flow. Checksums are updated, not recomputed (RFC 1624), so that a wrong one stays wrong.
 #[inline]
 pub fn rewrite<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>, to: &Flow<A>) {
     let mut addresses = Delta::default();
