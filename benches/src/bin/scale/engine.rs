@@ -97,7 +97,10 @@ fn changes(
     (engine, base): (&mut Engine, &Snapshot),
     rounds: usize,
 ) -> Row {
-    let (before, after) = (setup.changed(file, Step::Nothing), setup.changed(file, step));
+    let (before, after) = (
+        setup.changed(file, Step::Nothing),
+        setup.changed(file, step),
+    );
     let mut now = Instant::from_millis(10_000_000);
     let mut current = Snapshot::build(&before, Some(base));
     engine.adopt(&current, now);
