@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::frame::Verdict;
+use tapgate_engine::process;
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
@@ -293,12 +294,14 @@ impl Worker {
         } = self;
         let snapshot = snapshots.load();
         let now = now();
+        let Engine { router, shard } = engine;
         let passed = ports.pass(port, |frames, outputs| {
             if frames.len() > 1 {
-                engine.shard.warm(frames.iter().map(|frame| &*frame.bytes));
+                shard.warm(frames.iter().map(|frame| &*frame.bytes));
             }
             for (frame, output) in frames.iter_mut().zip(outputs) {
-                if let Verdict::Emit(to) = engine.process(frame, port, snapshot, now) {
+                let both = (&mut *router, &mut *shard);
+                if let Verdict::Emit(to) = process(frame, port, snapshot, both, now) {
                     *output = Some(to);
                 }
             }

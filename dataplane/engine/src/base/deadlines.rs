@@ -32,13 +32,6 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.order.insert((due, key));
     }
 
-    /// `key` is due at `due` at the latest: an earlier time it has stays.
-    pub fn bring_forward(&mut self, key: K, due: Instant) {
-        if self.get(key).is_none_or(|old| due < old) {
-            self.set(key, due);
-        }
-    }
-
     /// `key` waits for nothing any more.
     pub fn clear(&mut self, key: K) {
         if let Some(old) = self.due.remove(&key) {
@@ -79,8 +72,7 @@ mod tests {
         deadlines.set("a", Instant(30));
         deadlines.set("b", Instant(20));
         deadlines.set("a", Instant(10));
-        deadlines.bring_forward("a", Instant(15));
-        deadlines.bring_forward("c", Instant(25));
+        deadlines.set("c", Instant(25));
         assert_eq!(deadlines.next(), Some(Instant(10)));
         assert_eq!(deadlines.pop(Instant(9)), None);
         assert_eq!(deadlines.pop(Instant(10)), Some("a"));

@@ -3,7 +3,6 @@
 
 pub mod admission;
 pub mod change;
-pub mod health;
 pub mod interface;
 mod interfaces;
 mod names;
@@ -15,4 +14,3 @@ pub mod rules;
 pub mod snapshot;
 pub mod tables;
 pub mod trace;
-mod wearers;

@@ -13,6 +13,7 @@ use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
 use crate::config::condition::Subject;
 use crate::config::{RuleAction, RuleVerdict};
+use crate::wire::flow::Flow;
 
 /// The way to a destination: by which interface, to which next hop.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,26 @@ pub struct Selector<A> {
     pub destination: A,
     /// Where it came in; `None`: it is our own.
     pub iif: Option<InterfaceId>,
+}
+
+impl<A: Address> Selector<A> {
+    /// What rules can ask of a packet of `flow` that came in by `iif`.
+    pub fn of(flow: &Flow<A>, iif: Option<InterfaceId>) -> Self {
+        Self {
+            source: flow.source,
+            destination: flow.destination,
+            iif,
+        }
+    }
+
+    /// What rules can ask of a packet of our own.
+    pub fn ours(source: A, destination: A) -> Self {
+        Self {
+            source,
+            destination,
+            iif: None,
+        }
+    }
 }
 
 /// Finds the way for a packet: rules by ascending priority, the longest prefix in the table a rule

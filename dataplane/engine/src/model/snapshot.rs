@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::change::{Change, Side};
-use super::health::Health;
 use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
@@ -16,7 +15,7 @@ use super::nat::{Snat, Translations};
 use super::owners::{Alive, Guest, Owners};
 use super::presence::Presence;
 use super::rules::Rule;
-use super::tables::{Action, Fib};
+use super::tables::{Action, Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::config::{self, Config, InterfaceKind, RouteAction, Table};
 use crate::wire::frame::Link;

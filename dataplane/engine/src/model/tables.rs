@@ -1,5 +1,6 @@
-//! Forwarding tables: the longest matching prefix wins.
+//! Forwarding tables, where the longest matching prefix wins, and which next hops are out of use.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -83,5 +84,27 @@ impl NoWay {
             Self::Prohibited => DropReason::Prohibited,
             Self::Blackhole => DropReason::Blackhole,
         }
+    }
+}
+
+/// Next hops that are out of use. Routes by them are passed over, as if they were not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    down: BTreeSet<(InterfaceId, IpAddr)>,
+}
+
+impl Health {
+    /// Takes a next hop out of use, or back into it.
+    pub fn set_down(&mut self, interface: InterfaceId, next_hop: IpAddr, down: bool) {
+        match down {
+            true => self.down.insert((interface, next_hop)),
+            false => self.down.remove(&(interface, next_hop)),
+        };
+    }
+
+    /// Whether a next hop is out of use.
+    #[inline]
+    pub fn is_down(&self, interface: InterfaceId, next_hop: IpAddr) -> bool {
+        !self.down.is_empty() && self.down.contains(&(interface, next_hop))
     }
 }

@@ -87,11 +87,7 @@ fn may_claim<A: Address>(
             None => snapshot.owners().alive_in(claimed) == Some(interface.id),
         },
         Some(check) => {
-            let back = Selector {
-                source: A::UNSPECIFIED,
-                destination: address,
-                iif: None,
-            };
+            let back = Selector::ours(A::UNSPECIFIED, address);
             let back = route(snapshot, back, &mut Silent);
             // Somebody else's address is not this port's, whatever the routes say.
             let elsewhere = |way: Way<'_, A>| way.guest.is_some_and(|guest| guest.port != ingress);

@@ -28,7 +28,8 @@ pub(crate) struct Query<'s, A> {
     pub(crate) transport: Transport,
     /// The interface it came in by.
     pub(crate) interface: &'s Interface,
-    /// The port it came in by. `None`: that is not known any more, and its source is believed.
+    /// The port it came in by. `None`: that is no longer known, and the source is not
+    /// checked.
     pub(crate) ingress: Option<PortId>,
     /// What only a packet at hand has: a session is judged without.
     pub(crate) limits: Option<Limits>,
@@ -212,11 +213,7 @@ fn plan<'s, A: Family>(
     trace: &mut impl Trace,
 ) -> Result<Plan<'s, A>, Refusal> {
     let interface = query.interface;
-    let selector = Selector {
-        source: to.source,
-        destination: to.destination,
-        iif: Some(interface.id),
-    };
+    let selector = Selector::of(&to, Some(interface.id));
     let way =
         route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
     if let Some(Limits { ttl, .. }) = query.limits {

@@ -120,11 +120,7 @@ pub(crate) fn own_way<'s, A: Address, T: Trace>(
     source: A,
     destination: A,
 ) -> Result<Way<'s, A>, DropReason> {
-    let selector = Selector {
-        source,
-        destination,
-        iif: None,
-    };
+    let selector = Selector::ours(source, destination);
     route(ctx.snapshot, selector, ctx.trace).map_err(|no_way| no_way.reason())
 }
 

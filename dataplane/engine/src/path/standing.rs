@@ -103,11 +103,7 @@ fn place<'s, A: Family>(
     let flow = record.inside();
     let Some(path) = record.path(Direction::Reply) else {
         // The dataplane that knew is gone: take the interface by which an answer would leave now.
-        let back = Selector {
-            source: flow.destination,
-            destination: flow.source,
-            iif: None,
-        };
+        let back = Selector::ours(flow.destination, flow.source);
         let way = route(snapshot, back, &mut Silent).ok()?;
         return Some((way.interface, way.guest.map(|guest| guest.port)));
     };
@@ -174,11 +170,10 @@ fn way_back<'s, A: Family>(
         let path = record.path(direction)?;
         snapshot.interface(path.interface)
     };
-    let selector = Selector {
-        source: inside.destination,
-        destination: inside.source,
-        iif: came_by(Direction::Forward).map(|interface| interface.id),
-    };
+    let selector = Selector::of(
+        &inside.reversed(),
+        came_by(Direction::Forward).map(|interface| interface.id),
+    );
     let way = route(snapshot, selector, trace);
     if let Some(opened_by) = came_by(Direction::Reply)
         && opened_by.personality

@@ -77,7 +77,7 @@ fn receive<T: Trace>(
         ETHERTYPE_IPV4 => {
             let packet = Ipv4Addr::parse(frame)?;
             frame.truncate(packet.end); // link padding is not forwarded (F02)
-            if dhcp::is_request(&packet)
+            if packet.is_dhcp_request()
                 && let Some(network) = dhcp::asked4(ctx.snapshot, packet.flow.destination, link)
             {
                 return dhcp::request4(ctx, frame, &packet, network, link);
@@ -87,7 +87,7 @@ fn receive<T: Trace>(
         ETHERTYPE_IPV6 => {
             let packet = Ipv6Addr::parse(frame)?;
             frame.truncate(packet.end);
-            if dhcp::is_request(&packet)
+            if packet.is_dhcp_request()
                 && let Some(network) = dhcp::asked6(ctx.snapshot, packet.flow.destination, link)
             {
                 return dhcp::request6(ctx, frame, &packet, network, link);

@@ -14,7 +14,6 @@ use crate::base::addr::PortId;
 use crate::base::ip::Address;
 use crate::model::snapshot::{MAIN_TABLE, Snapshot};
 use crate::model::tables::Action;
-use crate::speak::dhcp;
 use crate::state::ports::Share;
 use crate::wire::flow::Flow;
 use crate::wire::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame};
@@ -47,7 +46,7 @@ fn of_packet<A: Family>(
             None => return 0,
         },
         Transport::IcmpOther(_) => return 0,
-        _ if dhcp::is_request(&packet) => return 0,
+        _ if packet.is_dhcp_request() => return 0,
         _ => packet.flow,
     };
     if snapshot.is_uplink(ingress) {

@@ -27,23 +27,12 @@ use crate::model::trace::{Leasing, Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::frame::{Checksum, Frame, Link, OwnedFrame, Verdict};
-use crate::wire::packet::{Family, Packet, TTL, Transport, UDP};
+use crate::wire::packet::{Family, Packet, TTL, UDP};
 
 /// Longest request that is read, in bytes.
 const LONGEST: usize = 1472;
 /// For how long an address is not offered to a guest that found somebody else using it.
 const DECLINED: Duration = Duration::from_secs(30);
-
-/// Whether a packet may be a request to a DHCP server.
-#[inline]
-pub(crate) fn is_request<A: Family>(packet: &Packet<A>) -> bool {
-    let server = if A::ICMP_HAS_PSEUDO_HEADER {
-        dhcp6::SERVER
-    } else {
-        dhcp4::SERVER
-    };
-    packet.flow.destination_port == server && packet.transport == Transport::Udp
-}
 
 /// The network that is asked by a request to port 67, if it is for a network's gateway.
 pub(crate) fn asked4(snapshot: &Snapshot, to: Ipv4Addr, link: Link) -> Option<&Interface> {

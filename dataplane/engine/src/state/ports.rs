@@ -13,7 +13,7 @@ use crate::base::ip::Address;
 use crate::base::random::Random;
 use crate::config::PortRange;
 
-/// ExternalPorts of one pool.
+/// Ports of one pool.
 const PORTS: usize = 1 << 16;
 
 /// Which of the router's workers a worker is. Of every external address's ports each worker gives out

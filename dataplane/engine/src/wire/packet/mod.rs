@@ -53,6 +53,8 @@ pub trait Family: Address {
     const ECHO_REPLY: u8;
     /// Its ICMP's checksum covers a pseudo-header.
     const ICMP_HAS_PSEUDO_HEADER: bool;
+    /// The UDP port on which DHCP servers listen (RFC 2131 §4.1, RFC 8415 §7.2).
+    const DHCP_SERVER: u16;
     /// Where the source address starts in a frame; the destination follows it.
     const SOURCE_AT: usize;
     /// Largest ICMP error, in bytes with its IP header.
@@ -153,6 +155,12 @@ impl<A: Family> Packet<A> {
     #[inline]
     pub fn has_flow(&self) -> bool {
         self.is_tracked() || self.transport == Transport::EchoReply
+    }
+
+    /// Whether it may be a request to a DHCP server.
+    #[inline]
+    pub fn is_dhcp_request(&self) -> bool {
+        self.flow.destination_port == A::DHCP_SERVER && self.transport == Transport::Udp
     }
 
     /// Whether sessions are made for such packets.
