@@ -2,7 +2,6 @@
 //! rewrite, by a router that was started with the new configuration (P04): whatever the two
 //! configurations, whichever end speaks first afterwards, and however late.
 
-mod flow;
 mod world;
 
 use std::collections::BTreeMap;
@@ -13,10 +12,10 @@ use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
+use tapgate_tests::flow::{ECHO, Flow};
 use tapgate_tests::recipe::PROVIDER;
 use tapgate_tests::router::Router;
 
-use flow::{ECHO, Flow};
 use world::{FORWARDS, HOSTS, Place, REMOTE, World, address, mac, world};
 
 /// Who opens a session to whom.
