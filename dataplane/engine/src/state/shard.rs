@@ -1,10 +1,9 @@
 //! One worker's state: sessions, counters, budgets, frames to send.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::flows::Flows;
-use super::neighbor::Held;
 use super::ports::Share;
 use super::session::Sessions;
 use crate::base::addr::PortId;
@@ -30,8 +29,6 @@ pub struct Shard {
     pub(crate) outbox: Vec<Output>,
     /// What guests sent and may not, by port.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
-    /// What waited for a neighbour that is known now.
-    pub(crate) released: VecDeque<Held>,
     pub(crate) next_sweep: Instant,
     /// The generation it was last brought in line with; 0: none.
     pub(crate) generation: u32,
@@ -96,7 +93,6 @@ impl Shard {
             counters: Counters::default(),
             outbox: Vec::new(),
             violations: BTreeMap::new(),
-            released: VecDeque::new(),
             next_sweep: now,
             generation: 0,
             share,
