@@ -111,6 +111,14 @@ impl Router {
         self.settle();
     }
 
+    /// A next hop on the interface called so is out of use from now on, or in use again.
+    pub fn set_down(&mut self, interface: &str, next_hop: &str, down: bool) {
+        let next_hop = next_hop.parse().expect("an address");
+        self.engine.set_down((interface, next_hop), down, self.now);
+        self.drain();
+        self.settle();
+    }
+
     /// Lets time pass; what becomes due happens when it is due.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;

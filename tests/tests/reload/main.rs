@@ -2,6 +2,7 @@
 //! process (P04).
 
 mod moves;
+mod parts;
 mod restart;
 mod sessions;
 mod survival;
