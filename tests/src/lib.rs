@@ -1,11 +1,12 @@
 //! What the tests of tapgate are made of.
 //!
 //! A [`router::Router`] runs the real engine over a configuration text with a clock of its own and
-//! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`decode`] makes
+//! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`flow`] those of both families, [`decode`] makes
 //! them readable, [`golden`] compares them with what is recorded; [`inject`] sends them into labs.
 //! A [`guest::Guest`] is a network stack on a real TAP, in a namespace made by [`netns`].
 
 pub mod decode;
+pub mod flow;
 pub mod golden;
 pub mod guest;
 pub mod inject;

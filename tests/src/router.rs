@@ -112,6 +112,14 @@ impl Router {
         self.settle();
     }
 
+    /// A next hop on the interface called so is out of use from now on, or in use again.
+    pub fn set_down(&mut self, interface: &str, next_hop: &str, down: bool) {
+        let next_hop = next_hop.parse().expect("an address");
+        self.engine.set_down((interface, next_hop), down, self.now);
+        self.drain();
+        self.settle();
+    }
+
     /// Lets time pass; what becomes due happens when it is due.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -197,12 +205,7 @@ impl Router {
         self.last = Some((ingress, owned.clone()));
         let before = self.engine.drops().clone();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
-        let explained = self.explains.then(|| {
-            let mut copy = owned.clone();
-            self.engine
-                .explain(&mut copy.as_frame(), ingress, self.now)
-                .1
-        });
+        let explained = self.explains.then(|| self.explained(&owned, ingress));
         let mut frame = owned.as_frame();
         let verdict = self.engine.process(&mut frame, ingress, self.now);
         let mut sent = Vec::new();
@@ -210,16 +213,44 @@ impl Router {
             sent.push((port, OwnedFrame::from(&frame)));
         }
         self.remember(Event::Verdict(verdict));
-        assert!(
-            explained.is_none_or(|explained| explained == verdict),
-            "explain: {explained:?}"
-        );
+        if let Some((explained, bytes)) = explained {
+            assert_eq!(explained, verdict, "explain says another verdict");
+            let left = sent.first().map(|(_, frame)| &frame.bytes);
+            assert!(
+                left.is_none_or(|left| *left == bytes),
+                "explain shows another frame"
+            );
+        }
         self.counted(verdict, &before, frees);
         for (port, frame) in sent {
             self.deliver(port, frame);
         }
         self.drain();
         verdict
+    }
+
+    /// What `explain` says of a frame: the verdict, and the frame as it leaves. Nothing changes by it.
+    fn explained(&mut self, owned: &OwnedFrame, ingress: PortId) -> (Verdict, Vec<u8>) {
+        let before = self.visible();
+        let mut copy = owned.clone();
+        let mut frame = copy.as_frame();
+        let (_, verdict) = self.engine.explain(&mut frame, ingress, self.now);
+        let bytes = frame.bytes.to_vec();
+        assert_eq!(self.visible(), before, "explain changed something");
+        (verdict, bytes)
+    }
+
+    /// Everything that is seen from outside.
+    fn visible(&mut self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let due = self.engine.next_deadline();
+        let counts = self.engine.counts();
+        (
+            counts,
+            due,
+            self.sessions(),
+            self.neighbors(),
+            self.violations(),
+        )
     }
 
     /// Asserts that the frame had exactly one verdict: a drop counts its reason once, and any other

@@ -1,6 +1,7 @@
 //! The engine, as the harness calls it: all calls into it are here.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Config;
@@ -28,6 +29,14 @@ impl Engine {
 
     pub(super) fn adopt(&mut self, config: &Config, now: Instant) {
         self.snapshot = Snapshot::build(config, Some(&self.snapshot));
+        self.engine.adopt(&self.snapshot, now);
+    }
+
+    pub(super) fn set_down(&mut self, at: (&str, IpAddr), down: bool, now: Instant) {
+        let mut health = self.snapshot.health().clone();
+        let interface = self.snapshot.interface_id(at.0).expect("an interface");
+        health.set_down(interface, at.1, down);
+        self.snapshot = self.snapshot.with_health(health);
         self.engine.adopt(&self.snapshot, now);
     }
 

@@ -7,3 +7,4 @@ mod guests;
 mod ipv6;
 mod nat;
 mod transfer;
+mod workers;

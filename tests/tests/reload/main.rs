@@ -1,6 +1,8 @@
 //! What a reload and a restart leave alone: sessions that live on or end, memory that outlives the
 //! process (P04).
 
+mod moves;
+mod parts;
 mod restart;
 mod sessions;
 mod survival;

@@ -2,7 +2,6 @@
 //! rewrite, by a router that was started with the new configuration (P04): whatever the two
 //! configurations, whichever end speaks first afterwards, and however late.
 
-mod flow;
 mod world;
 
 use std::collections::BTreeMap;
@@ -13,10 +12,10 @@ use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
+use tapgate_tests::flow::{ECHO, Flow};
 use tapgate_tests::recipe::PROVIDER;
 use tapgate_tests::router::Router;
 
-use flow::{ECHO, Flow};
 use world::{FORWARDS, HOSTS, Place, REMOTE, World, address, mac, world};
 
 /// Who opens a session to whom.
@@ -84,7 +83,26 @@ proptest! {
         let after = before.with(&other, which);
         let is_valid = |world: &World| toml::from_str::<Config>(&world.toml()).is_ok();
         prop_assume!(is_valid(&before) && is_valid(&after));
-        survive(&before, &after, &openings, late).map_err(TestCaseError::fail)?;
+        survive(&before, &after, &openings, (late, false)).map_err(TestCaseError::fail)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// The same, with every frame explained beforehand, which must change nothing, tell the verdict,
+    /// and show the frame that leaves.
+    #[test]
+    fn explain_says_what_becomes_of_first_packets_and_sessions_under_any_configuration(
+        (before, other) in (world(), world()),
+        which in changes(),
+        openings in vec(opening(), 1..9),
+        late in any::<bool>(),
+    ) {
+        let after = before.with(&other, which);
+        let is_valid = |world: &World| toml::from_str::<Config>(&world.toml()).is_ok();
+        prop_assume!(is_valid(&before) && is_valid(&after));
+        survive(&before, &after, &openings, (late, true)).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -103,8 +121,16 @@ struct Session {
     beyond: bool,
 }
 
-fn survive(before: &World, after: &World, openings: &[Opening], late: bool) -> Result<(), String> {
+fn survive(
+    before: &World,
+    after: &World,
+    openings: &[Opening],
+    (late, explains): (bool, bool),
+) -> Result<(), String> {
     let mut router = start(before);
+    if explains {
+        router.explain_everything();
+    }
     let mut sessions: Vec<Session> = Vec::new();
     for opening in openings {
         let Some(inside) = opening.first(before) else {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::process::process;
+use super::steer::steer;
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::time::Instant;
@@ -13,6 +14,7 @@ use crate::speak::{announce, answers, claims, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
+use crate::state::ports::Share;
 use crate::state::router::Router;
 use crate::state::session::SessionRecord;
 use crate::state::shard::{Output, Shard, Tracked};
@@ -101,7 +103,8 @@ fn sweep_family<A: Tracked>(snapshot: &Snapshot, shard: &mut Shard, now: Instant
 }
 
 /// Hands every frame of the outbox to `send` and empties it, packets released by a resolved
-/// neighbour among them. Call after each batch and each [`poll`].
+/// neighbour among them. Call after each batch and each [`poll`]; for every worker when one of them did
+/// something, since what it heard may release frames of another.
 pub fn drain(
     snapshot: &Snapshot,
     (router, shard): (&mut Router, &mut Shard),
@@ -124,7 +127,7 @@ pub fn drain(
         };
         (0..AT_ONCE).find(|_| !neighbors(&mut ctx));
     }
-    while let Some(Held { mut frame, origin }) = shard.released.pop_front() {
+    while let Some(Held { mut frame, origin }) = next_released(snapshot, router, shard.share) {
         let Some(origin) = origin else { continue };
         let mut view = frame.as_frame();
         let both = (&mut *router, &mut *shard);
@@ -137,6 +140,21 @@ pub fn drain(
         send(*port, &mut frame.as_frame());
     }
     shard.outbox.clear();
+}
+
+/// The next frame that waited for a neighbour and is for this worker: it is steered like one that
+/// came in just now, whoever heard the neighbour.
+fn next_released(snapshot: &Snapshot, router: &mut Router, share: Share) -> Option<Held> {
+    if share.workers() == 1 {
+        return router.released.pop_front();
+    }
+    let place = router.released.iter_mut().position(|held| {
+        let worker = held.origin.map_or(share.worker(), |origin| {
+            steer(&held.frame.as_frame(), origin, snapshot, share.workers())
+        });
+        worker == share.worker()
+    })?;
+    router.released.remove(place)
 }
 
 /// Call when the router stops: guests are told that they lose their gateway (RFC 4861 §6.2.5). Frames

@@ -169,7 +169,7 @@ pub(crate) fn release<T>(
 ) {
     for held in held {
         if held.origin.is_some() {
-            ctx.shard.released.push_back(held);
+            ctx.router.released.push_back(held);
         } else {
             send(ctx, held.frame, interface, to);
         }

@@ -38,6 +38,11 @@ impl Share {
         fits.then_some(Self { worker, workers })
     }
 
+    /// Which of them it is.
+    pub fn worker(self) -> u16 {
+        self.worker
+    }
+
     /// How many workers there are.
     pub fn workers(self) -> u16 {
         self.workers

@@ -1,6 +1,6 @@
 //! What the router has once, however many workers it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use super::advertisers::Advertisers;
@@ -8,7 +8,7 @@ use super::announcer::Announcer;
 use super::answers::{Answered, Delayed};
 use super::claims::Claims;
 use super::memberships::Memberships;
-use super::neighbor::Neighbors;
+use super::neighbor::{Held, Neighbors};
 use crate::base::time::Instant;
 use crate::config::RouterSection;
 
@@ -19,6 +19,8 @@ pub(crate) type Declined = BTreeMap<Ipv4Addr, Instant>;
 #[derive(Debug, Clone)]
 pub struct Router {
     pub(crate) neighbors: Neighbors,
+    /// What waited for a neighbour that is known now. Each worker takes what is its own.
+    pub(crate) released: VecDeque<Held>,
     pub(crate) claims: Claims,
     pub(crate) announcer: Announcer,
     pub(crate) memberships: Memberships,
@@ -38,6 +40,7 @@ impl Router {
     pub(crate) fn empty(section: &RouterSection, seed: u64, claims_from: Instant) -> Self {
         Self {
             neighbors: Neighbors::new(section.neighbors as usize, seed.rotate_left(23)),
+            released: VecDeque::new(),
             claims: Claims::new(seed.rotate_left(37)),
             announcer: Announcer::default(),
             memberships: Memberships::new(seed.rotate_left(41)),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::flows::Flows;
-use super::neighbor::Held;
 use super::ports::Share;
 use super::session::Sessions;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
@@ -32,8 +31,6 @@ pub struct Shard {
     pub(crate) floods: VecDeque<Flood>,
     /// By port: how many frames guests sent that they may not send.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
-    /// Received frames that waited for a neighbour which is known now: to be processed anew.
-    pub(crate) released: VecDeque<Held>,
     pub(crate) next_sweep: Instant,
     /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
@@ -109,7 +106,6 @@ impl Shard {
             outbox: Vec::new(),
             floods: VecDeque::new(),
             violations: BTreeMap::new(),
-            released: VecDeque::new(),
             next_sweep: now,
             generation: 0,
             share,

@@ -1,4 +1,4 @@
-//! Flows, as frames.
+//! Flows of either family, as frames.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,14 +11,18 @@ use tapgate_engine::addr::MacAddr;
 /// destination port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
+    /// Its protocol: [`UDP`], 6, [`ECHO`].
     pub protocol: u8,
+    /// Who sends.
     pub source: SocketAddr,
+    /// To whom.
     pub destination: SocketAddr,
 }
 
 /// Echo, of either family.
 pub const ECHO: u8 = 1;
-const UDP: u8 = 17;
+/// UDP.
+pub const UDP: u8 = 17;
 
 impl Flow {
     /// The other direction.
@@ -30,7 +34,7 @@ impl Flow {
         }
     }
 
-    /// A frame of it.
+    /// A frame of it; over TCP one that opens a connection, or one in the midst.
     pub fn frame(self, from: MacAddr, to: MacAddr, syn: bool) -> Vec<u8> {
         let link = PacketBuilder::ethernet2(from.0, to.0);
         let ip = match (self.source.ip(), self.destination.ip()) {
@@ -121,4 +125,45 @@ impl Flow {
             destination: SocketAddr::new(destination, ports.1),
         })
     }
+}
+
+/// A frame in which `from` tells the sender of `about` (a frame) that its time was exceeded.
+pub fn time_exceeded(macs: (MacAddr, MacAddr), from: IpAddr, about: &[u8]) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2(macs.0.0, macs.1.0);
+    let sender = Flow::of(about).expect("of a flow").source.ip();
+    let mut bytes = Vec::new();
+    match (from, sender) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => link
+            .ipv4(from.octets(), to.octets(), 60)
+            .icmpv4(Icmpv4Type::TimeExceeded(
+                etherparse::icmpv4::TimeExceededCode::TtlExceededInTransit,
+            ))
+            .write(&mut bytes, &about[14..]),
+        (IpAddr::V6(from), IpAddr::V6(to)) => link
+            .ipv6(from.octets(), to.octets(), 60)
+            .icmpv6(Icmpv6Type::TimeExceeded(
+                etherparse::icmpv6::TimeExceededCode::HopLimitExceeded,
+            ))
+            .write(&mut bytes, &about[14..]),
+        mixed => panic!("{mixed:?}"),
+    }
+    .expect("to memory");
+    bytes
+}
+
+/// The flow of the packet that an ICMP error in a frame quotes, and to whom the error is sent.
+pub fn quoted(bytes: &[u8]) -> Option<(Flow, IpAddr)> {
+    let sliced = SlicedPacket::from_ethernet(bytes).ok()?;
+    let to: IpAddr = match sliced.net? {
+        NetSlice::Ipv4(ip) => ip.header().destination_addr().into(),
+        NetSlice::Ipv6(ip) => ip.header().destination_addr().into(),
+        NetSlice::Arp(_) => return None,
+    };
+    let about = match sliced.transport? {
+        TransportSlice::Icmpv4(icmp) if icmp.type_u8() == 11 => icmp.payload(),
+        TransportSlice::Icmpv6(icmp) if icmp.type_u8() == 3 => icmp.payload(),
+        _ => return None,
+    };
+    let frame = [&bytes[..14], about].concat();
+    Some((Flow::of(&frame)?, to))
 }
