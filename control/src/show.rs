@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Request, Response, Rows, Show,
+    Channel, ChannelError, CounterRow, DATAPLANE_SOCKET, DropRow, GuestRow, InterfaceRow,
+    NeighborRow, PortRow, Request, Response, RouteRow, Rows, RuleRow, SessionRow, Show,
 };
 
 use crate::connect::{connect, failure};
@@ -100,151 +101,169 @@ fn records(rows: &Rows) -> Result<Vec<String>, Failure> {
 
 fn add(table: &mut Table, rows: Rows) {
     match rows {
-        Rows::Ports(rows) => {
-            head(
-                table,
-                "PORT KIND DEVICE STATE MTU> RECEIVES RX> RX-BYTES> TX> TX-BYTES> KERNEL-DROPS> TX-ERRORS> BINDS>",
-            );
-            for row in rows {
-                table.add_row([
-                    row.name,
-                    row.kind,
-                    or_dash(row.device),
-                    row.state,
-                    row.mtu.to_string(),
-                    or_dash(row.receive_mode),
-                    row.rx_frames.to_string(),
-                    row.rx_bytes.to_string(),
-                    row.tx_frames.to_string(),
-                    row.tx_bytes.to_string(),
-                    row.kernel_drops.to_string(),
-                    row.tx_errors.to_string(),
-                    row.binds.to_string(),
-                ]);
-            }
-        }
-        Rows::Interfaces(rows) => {
-            head(
-                table,
-                "INTERFACE KIND PORTS MAC VLAN ADDRESSES UNUSABLE GATEWAYS SHARED MTU>",
-            );
-            for row in rows {
-                let gateways: Vec<String> = row.gateways.iter().map(ToString::to_string).collect();
-                table.add_row([
-                    row.name,
-                    row.kind,
-                    row.ports.join(" "),
-                    row.mac.to_string(),
-                    or_dash(row.vlan),
-                    row.addresses.join(" "),
-                    row.unusable.join(", "),
-                    gateways.join(" "),
-                    or_dash(row.shared),
-                    row.mtu.to_string(),
-                ]);
-            }
-        }
-        Rows::Guests(rows) => {
-            head(
-                table,
-                "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY VIOLATIONS",
-            );
-            for row in rows {
-                let violations: Vec<String> = row
-                    .violations
-                    .iter()
-                    .map(|(reason, frames)| format!("{reason} {frames}"))
-                    .collect();
-                table.add_row([
-                    row.name,
-                    row.port,
-                    row.network,
-                    or_dash(row.mac),
-                    some(&row.addresses),
-                    some(&row.public),
-                    or_dash(row.personality),
-                    violations.join(", "),
-                ]);
-            }
-        }
-        Rows::Rules(rows) => {
-            head(table, "PRIORITY> CONDITIONS ACTION SUPPRESS-PREFIXLENGTH");
-            for row in rows {
-                let conditions = row.conditions.iter();
-                let conditions: Vec<_> = conditions
-                    .map(|(key, value)| format!("{key} {value}"))
-                    .collect();
-                table.add_row([
-                    row.priority.to_string(),
-                    conditions.join(" "),
-                    row.action,
-                    or_dash(row.suppress_prefixlength),
-                ]);
-            }
-        }
-        Rows::Routes(rows) => {
-            head(table, "TABLE TO TYPE VIA DEV");
-            for row in rows {
-                let dev = (!row.dev.is_empty()).then(|| row.dev.join(" "));
-                table.add_row([row.table, row.to, row.kind, or_dash(row.via), or_dash(dev)]);
-            }
-        }
-        Rows::Neighbors(rows) => {
-            head(table, "ADDRESS INTERFACE PORT MAC STATE CONFIRMED> HELD>");
-            for row in rows {
-                table.add_row([
-                    row.address.to_string(),
-                    row.interface,
-                    or_dash(row.port),
-                    or_dash(row.mac),
-                    row.state,
-                    format!(
-                        "{:.1} s ago",
-                        Duration::from_millis(row.age_ms).as_secs_f64()
-                    ),
-                    row.held.to_string(),
-                ]);
-            }
-        }
-        Rows::Sessions(rows) => {
-            head(
-                table,
-                "PROTOCOL FROM TO AS IIF OIF STATE PACKETS> BYTES> BACK> BACK-BYTES> ENDS-IN>",
-            );
-            for row in rows {
-                let at = |(address, port)| std::net::SocketAddr::new(address, port).to_string();
-                table.add_row([
-                    row.protocol,
-                    at((row.source, row.source_port)),
-                    at((row.destination, row.destination_port)),
-                    or_dash(row.translated.map(at)),
-                    row.iif,
-                    row.oif,
-                    row.state,
-                    row.forward.0.to_string(),
-                    row.forward.1.to_string(),
-                    row.reply.0.to_string(),
-                    row.reply.1.to_string(),
-                    format!("{} s", row.expires_s),
-                ]);
-            }
-        }
-        Rows::Counters(rows) => {
-            head(table, "COUNTER VALUE> MEANING");
-            for row in rows {
-                table.add_row([row.name, row.value.to_string(), row.explanation]);
-            }
-        }
-        Rows::Drops(rows) => {
-            head(table, "REASON FRAMES> MEANING");
-            for row in rows {
-                table.add_row([
-                    row.reason.name().to_owned(),
-                    row.frames.to_string(),
-                    row.explanation,
-                ]);
-            }
-        }
+        Rows::Ports(rows) => ports(table, rows),
+        Rows::Interfaces(rows) => interfaces(table, rows),
+        Rows::Guests(rows) => guests(table, rows),
+        Rows::Rules(rows) => rules(table, rows),
+        Rows::Routes(rows) => routes(table, rows),
+        Rows::Neighbors(rows) => neighbors(table, rows),
+        Rows::Sessions(rows) => sessions(table, rows),
+        Rows::Counters(rows) => counters(table, rows),
+        Rows::Drops(rows) => drops(table, rows),
+    }
+}
+
+fn ports(table: &mut Table, rows: Vec<PortRow>) {
+    head(
+        table,
+        "PORT KIND DEVICE STATE MTU> RECEIVES RX> RX-BYTES> TX> TX-BYTES> KERNEL-DROPS> TX-ERRORS> BINDS>",
+    );
+    for row in rows {
+        table.add_row([
+            row.name,
+            row.kind,
+            or_dash(row.device),
+            row.state,
+            row.mtu.to_string(),
+            or_dash(row.receive_mode),
+            row.rx_frames.to_string(),
+            row.rx_bytes.to_string(),
+            row.tx_frames.to_string(),
+            row.tx_bytes.to_string(),
+            row.kernel_drops.to_string(),
+            row.tx_errors.to_string(),
+            row.binds.to_string(),
+        ]);
+    }
+}
+
+fn interfaces(table: &mut Table, rows: Vec<InterfaceRow>) {
+    head(
+        table,
+        "INTERFACE KIND PORTS MAC VLAN ADDRESSES UNUSABLE GATEWAYS SHARED MTU>",
+    );
+    for row in rows {
+        let gateways: Vec<String> = row.gateways.iter().map(ToString::to_string).collect();
+        table.add_row([
+            row.name,
+            row.kind,
+            row.ports.join(" "),
+            row.mac.to_string(),
+            or_dash(row.vlan),
+            row.addresses.join(" "),
+            row.unusable.join(", "),
+            gateways.join(" "),
+            or_dash(row.shared),
+            row.mtu.to_string(),
+        ]);
+    }
+}
+
+fn guests(table: &mut Table, rows: Vec<GuestRow>) {
+    head(
+        table,
+        "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY VIOLATIONS",
+    );
+    for row in rows {
+        let violations: Vec<String> = row
+            .violations
+            .iter()
+            .map(|(reason, frames)| format!("{reason} {frames}"))
+            .collect();
+        table.add_row([
+            row.name,
+            row.port,
+            row.network,
+            or_dash(row.mac),
+            some(&row.addresses),
+            some(&row.public),
+            or_dash(row.personality),
+            violations.join(", "),
+        ]);
+    }
+}
+
+fn rules(table: &mut Table, rows: Vec<RuleRow>) {
+    head(table, "PRIORITY> CONDITIONS ACTION SUPPRESS-PREFIXLENGTH");
+    for row in rows {
+        let conditions = row.conditions.iter();
+        let conditions: Vec<_> = conditions
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        table.add_row([
+            row.priority.to_string(),
+            conditions.join(" "),
+            row.action,
+            or_dash(row.suppress_prefixlength),
+        ]);
+    }
+}
+
+fn routes(table: &mut Table, rows: Vec<RouteRow>) {
+    head(table, "TABLE TO TYPE VIA DEV");
+    for row in rows {
+        let dev = (!row.dev.is_empty()).then(|| row.dev.join(" "));
+        table.add_row([row.table, row.to, row.kind, or_dash(row.via), or_dash(dev)]);
+    }
+}
+
+fn neighbors(table: &mut Table, rows: Vec<NeighborRow>) {
+    head(table, "ADDRESS INTERFACE PORT MAC STATE CONFIRMED> HELD>");
+    for row in rows {
+        table.add_row([
+            row.address.to_string(),
+            row.interface,
+            or_dash(row.port),
+            or_dash(row.mac),
+            row.state,
+            format!(
+                "{:.1} s ago",
+                Duration::from_millis(row.age_ms).as_secs_f64()
+            ),
+            row.held.to_string(),
+        ]);
+    }
+}
+
+fn sessions(table: &mut Table, rows: Vec<SessionRow>) {
+    head(
+        table,
+        "PROTOCOL FROM TO AS IIF OIF STATE PACKETS> BYTES> BACK> BACK-BYTES> ENDS-IN>",
+    );
+    for row in rows {
+        let at = |(address, port)| std::net::SocketAddr::new(address, port).to_string();
+        table.add_row([
+            row.protocol,
+            at((row.source, row.source_port)),
+            at((row.destination, row.destination_port)),
+            or_dash(row.translated.map(at)),
+            row.iif,
+            row.oif,
+            row.state,
+            row.forward.0.to_string(),
+            row.forward.1.to_string(),
+            row.reply.0.to_string(),
+            row.reply.1.to_string(),
+            format!("{} s", row.expires_s),
+        ]);
+    }
+}
+
+fn counters(table: &mut Table, rows: Vec<CounterRow>) {
+    head(table, "COUNTER VALUE> MEANING");
+    for row in rows {
+        table.add_row([row.name, row.value.to_string(), row.explanation]);
+    }
+}
+
+fn drops(table: &mut Table, rows: Vec<DropRow>) {
+    head(table, "REASON FRAMES> MEANING");
+    for row in rows {
+        table.add_row([
+            row.reason.name().to_owned(),
+            row.frames.to_string(),
+            row.explanation,
+        ]);
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
+use tapgate_engine::model::interface::Interface;
 use tapgate_engine::run::{self, NeighborView, SessionView};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
@@ -41,77 +41,25 @@ impl Dataplane {
         };
         let snapshot = running.snapshots.load_full();
         let config = snapshot.config();
-        let (rows, next) = match what {
-            Show::Ports => return Ok((Rows::Ports(ports(&state, running)?), None)),
-            Show::Interfaces => {
-                let asked = Arc::clone(&snapshot);
-                let unusable = running
-                    .worker
-                    .ask(move |worker| unusable(&asked, worker.engine()));
-                let rows = interfaces(config, unusable.ok_or(ENDED)?);
-                page(rows, cursor, Rows::Interfaces)
-            }
-            Show::Guests => {
-                let violations = running.worker.ask(|worker| {
-                    let list = worker.engine().shard.violations();
-                    list.map(|(port, reason, frames)| ((port, reason), frames))
-                        .collect()
-                });
-                let violations = violations.ok_or(ENDED)?;
-                page(guests(&snapshot, &violations), cursor, Rows::Guests)
-            }
+        Ok(match what {
+            Show::Ports => (Rows::Ports(ports(&state, running)?), None),
+            Show::Interfaces => page(
+                interfaces(config, unusable(&snapshot, running)?),
+                cursor,
+                Rows::Interfaces,
+            ),
+            Show::Guests => page(
+                guests(&snapshot, &violations(running)?),
+                cursor,
+                Rows::Guests,
+            ),
             Show::Rules => page(rules(config), cursor, Rows::Rules),
             Show::Routes => page(routes(config), cursor, Rows::Routes),
-            Show::Neighbors => {
-                let views = running
-                    .worker
-                    .ask(|worker| run::neighbors(&worker.engine().router));
-                let rows = views
-                    .ok_or(ENDED)?
-                    .into_iter()
-                    .map(|v| neighbor(v, &snapshot));
-                page(rows, cursor, Rows::Neighbors)
-            }
-            Show::Sessions => {
-                let now = worker::now();
-                let asked = running
-                    .worker
-                    .ask(move |worker| run::sessions(&worker.engine().shard, cursor, PAGE, now));
-                let (views, next) = asked.ok_or(ENDED)?;
-                let rows = views.into_iter().map(|view| session(view, &snapshot, now));
-                (Rows::Sessions(rows.collect()), next)
-            }
-            Show::Counters => {
-                let counters = running.worker.ask(|worker| {
-                    let engine = worker.engine();
-                    run::counters(&engine.router, &engine.shard)
-                });
-                let row = |(name, value, explanation): (&str, u64, &str)| CounterRow {
-                    name: name.to_owned(),
-                    value,
-                    explanation: explanation.to_owned(),
-                };
-                page(
-                    counters.ok_or(ENDED)?.into_iter().map(row),
-                    cursor,
-                    Rows::Counters,
-                )
-            }
-            Show::Drops => {
-                let drops = running.worker.ask(|worker| {
-                    let of_ports = worker.ports().drops().clone();
-                    let of_engine = worker.engine().shard.drops();
-                    let count = |&reason: &DropReason| DropRow {
-                        reason,
-                        frames: of_engine.get(reason) + of_ports.get(reason),
-                        explanation: reason.explanation().to_owned(),
-                    };
-                    DropReason::ALL.iter().map(count).collect::<Vec<_>>()
-                });
-                (Rows::Drops(drops.ok_or(ENDED)?), None)
-            }
-        };
-        Ok((rows, next))
+            Show::Neighbors => page(neighbors(&snapshot, running)?, cursor, Rows::Neighbors),
+            Show::Sessions => sessions(&snapshot, running, cursor)?,
+            Show::Counters => page(counters(running)?, cursor, Rows::Counters),
+            Show::Drops => (Rows::Drops(drops(running)?), None),
+        })
     }
 
     /// What would become of a packet.
@@ -241,24 +189,35 @@ fn port(binding: &Binding, counters: &PortCounters, links: &Links) -> PortRow {
 /// By interface: own addresses that are not used, and why.
 type Unusable = BTreeMap<String, Vec<String>>;
 
-fn unusable(snapshot: &Snapshot, engine: &Engine) -> Unusable {
-    let list = |interface: &tapgate_engine::model::interface::Interface| {
-        let not_yet = |address| {
-            let state = engine.claim_state(interface.id, address)?;
-            Some(format!("{address} {}", state.name()))
+fn unusable(snapshot: &Arc<Snapshot>, running: &Running) -> Result<Unusable, String> {
+    let snapshot = Arc::clone(snapshot);
+    let asked = running.worker.ask(move |worker| {
+        let list = |interface: &Interface| {
+            let not_yet = |address| {
+                let state = worker.engine().claim_state(interface.id, address)?;
+                Some(format!("{address} {}", state.name()))
+            };
+            let addresses = interface.own.iter().filter_map(not_yet);
+            (interface.name.clone(), addresses.collect())
         };
-        (
-            interface.name.clone(),
-            interface.own.iter().filter_map(not_yet).collect(),
-        )
-    };
-    snapshot.interfaces().map(list).collect()
+        snapshot.interfaces().map(list).collect()
+    });
+    Ok(asked.ok_or(ENDED)?)
 }
 
-fn guests(
-    snapshot: &Snapshot,
-    violations: &BTreeMap<(PortId, DropReason), u64>,
-) -> impl Iterator<Item = GuestRow> {
+/// By port and reason: frames that its guests should not have sent.
+type Violations = BTreeMap<(PortId, DropReason), u64>;
+
+fn violations(running: &Running) -> Result<Violations, String> {
+    let asked = running.worker.ask(|worker| {
+        let list = worker.engine().shard.violations();
+        list.map(|(port, reason, frames)| ((port, reason), frames))
+            .collect()
+    });
+    Ok(asked.ok_or(ENDED)?)
+}
+
+fn guests(snapshot: &Snapshot, violations: &Violations) -> impl Iterator<Item = GuestRow> {
     let config = snapshot.config();
     let strings = |prefixes: &[ipnet::IpNet]| prefixes.iter().map(short).collect();
     config.guests().iter().map(move |guest| {
@@ -380,6 +339,17 @@ fn routes(config: &Config) -> impl Iterator<Item = RouteRow> {
     })
 }
 
+fn neighbors(
+    snapshot: &Snapshot,
+    running: &Running,
+) -> Result<impl Iterator<Item = NeighborRow>, String> {
+    let asked = running
+        .worker
+        .ask(|worker| run::neighbors(&worker.engine().router));
+    let views = asked.ok_or(ENDED)?.into_iter();
+    Ok(views.map(|view| neighbor(view, snapshot)))
+}
+
 fn neighbor(view: NeighborView, snapshot: &Snapshot) -> NeighborRow {
     NeighborRow {
         address: view.address,
@@ -390,6 +360,21 @@ fn neighbor(view: NeighborView, snapshot: &Snapshot) -> NeighborRow {
         age_ms: worker::now().since(view.confirmed).as_millis() as u64,
         held: view.held as u32,
     }
+}
+
+/// One page of sessions, which the worker itself cuts off: there may be millions.
+fn sessions(
+    snapshot: &Snapshot,
+    running: &Running,
+    cursor: u64,
+) -> Result<(Rows, Option<u64>), String> {
+    let now = worker::now();
+    let asked = running
+        .worker
+        .ask(move |worker| run::sessions(&worker.engine().shard, cursor, PAGE, now));
+    let (views, next) = asked.ok_or(ENDED)?;
+    let rows = views.into_iter().map(|view| session(view, snapshot, now));
+    Ok((Rows::Sessions(rows.collect()), next))
 }
 
 fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
@@ -414,4 +399,31 @@ fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
         reply: view.reply,
         expires_s: view.expires.since(now).as_secs(),
     }
+}
+
+fn counters(running: &Running) -> Result<impl Iterator<Item = CounterRow>, String> {
+    let asked = running.worker.ask(|worker| {
+        let engine = worker.engine();
+        run::counters(&engine.router, &engine.shard)
+    });
+    let row = |(name, value, explanation): (&str, u64, &str)| CounterRow {
+        name: name.to_owned(),
+        value,
+        explanation: explanation.to_owned(),
+    };
+    Ok(asked.ok_or(ENDED)?.into_iter().map(row))
+}
+
+fn drops(running: &Running) -> Result<Vec<DropRow>, String> {
+    let asked = running.worker.ask(|worker| {
+        let of_ports = worker.ports().drops().clone();
+        let of_engine = worker.engine().shard.drops();
+        let count = |&reason: &DropReason| DropRow {
+            reason,
+            frames: of_engine.get(reason) + of_ports.get(reason),
+            explanation: reason.explanation().to_owned(),
+        };
+        DropReason::ALL.iter().map(count).collect()
+    });
+    Ok(asked.ok_or(ENDED)?)
 }

@@ -143,6 +143,13 @@ fn t05_unsolicited() {
                 .bytes(),
         );
         case.at(
+            24,
+            "uplink",
+            udp("198.51.100.10:53", "203.0.113.10:4000", b"remote")
+                .link(PROVIDER, A)
+                .bytes(),
+        );
+        case.at(
             25,
             "uplink",
             udp("198.51.100.9:53", "203.0.113.10:4000", b"right")

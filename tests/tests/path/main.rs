@@ -1,7 +1,7 @@
 //! What becomes of a packet: where it goes, under which address, and what its sender is told.
 
 mod errors6;
-mod first;
+mod forged;
 mod fuzz;
 mod guests;
 mod ipv6;

@@ -1,7 +1,9 @@
 //! What a guest may claim and send.
 
+use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
+use tapgate_tests::packet::is_at;
 use tapgate_tests::pair::*;
 use tapgate_tests::router::Router;
 
@@ -17,6 +19,9 @@ fn f20_a_guest_speaks_only_for_itself() {
     };
     let arp = request(GUEST, "10.0.1.6", "10.0.1.254", Ask::Ordinary);
     spoofed(&mut router, arp, DropReason::SpoofedArp);
+    let reply = |mac, own| is_at((MacAddr(mac), own), (MacAddr(ROUTER_IN), "10.0.1.254"));
+    let claim = reply(GUEST, "10.0.1.6").bytes();
+    spoofed(&mut router, claim, DropReason::SpoofedArp);
     let ns = request(GUEST, "2001:db8:9::21", "fe80::1", Ask::Ordinary);
     spoofed(&mut router, ns, DropReason::SpoofedSource);
     let mut na = request(GUEST, WEB6, "2001:db8:9::21", Ask::Unicast(ROUTER_IN));
@@ -27,16 +32,13 @@ fn f20_a_guest_speaks_only_for_itself() {
     ra[54] = 134;
     fix_icmp6(&mut ra);
     spoofed(&mut router, ra, DropReason::RogueServer);
-    for (from, ports, reason) in [
-        ([10, 0, 1, 6], (1, 2), DropReason::SpoofedSource),
-        ([198, 51, 100, 40], (1, 2), DropReason::SpoofedSource),
-        ([10, 0, 1, 5], (67, 68), DropReason::RogueServer),
+    for (mac, from, ports, reason) in [
+        (GUEST, [10, 0, 1, 6], (1, 2), DropReason::SpoofedSource),
+        (GUEST, [198, 51, 100, 40], (1, 2), DropReason::SpoofedSource),
+        (STRANGER, [10, 0, 1, 5], (1, 2), DropReason::SpoofedMac),
+        (GUEST, [10, 0, 1, 5], (67, 68), DropReason::RogueServer),
     ] {
-        let bytes = udp(
-            (GUEST, ROUTER_IN),
-            (from, ports.0),
-            ([192, 0, 2, 9], ports.1),
-        );
+        let bytes = udp((mac, ROUTER_IN), (from, ports.0), ([192, 0, 2, 9], ports.1));
         spoofed(&mut router, bytes, reason);
     }
     // Its own addresses, prefixes among them, are fine: the packet waits for the gateway's MAC.
@@ -45,11 +47,19 @@ fn f20_a_guest_speaks_only_for_itself() {
         assert_eq!(router.inject(guest, bytes), Verdict::Hold);
     }
     let counted: Vec<_> = router.violations();
-    assert_eq!(counted.iter().map(|(_, _, frames)| frames).sum::<u64>(), 7);
+    assert_eq!(counted.iter().map(|(_, _, frames)| frames).sum::<u64>(), 9);
     assert!(
         counted.iter().all(|(port, ..)| *port == router.port(guest)),
         "{counted:?}"
     );
+    // Nor for another guest's public address.
+    router.take_all();
+    let claim = reply(OTHER, WEB4).bytes();
+    assert_eq!(
+        router.inject("h", claim),
+        Verdict::Drop(DropReason::SpoofedArp)
+    );
+    assert!(router.is_silent());
 }
 
 #[test]

@@ -52,7 +52,11 @@ fn dhcp(from: MacAddr, kind: u8, options: &[u8]) -> Vec<u8> {
     message.extend([53, 1, kind]);
     message.extend(options);
     message.push(255);
-    udp("0.0.0.0:68", "255.255.255.255:67", &message)
+    to_server(from, &message)
+}
+
+fn to_server(from: MacAddr, message: &[u8]) -> Vec<u8> {
+    udp("0.0.0.0:68", "255.255.255.255:67", message)
         .link(from, MacAddr::BROADCAST)
         .bytes()
 }
@@ -130,6 +134,28 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
     proptest::sample::select(frames.concat())
 }
 
+/// A DHCP message whose options are random, whole or cut anywhere.
+fn random_dhcp() -> impl Strategy<Value = Vec<u8>> {
+    let options = proptest::collection::vec(any::<u8>(), 0..400);
+    (0usize..2, 0u8..20, options, any::<Option<Index>>()).prop_map(|(guest, kind, options, cut)| {
+        let from = GUESTS[guest];
+        let frame = dhcp(from, kind, &options);
+        let message = &frame[42..];
+        let length = cut.map_or(message.len(), |cut| cut.index(message.len()));
+        to_server(from, &message[..length])
+    })
+}
+
+/// Whether a message's options end where they say, with nothing but padding after.
+fn well_formed(options: &[u8]) -> bool {
+    match options {
+        [255, padding @ ..] => padding.iter().all(|byte| *byte == 0),
+        [0, rest @ ..] => well_formed(rest),
+        [_, length, rest @ ..] => rest.get(usize::from(*length)..).is_some_and(well_formed),
+        _ => false,
+    }
+}
+
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
@@ -172,7 +198,7 @@ proptest! {
     #[test]
     fn d07_hostile_requests(
         requests in proptest::collection::vec(
-            (0usize..2, valid(), proptest::collection::vec(change(), 0..3), 0u64..400),
+            (0usize..2, prop_oneof![3 => valid(), 1 => random_dhcp()], proptest::collection::vec(change(), 0..3), 0u64..400),
             1..40,
         ),
     ) {
@@ -187,6 +213,10 @@ proptest! {
             for sent in router.take(name) {
                 let bytes = &sent.bytes;
                 let is_dhcp = bytes[12..14] == [8, 0] && bytes[34..36] == [0, 67];
+                if is_dhcp {
+                    let message = &bytes[42..];
+                    prop_assert!(message.len() <= 1_372 && well_formed(&message[240..]));
+                }
                 // Nobody is offered what is another's.
                 if is_dhcp && bytes[58..62] != [0; 4] {
                     prop_assert_eq!(&bytes[58..62], &ADDRESSES[port]);

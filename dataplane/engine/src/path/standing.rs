@@ -39,7 +39,7 @@ pub(crate) fn is_current<A: Tracked, T: Trace>(
 fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     let snapshot = ctx.snapshot;
     let record = *A::flows(ctx.shard).sessions.get(number);
-    let Some((plan, (came_by, port))) = plan_of(&record, snapshot, ctx.trace) else {
+    let Some((plan, query)) = plan_of(&record, snapshot, ctx.trace) else {
         return false;
     };
     if !is_the_same(&record, &plan) {
@@ -50,9 +50,9 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     let record = sessions.get_mut(number);
     record.generation = snapshot.generation();
     record.set_path(Direction::Forward, Some(Path::by(plan.way.interface.id)));
-    record.set_path(Direction::Reply, Some(Path::by(came_by.id)));
+    record.set_path(Direction::Reply, Some(Path::by(query.interface.id)));
     // Packets from any other port have their source checked again.
-    record.admit(Direction::Forward, port);
+    record.admit(Direction::Forward, query.ingress);
     record.admit(Direction::Reply, None);
     true
 }
@@ -68,10 +68,10 @@ fn plan_of<'s, A: Family>(
     record: &SessionRecord<A>,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Option<(Plan<'s, A>, (&'s Interface, Option<PortId>))> {
+) -> Option<(Plan<'s, A>, Query<'s, A>)> {
     let query = query(record, snapshot)?;
     match judge(&query, snapshot, trace) {
-        Ok(Course::Forward(plan)) => Some((plan, (query.interface, query.ingress))),
+        Ok(Course::Forward(plan)) => Some((plan, query)),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! `[guests]`: the owner table as it is written.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -36,16 +36,7 @@ impl Check {
     ) -> Vec<Guest> {
         let mut seen = Seen::default();
         let networks = networks(interfaces);
-        let own: HashMap<IpAddr, &str> = interfaces
-            .iter()
-            .flat_map(|interface| {
-                let name = interface.name.as_str();
-                interface
-                    .addresses
-                    .iter()
-                    .map(move |net| (net.addr(), name))
-            })
-            .collect();
+        let own = own_addresses(interfaces);
         let mut guests = Vec::new();
         for (name, guest) in &file.guests {
             self.name(place!["guests", name], name);
@@ -65,15 +56,7 @@ impl Check {
             let mac = self.guest_mac(name, guest, place, ports, interfaces, &mut seen);
             let personality = self.answerer(name, guest, interfaces);
             let dhcp_address = self.dhcp_address(name, guest, &addresses, &public);
-            let single = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-            let dhcp6_address = public
-                .iter()
-                .chain(&addresses)
-                .filter(single)
-                .find_map(|net| match net.addr() {
-                    IpAddr::V6(address) => Some(address),
-                    IpAddr::V4(_) => None,
-                });
+            let dhcp6_address = dhcp6_address(&addresses, &public);
             let hostname = guest.hostname.clone().unwrap_or_else(|| name.clone());
             self.hostname(name, guest);
             let Some((port, network)) = place else {
@@ -312,4 +295,23 @@ fn networks(interfaces: &[Interface]) -> HashMap<usize, usize> {
         ports.into_iter().map(move |port| (port, network))
     };
     interfaces.iter().enumerate().flat_map(ports).collect()
+}
+
+/// The router's own addresses, with the names of the interfaces that have them.
+fn own_addresses(interfaces: &[Interface]) -> HashMap<IpAddr, &str> {
+    interfaces
+        .iter()
+        .flat_map(|interface| {
+            let addresses = interface.addresses.iter();
+            addresses.map(|net| (net.addr(), interface.name.as_str()))
+        })
+        .collect()
+}
+
+/// What DHCPv6 hands out: the first single address, public ones first.
+fn dhcp6_address(addresses: &[IpNet], public: &[IpNet]) -> Option<Ipv6Addr> {
+    public.iter().chain(addresses).find_map(|net| match net {
+        IpNet::V6(net) if net.prefix_len() == 128 => Some(net.addr()),
+        _ => None,
+    })
 }

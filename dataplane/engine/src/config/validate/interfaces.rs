@@ -71,18 +71,46 @@ impl Check {
             &personality.addresses,
             &mut seen.addresses,
         );
-        if let Some(vlan) = personality.vlan.filter(|vlan| !(1..=4094).contains(vlan)) {
-            self.fault(
-                at("vlan"),
-                format!("{vlan} is not a VLAN identifier"),
-                "write 1 to 4094, or leave it out for untagged frames",
-            );
-        }
+        self.vlan(at("vlan"), personality.vlan);
         let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
         for (n, prefix) in addresses.iter().enumerate() {
             let here = place!["personalities", name, "addresses", n];
             seen.uplink_prefixes.entry(prefix.trunc()).or_insert(here);
         }
+        self.own_gateways(name, personality, &addresses);
+        let port = self.port(at("port"), &personality.port, ports);
+        if let Some(port) = port {
+            self.uplink(name, personality, port, seen);
+        }
+        Interface {
+            name: name.clone(),
+            kind: InterfaceKind::Personality {
+                // Out of range only when the port is not defined, and then there is no Config.
+                port: port.unwrap_or(usize::MAX),
+                vlan: personality.vlan,
+                gateways: personality.gateway.0.clone(),
+                shared: personality.shared,
+                acd: personality.acd,
+            },
+            mac: personality.mac,
+            addresses,
+            mtu: port.map_or(1500, |port| ports[port].mtu),
+            services: Services::default(),
+        }
+    }
+
+    fn vlan(&mut self, at: Vec<Segment>, vlan: Option<u16>) {
+        if let Some(vlan) = vlan.filter(|vlan| !(1..=4094).contains(vlan)) {
+            self.fault(
+                at,
+                format!("{vlan} is not a VLAN identifier"),
+                "write 1 to 4094, or leave it out for untagged frames",
+            );
+        }
+    }
+
+    /// A personality has one gateway of each family, which its addresses reach.
+    fn own_gateways(&mut self, name: &String, personality: &Personality, addresses: &[IpNet]) {
         let gateways = &personality.gateway.0;
         for (n, gateway) in gateways.iter().enumerate() {
             let here = gateway_at(name, gateways.len(), n);
@@ -96,42 +124,29 @@ impl Check {
                     "write at most one IPv4 and one IPv6 gateway; other next hops go into [tables]",
                 );
             } else {
-                self.gateway(here, *gateway, &addresses, personality.onlink, name);
+                self.gateway(here, *gateway, addresses, personality.onlink, name);
             }
         }
-        let port = self.port(at("port"), &personality.port, ports);
-        if let Some(port) = port {
-            seen.ports.entry(port).or_insert(PortUse {
-                network: None,
-                at: at("port"),
-            });
-            let what = format!(
-                "MAC {} is worn twice on port \"{}\"",
-                personality.mac, personality.port
-            );
-            self.unique(
-                &mut seen.macs,
-                (port, personality.vlan, personality.mac),
-                at("mac"),
-                &what,
-                "give each personality a MAC of its own, or put both addresses into one personality",
-            );
-        }
-        Interface {
-            name: name.clone(),
-            kind: InterfaceKind::Personality {
-                // Out of range only when the port is not defined, and then there is no Config.
-                port: port.unwrap_or(usize::MAX),
-                vlan: personality.vlan,
-                gateways: gateways.clone(),
-                shared: personality.shared,
-                acd: personality.acd,
-            },
-            mac: personality.mac,
-            addresses,
-            mtu: port.map_or(1500, |port| ports[port].mtu),
-            services: Services::default(),
-        }
+    }
+
+    /// Notes that `port` is an uplink, on which no two personalities wear one MAC.
+    fn uplink(&mut self, name: &String, personality: &Personality, port: usize, seen: &mut Seen) {
+        let at = |key: &str| place!["personalities", name, key];
+        seen.ports.entry(port).or_insert(PortUse {
+            network: None,
+            at: at("port"),
+        });
+        let what = format!(
+            "MAC {} is worn twice on port \"{}\"",
+            personality.mac, personality.port
+        );
+        self.unique(
+            &mut seen.macs,
+            (port, personality.vlan, personality.mac),
+            at("mac"),
+            &what,
+            "give each personality a MAC of its own, or put both addresses into one personality",
+        );
     }
 
     fn network(
@@ -156,9 +171,34 @@ impl Check {
                 seen,
             );
         }
+        let members = self.members(name, network, ports, seen);
+        self.guest_macs(name, network, mac, &members, ports);
+        let mtus = members.iter().map(|port| ports[*port].mtu);
+        let mtu = mtus.min().unwrap_or(1500);
+        Interface {
+            name: name.clone(),
+            mac,
+            addresses: network.addresses.iter().map(|prefix| prefix.0).collect(),
+            mtu,
+            services: self.services(name, network, mtu),
+            kind: InterfaceKind::Network {
+                ports: members,
+                proxy: self.proxy(name, network, file),
+            },
+        }
+    }
+
+    /// The network's ports, each of which is nobody else's.
+    fn members(
+        &mut self,
+        name: &String,
+        network: &Network,
+        ports: &[Port],
+        seen: &mut Seen,
+    ) -> Vec<usize> {
         if network.ports.is_empty() {
             self.fault(
-                at("ports"),
+                place!["networks", name, "ports"],
                 format!("network \"{name}\" has no port"),
                 "name at least one port from [ports]",
             );
@@ -190,20 +230,7 @@ impl Check {
             seen.ports.insert(port, user);
             members.push(port);
         }
-        self.guest_macs(name, network, mac, &members, ports);
-        let mtus = members.iter().map(|port| ports[*port].mtu);
-        let mtu = mtus.min().unwrap_or(1500);
-        Interface {
-            name: name.clone(),
-            mac,
-            addresses: network.addresses.iter().map(|prefix| prefix.0).collect(),
-            mtu,
-            services: self.services(name, network, mtu),
-            kind: InterfaceKind::Network {
-                ports: members,
-                proxy: self.proxy(name, network, file),
-            },
-        }
+        members
     }
 
     /// A reply to a guest must lead to one network only.
@@ -313,6 +340,27 @@ impl Check {
                 }
             }
         }
+    }
+
+    /// The personality or network called `name`.
+    pub(super) fn interface(
+        &mut self,
+        at: Vec<Segment>,
+        name: &str,
+        interfaces: &[Interface],
+    ) -> Option<usize> {
+        let found = interfaces.iter().position(|i| i.name == name);
+        if found.is_none() {
+            let known: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
+            self.undefined(
+                at,
+                "personality or network",
+                name,
+                &known,
+                "[personalities] and [networks]",
+            );
+        }
+        found
     }
 
     pub(super) fn port(&mut self, at: Vec<Segment>, name: &str, ports: &[Port]) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 use super::address;
 use super::check::{Check, place};
-use crate::config::File;
+use crate::config::{File, RouterSection, Timeouts};
 
 impl Check {
     /// Checks limits and identity of the router as a whole.
@@ -15,27 +15,27 @@ impl Check {
                 "write an IPv4 address of the router's own, or leave it out",
             );
         }
+        self.timeouts(&router.timeouts);
+        self.limits(router);
+    }
+
+    fn timeouts(&mut self, timeouts: &Timeouts) {
         let minimum = [
             (
                 "tcp_established",
-                router.timeouts.tcp_established,
+                timeouts.tcp_established,
                 7_440,
                 "RFC 5382 REQ-5",
             ),
             (
                 "tcp_transitory",
-                router.timeouts.tcp_transitory,
+                timeouts.tcp_transitory,
                 240,
                 "RFC 5382 REQ-5",
             ),
-            ("udp", router.timeouts.udp, 120, "RFC 4787 REQ-5"),
-            ("icmp", router.timeouts.icmp, 60, "RFC 5508 REQ-1"),
-            (
-                "other",
-                router.timeouts.other,
-                1,
-                "no session can end at once",
-            ),
+            ("udp", timeouts.udp, 120, "RFC 4787 REQ-5"),
+            ("icmp", timeouts.icmp, 60, "RFC 5508 REQ-1"),
+            ("other", timeouts.other, 1, "no session can end at once"),
         ];
         for (key, value, least, why) in minimum {
             if value < least {
@@ -46,6 +46,9 @@ impl Check {
                 );
             }
         }
+    }
+
+    fn limits(&mut self, router: &RouterSection) {
         if router.proxy_delay > 1_000 {
             self.fault(
                 place!["router", "proxy_delay"],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::address::not_a_host;
 use super::check::{Check, place};
@@ -75,7 +75,37 @@ impl Check {
 
     fn advertisement(&mut self, name: &String, ra: &Ra) {
         let at = |key: &str| place!["networks", name, "ra", key];
-        // RFC 4861 §6.2.1 (N21).
+        self.interval_and_lifetime(name, ra);
+        self.most(at("prefixes"), ra.prefixes.len(), MOST);
+        let mut seen = BTreeMap::new();
+        for (n, entry) in ra.prefixes.iter().enumerate() {
+            let at = |key: &str| place!["networks", name, "ra", "prefixes", n, key];
+            self.advertised(at("prefix"), entry.prefix, &mut seen);
+            if let IpNet::V6(net) = entry.prefix.0 {
+                self.usable_prefix(at("prefix"), net, entry.autonomous);
+            }
+            if entry.preferred > entry.valid {
+                self.fault(
+                    at("preferred"),
+                    format!(
+                        "an address cannot be preferred for {} s and valid for {} s",
+                        entry.preferred, entry.valid
+                    ),
+                    "write a `preferred` that is not above `valid`",
+                );
+            }
+        }
+        self.most(at("routes"), ra.routes.len(), MOST_ROUTES);
+        let mut seen = BTreeMap::new();
+        for (n, route) in ra.routes.iter().enumerate() {
+            let here = place!["networks", name, "ra", "routes", n, "prefix"];
+            self.advertised(here, route.prefix, &mut seen);
+        }
+    }
+
+    /// RFC 4861 §6.2.1 (N21).
+    fn interval_and_lifetime(&mut self, name: &String, ra: &Ra) {
+        let at = |key: &str| place!["networks", name, "ra", key];
         if !(4..=1800).contains(&ra.interval) {
             self.fault(
                 at("interval"),
@@ -96,43 +126,25 @@ impl Check {
                 ),
             );
         }
-        self.most(at("prefixes"), ra.prefixes.len(), MOST);
-        let mut seen = BTreeMap::new();
-        for (n, entry) in ra.prefixes.iter().enumerate() {
-            let at = |key: &str| place!["networks", name, "ra", "prefixes", n, key];
-            self.advertised(at("prefix"), entry.prefix, &mut seen);
-            if let IpNet::V6(net) = entry.prefix.0 {
-                if net.prefix_len() >= 10 && net.addr().is_unicast_link_local() {
-                    self.fault(
-                        at("prefix"),
-                        format!("{net} is link-local, which hosts have without being told (RFC 4861 §6.2.1)"),
-                        "remove it",
-                    );
-                }
-                if entry.autonomous && net.prefix_len() != 64 {
-                    self.fault(
-                        at("prefix"),
-                        format!("guests cannot make addresses from {net}: they need a /64"),
-                        "write a /64, or add `autonomous = false`",
-                    );
-                }
-            }
-            if entry.preferred > entry.valid {
-                self.fault(
-                    at("preferred"),
-                    format!(
-                        "an address cannot be preferred for {} s and valid for {} s",
-                        entry.preferred, entry.valid
-                    ),
-                    "write a `preferred` that is not above `valid`",
-                );
-            }
+    }
+
+    /// Guests can use `net`, and make their own addresses from it if they are to.
+    fn usable_prefix(&mut self, at: Vec<Segment>, net: Ipv6Net, autonomous: bool) {
+        if net.prefix_len() >= 10 && net.addr().is_unicast_link_local() {
+            self.fault(
+                at.clone(),
+                format!(
+                    "{net} is link-local, which hosts have without being told (RFC 4861 §6.2.1)"
+                ),
+                "remove it",
+            );
         }
-        self.most(at("routes"), ra.routes.len(), MOST_ROUTES);
-        let mut seen = BTreeMap::new();
-        for (n, route) in ra.routes.iter().enumerate() {
-            let here = place!["networks", name, "ra", "routes", n, "prefix"];
-            self.advertised(here, route.prefix, &mut seen);
+        if autonomous && net.prefix_len() != 64 {
+            self.fault(
+                at,
+                format!("guests cannot make addresses from {net}: they need a /64"),
+                "write a /64, or add `autonomous = false`",
+            );
         }
     }
 

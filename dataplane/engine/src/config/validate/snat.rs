@@ -1,10 +1,11 @@
 //! `[nat] snat`.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
-use super::check::{Check, place};
-use super::redirects::personal_addresses;
-use crate::config::{File, Interface, InterfaceKind, Snat};
+use super::check::{Check, MOST_NAMES, place};
+use crate::config::{File, FileSnat, Interface, InterfaceKind, PortRange, Segment, Snat};
 
 impl Check {
     /// Checks all source translations.
@@ -28,59 +29,13 @@ impl Check {
                     "write an address of the same family",
                 );
             }
-            let owner = interfaces.iter().position(|interface| {
-                interface.kind.is_personality()
-                    && interface
-                        .addresses
-                        .iter()
-                        .any(|prefix| prefix.addr() == entry.to)
-            });
-            let Some(interface) = owner else {
-                let known = personal_addresses(interfaces);
-                let remedy = match known.is_empty() {
-                    true => "give a personality that address".to_owned(),
-                    false => format!("write one of {}", known.join(", ")),
-                };
-                self.fault(
-                    at("to"),
-                    format!("{} is no personality's address", entry.to),
-                    remedy,
-                );
+            let Some(interface) = self.personality_with(at("to"), entry.to, interfaces) else {
                 continue;
             };
             let from = entry.from.0.trunc();
-            let covers = |earlier: &(IpNet, usize, usize)| {
-                earlier.1 == interface && earlier.0.contains(&from)
-            };
-            if let Some((earlier, _, first)) = seen.iter().find(|earlier| covers(earlier)) {
-                self.conflict(
-                    at("from"),
-                    place!["nat", "snat", *first, "from"],
-                    format!(
-                        "this entry is never used: {earlier} before it covers {from} where it leaves by \"{}\"",
-                        interfaces[interface].name
-                    ),
-                    "remove one, or write the longer prefix first",
-                );
-            }
+            self.is_used(n, (from, interface), &interfaces[interface].name, &seen);
             seen.push((from, interface, n));
-            let shared = match interfaces[interface].kind {
-                InterfaceKind::Personality { shared, .. } => shared,
-                InterfaceKind::Network { .. } => None,
-            };
-            let ports = entry.ports.or(shared).unwrap_or_default();
-            if let Some(shared) = shared
-                && !(shared.contains(ports.first) && shared.contains(ports.last))
-            {
-                self.fault(
-                    at("ports"),
-                    format!(
-                        "{ports} is not within {shared}, the ports of {} that are not the host's",
-                        entry.to
-                    ),
-                    format!("leave it out, or write ports within {shared}"),
-                );
-            }
+            let ports = self.external_ports(at("ports"), entry, &interfaces[interface]);
             snat.push(Snat {
                 from,
                 interface,
@@ -90,4 +45,86 @@ impl Check {
         }
         snat
     }
+
+    /// Entry `n` translates something: none before it covers all that it does.
+    fn is_used(
+        &mut self,
+        n: usize,
+        (from, interface): (IpNet, usize),
+        name: &str,
+        seen: &[(IpNet, usize, usize)],
+    ) {
+        let covers =
+            |earlier: &&(IpNet, usize, usize)| earlier.1 == interface && earlier.0.contains(&from);
+        if let Some((earlier, _, first)) = seen.iter().find(covers) {
+            self.conflict(
+                place!["nat", "snat", n, "from"],
+                place!["nat", "snat", *first, "from"],
+                format!(
+                    "this entry is never used: {earlier} before it covers {from} where it leaves by \"{name}\""
+                ),
+                "remove one, or write the longer prefix first",
+            );
+        }
+    }
+
+    /// The ports that an entry translates to: of an address shared with the host, those that are
+    /// not the host's.
+    fn external_ports(
+        &mut self,
+        at: Vec<Segment>,
+        entry: &FileSnat,
+        interface: &Interface,
+    ) -> PortRange {
+        let shared = match interface.kind {
+            InterfaceKind::Personality { shared, .. } => shared,
+            InterfaceKind::Network { .. } => None,
+        };
+        let ports = entry.ports.or(shared).unwrap_or_default();
+        if let Some(shared) = shared
+            && !(shared.contains(ports.first) && shared.contains(ports.last))
+        {
+            self.fault(
+                at,
+                format!(
+                    "{ports} is not within {shared}, the ports of {} that are not the host's",
+                    entry.to
+                ),
+                format!("leave it out, or write ports within {shared}"),
+            );
+        }
+        ports
+    }
+
+    /// The personality that has `address`.
+    pub(super) fn personality_with(
+        &mut self,
+        at: Vec<Segment>,
+        address: IpAddr,
+        interfaces: &[Interface],
+    ) -> Option<usize> {
+        let found = interfaces.iter().position(|interface| {
+            interface.kind.is_personality()
+                && interface.addresses.iter().any(|net| net.addr() == address)
+        });
+        if found.is_none() {
+            let known = personal_addresses(interfaces);
+            let remedy = match known.is_empty() {
+                true => "give a personality that address".to_owned(),
+                false => format!("write one of {}", known.join(", ")),
+            };
+            self.fault(at, format!("{address} is no personality's address"), remedy);
+        }
+        found
+    }
+}
+
+/// The addresses that personalities have, as far as they fit into a remedy.
+fn personal_addresses(interfaces: &[Interface]) -> Vec<String> {
+    interfaces
+        .iter()
+        .filter(|interface| interface.kind.is_personality())
+        .flat_map(|interface| interface.addresses.iter().map(|net| net.addr().to_string()))
+        .take(MOST_NAMES)
+        .collect()
 }

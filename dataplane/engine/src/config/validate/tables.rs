@@ -81,14 +81,7 @@ impl Check {
                 format!("write {}", route.to.0.trunc()),
             );
         }
-        let ends_here = match route.kind {
-            RouteType::Unicast => None,
-            RouteType::Blackhole => Some(RouteAction::Blackhole),
-            RouteType::Unreachable => Some(RouteAction::Unreachable),
-            RouteType::Prohibit => Some(RouteAction::Prohibit),
-            RouteType::Throw => Some(RouteAction::Throw),
-        };
-        if let Some(action) = ends_here {
+        if let Some(action) = ends_here(route.kind) {
             for (given, name) in [
                 (route.via.is_some(), "via"),
                 (route.dev.is_some(), "dev"),
@@ -123,47 +116,56 @@ impl Check {
                 );
                 None
             }
-            (None, Some(via)) => {
-                let covers = |i: &Interface| i.addresses.iter().any(|net| net.contains(&via));
-                let found = interfaces.iter().position(covers);
-                if found.is_none() {
-                    self.fault(
-                        key("via"),
-                        format!("next hop {via} cannot be reached: no interface has a prefix that covers it"),
-                        "add `dev = \"…\"` and `onlink = true` if it is directly on that link, or correct the address",
-                    );
-                }
-                found.map(|interface| RouteAction::Forward {
-                    interfaces: vec![interface],
-                    via: Some(via),
-                })
+            (None, Some(via)) => self.by_next_hop(key("via"), via, interfaces),
+            (Some(dev), _) => {
+                let index = self.interface(key("dev"), dev, interfaces)?;
+                Some(self.by_interface(key("via"), index, route, interfaces))
             }
-            (Some(dev), via) => {
-                let Some(index) = interfaces.iter().position(|i| i.name == *dev) else {
-                    let known: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
-                    self.undefined(
-                        key("dev"),
-                        "personality or network",
-                        dev,
-                        &known,
-                        "[personalities] and [networks]",
-                    );
-                    return None;
-                };
-                let interface = &interfaces[index];
-                let gateways: &[IpAddr] = match &interface.kind {
-                    InterfaceKind::Personality { gateways, .. } => gateways,
-                    InterfaceKind::Network { .. } => &[],
-                };
-                if let Some(via) = via.filter(|via| !gateways.contains(via)) {
-                    self.gateway(key("via"), via, &interface.addresses, route.onlink, dev);
-                }
-                let fits = |address: &&IpAddr| address.is_ipv4() == route.to.0.addr().is_ipv4();
-                Some(RouteAction::Forward {
-                    interfaces: vec![index],
-                    via: via.or(gateways.iter().find(fits).copied()),
-                })
-            }
+        }
+    }
+
+    /// A route that names a next hop only: by the interface on whose link it is.
+    fn by_next_hop(
+        &mut self,
+        at: Vec<Segment>,
+        via: IpAddr,
+        interfaces: &[Interface],
+    ) -> Option<RouteAction> {
+        let covers = |i: &Interface| i.addresses.iter().any(|net| net.contains(&via));
+        let found = interfaces.iter().position(covers);
+        if found.is_none() {
+            self.fault(
+                at,
+                format!("next hop {via} cannot be reached: no interface has a prefix that covers it"),
+                "add `dev = \"…\"` and `onlink = true` if it is directly on that link, or correct the address",
+            );
+        }
+        found.map(|interface| RouteAction::Forward {
+            interfaces: vec![interface],
+            via: Some(via),
+        })
+    }
+
+    /// A route by the interface of this `index`: to its next hop, else to the interface's gateway.
+    fn by_interface(
+        &mut self,
+        at: Vec<Segment>,
+        index: usize,
+        route: &FileRoute,
+        interfaces: &[Interface],
+    ) -> RouteAction {
+        let interface = &interfaces[index];
+        let gateways: &[IpAddr] = match &interface.kind {
+            InterfaceKind::Personality { gateways, .. } => gateways,
+            InterfaceKind::Network { .. } => &[],
+        };
+        if let Some(via) = route.via.filter(|via| !gateways.contains(via)) {
+            self.gateway(at, via, &interface.addresses, route.onlink, &interface.name);
+        }
+        let fits = |address: &&IpAddr| address.is_ipv4() == route.to.0.addr().is_ipv4();
+        RouteAction::Forward {
+            interfaces: vec![index],
+            via: route.via.or(gateways.iter().find(fits).copied()),
         }
     }
 
@@ -195,6 +197,17 @@ impl Check {
                 "write the address of the next router",
             );
         }
+    }
+}
+
+/// What a route of a kind that leads nowhere does.
+fn ends_here(kind: RouteType) -> Option<RouteAction> {
+    match kind {
+        RouteType::Unicast => None,
+        RouteType::Blackhole => Some(RouteAction::Blackhole),
+        RouteType::Unreachable => Some(RouteAction::Unreachable),
+        RouteType::Prohibit => Some(RouteAction::Prohibit),
+        RouteType::Throw => Some(RouteAction::Throw),
     }
 }
 

@@ -100,24 +100,6 @@ fn a_place_given_to_another_no_longer_answers() {
 }
 
 #[test]
-fn n24_a_scan_neither_evicts_the_resolved_nor_grows() {
-    let mut table = Neighbors::new(16, 1);
-    table.learn(ON, HOST, MAC, at(0));
-    table.confirm(ON, HOST, MAC, at(0));
-    let mut full = 0;
-    for n in 0..100_000_u32 {
-        let target = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
-        full += usize::from(table.resolve(ON, target, None, at(1)) == Resolution::Full);
-    }
-    assert_eq!(full, 100_000 - 8);
-    assert_eq!(table.entries.len(), 9);
-    assert!(matches!(
-        table.resolve(ON, HOST, None, at(2)),
-        Resolution::Known(..)
-    ));
-}
-
-#[test]
 fn n24_one_port_that_scans_leaves_room_for_the_others() {
     let mut table = Neighbors::new(64, 1);
     let target = |n: u8| IpAddr::from([10, 0, 1, n]);
@@ -139,4 +121,23 @@ fn n24_one_port_that_scans_leaves_room_for_the_others() {
         while table.poll(at(second * 1_000)).is_some() {}
     }
     assert_eq!((table.incomplete, &table.asked_by[..]), (0, &[0, 0, 0][..]));
+}
+
+#[test]
+fn n24_all_ports_that_scan_take_a_half_of_the_table_and_evict_nobody() {
+    let mut table = Neighbors::new(64, 1);
+    let known = |n: u8| IpAddr::from([10, 0, 2, n]);
+    for n in 0..32 {
+        table.learn(ON, known(n), MAC, at(0));
+    }
+    let asked = |n: u8| (IpAddr::from([10, 0, 1, n]), Some(PortId(u16::from(n % 4))));
+    let waiting = (0..100).map(asked).filter(|(target, asker)| {
+        let resolution = table.resolve(ON, *target, *asker, at(1));
+        matches!(resolution, Resolution::Pending(_))
+    });
+    assert_eq!(waiting.count(), 32);
+    for n in 0..32 {
+        let resolution = table.resolve(ON, known(n), None, at(2));
+        assert!(matches!(resolution, Resolution::Known(..)), "{n}");
+    }
 }
