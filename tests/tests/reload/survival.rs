@@ -397,7 +397,7 @@ impl Session {
                     format!("it arrives otherwise: {seen:?}"),
                 )?;
                 check(
-                    !(back && !lives) || self.inside == self.outside,
+                    !back || lives || self.inside == self.outside,
                     format!("it arrives: {seen:?}"),
                 )?;
             }

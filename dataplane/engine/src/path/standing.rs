@@ -14,6 +14,9 @@ use crate::state::shard::Tracked;
 use crate::wire::flow::Direction;
 use crate::wire::packet::{Family, TCP, Transport, UDP};
 
+/// Where a packet comes in: the interface, and the port if it is known and matters.
+type Place<'s> = (&'s Interface, Option<PortId>);
+
 /// Whether session `number` still stands: not idle for too long, and allowed by the snapshot. One
 /// that does not is ended.
 pub(crate) fn is_current<A: Tracked, T: Trace>(
@@ -68,7 +71,7 @@ fn plan_of<'s, A: Family>(
     record: &SessionRecord<A>,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Option<(Plan<'s, A>, (&'s Interface, Option<PortId>))> {
+) -> Option<(Plan<'s, A>, Place<'s>)> {
     let query = query(record, snapshot)?;
     match judge(&query, snapshot, trace) {
         Ok(Course::Forward(plan)) => Some((plan, (query.interface, query.ingress))),
@@ -96,10 +99,7 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
 
 /// Where the session's first packet would come in now: a guest's where the guest is, another's where
 /// it came. `None`: that is gone.
-fn place<'s, A: Family>(
-    record: &SessionRecord<A>,
-    snapshot: &'s Snapshot,
-) -> Option<(&'s Interface, Option<PortId>)> {
+fn place<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Option<Place<'s>> {
     let flow = record.inside();
     let Some(path) = record.path(Direction::Reply) else {
         // It outlived the dataplane that knew: where an answer would go now.
