@@ -64,8 +64,7 @@ bench-instructions: packages ## Instructions a frame takes, counted by callgrind
 
 .PHONY: bench-scale
 bench-scale: packages ## 10,000 guests on 1,000 ports: start, apply, and how long apply stops forwarding
-	@cargo build --release --quiet -p tapgate-benches --bin scale
-	@$(TARGET)/release/scale
+	@cargo run --release --quiet -p tapgate-benches --bin scale
 
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
