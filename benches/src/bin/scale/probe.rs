@@ -17,7 +17,9 @@ const PAYLOAD: &[u8; 8] = b"scale!!!";
 
 /// A small UDP datagram from outside to the public address of a guest.
 pub fn frame(guest: u32) -> Vec<u8> {
-    let source: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0xee, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let source: [u8; 16] = [
+        0x20, 0x01, 0x0d, 0xb8, 0xee, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ];
     let destination = public(guest).octets();
     let length = [0, 8 + PAYLOAD.len() as u8];
     let mut datagram = [&[0x13, 0x88, 0x00, 0x35][..], &length, &[0, 0], PAYLOAD].concat();
@@ -30,7 +32,14 @@ pub fn frame(guest: u32) -> Vec<u8> {
         &[0x86, 0xdd],
     ];
     let ip = [&[0x60, 0, 0, 0][..], &length, &[17, 64]].concat();
-    [&ethernet.concat()[..], &ip, &source, &destination, &datagram].concat()
+    [
+        &ethernet.concat()[..],
+        &ip,
+        &source,
+        &destination,
+        &datagram,
+    ]
+    .concat()
 }
 
 /// The longest that a frame was on its way while `during` ran and for `settle` after it.
