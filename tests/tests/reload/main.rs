@@ -1,6 +1,7 @@
 //! What a reload and a restart leave alone: sessions that live on or end, memory that outlives the
 //! process (P04).
 
+mod large;
 mod moves;
 mod parts;
 mod restart;

@@ -1,6 +1,7 @@
-//! What the forwarding thread does for a new configuration, without anything around it.
+//! What the forwarding thread does for a new configuration, without anything around it. Times are of
+//! the thread's own CPU, so that a busy machine does not matter much.
 
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use serde::Serialize;
 use tapgate_engine::Engine;
@@ -12,7 +13,7 @@ use tapgate_engine::time::Instant;
 
 use crate::probe;
 use crate::setup::{self, Setup, Step};
-use crate::table::{Spread, micros};
+use crate::table::{Spread, cpu, micros};
 
 /// How long after a configuration what it made due is followed, in the router's time.
 const AFTERWARDS: Duration = Duration::from_secs(20);
@@ -45,12 +46,12 @@ pub struct Start {
 pub fn measure(setup: Setup, rounds: usize) -> (Start, Vec<Row>) {
     let file = setup.file();
     let unchecked = file.clone();
-    let began = Clock::now();
+    let began = cpu();
     let config = setup::config(unchecked);
-    let check_us = micros(began.elapsed());
-    let began = Clock::now();
+    let check_us = micros(cpu() - began);
+    let began = cpu();
     let base = Snapshot::build(&config, None);
-    let build_us = micros(began.elapsed());
+    let build_us = micros(cpu() - began);
 
     let mut now = Instant::from_millis(1_000_000);
     let memory = Sessions {
@@ -58,9 +59,9 @@ pub fn measure(setup: Setup, rounds: usize) -> (Start, Vec<Row>) {
         v6: SessionMemory::owned(1 << 16),
         inherited: false,
     };
-    let began = Clock::now();
+    let began = cpu();
     let mut engine = Engine::new(&base, memory, 0x5eed, now);
-    let engine_us = micros(began.elapsed());
+    let engine_us = micros(cpu() - began);
     let polls = follow(&mut engine, &base, &mut now);
     let start = Start {
         check_us,
@@ -85,8 +86,13 @@ pub fn measure(setup: Setup, rounds: usize) -> (Start, Vec<Row>) {
             "guest {guest}: {verdict:?}"
         );
     }
-    let rows = Step::ALL.map(|step| changes(setup, &file, step, (&mut engine, &base), rounds));
-    (start, rows.into())
+    let mut current = base;
+    let mut rows = Vec::new();
+    for step in Step::ALL {
+        let state = (&mut engine, &mut current, &mut now);
+        rows.push(changes(setup, &file, step, state, rounds));
+    }
+    (start, rows)
 }
 
 /// Makes a change and takes it back, again and again.
@@ -94,29 +100,26 @@ fn changes(
     setup: Setup,
     file: &File,
     step: Step,
-    (engine, base): (&mut Engine, &Snapshot),
+    (engine, current, now): (&mut Engine, &mut Snapshot, &mut Instant),
     rounds: usize,
 ) -> Row {
     let (before, after) = (
         setup.changed(file, Step::Nothing),
         setup.changed(file, step),
     );
-    let mut now = Instant::from_millis(10_000_000);
-    let mut current = Snapshot::build(&before, Some(base));
-    engine.adopt(&current, now);
     let (mut builds, mut adopts, mut polls) = (Vec::new(), Vec::new(), Vec::new());
     let mut frames_at_once = 0;
     for round in 0..2 * rounds {
         let config = if round % 2 == 0 { &after } else { &before };
-        let began = Clock::now();
-        let next = Snapshot::build(config, Some(&current));
-        builds.push(micros(began.elapsed()));
-        refresh(setup, engine, &current, now);
-        let began = Clock::now();
-        engine.adopt(&next, now);
-        adopts.push(micros(began.elapsed()));
-        current = next;
-        let (longest, frames) = follow(engine, &current, &mut now);
+        let began = cpu();
+        let next = Snapshot::build(config, Some(current));
+        builds.push(micros(cpu() - began));
+        refresh(setup, engine, current, *now);
+        let began = cpu();
+        engine.adopt(&next, *now);
+        adopts.push(micros(cpu() - began));
+        *current = next;
+        let (longest, frames) = follow(engine, current, now);
         polls.push(micros(longest));
         frames_at_once = frames_at_once.max(frames);
     }
@@ -152,10 +155,10 @@ fn follow(engine: &mut Engine, snapshot: &Snapshot, now: &mut Instant) -> (Durat
     while let Some(due) = engine.next_deadline().filter(|due| *due <= end) {
         *now = due.max(*now);
         let mut frames = 0;
-        let began = Clock::now();
+        let began = cpu();
         engine.poll(snapshot, *now);
         engine.drain(snapshot, *now, |_, _| frames += 1);
-        longest = longest.max(began.elapsed());
+        longest = longest.max(cpu() - began);
         most = most.max(frames);
     }
     *now = end;

@@ -14,9 +14,6 @@ use crate::state::shard::Tracked;
 use crate::wire::flow::Direction;
 use crate::wire::packet::{Family, TCP, Transport, UDP};
 
-/// Where a packet comes in: the interface, and the port if it is known and matters.
-type Place<'s> = (&'s Interface, Option<PortId>);
-
 /// Whether session `number` still stands: not idle for too long, and allowed by the snapshot. One
 /// that does not is ended.
 pub(crate) fn is_current<A: Tracked, T: Trace>(

@@ -27,6 +27,10 @@ const AT_ONCE: usize = 64;
 /// A full look for expired sessions takes this many steps, one each [`SWEEP_INTERVAL`].
 const SWEEP_STEPS: usize = 40;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Sessions of a family looked at in one go: where there are more to a step, it is made in pieces.
+const SWEPT_AT_ONCE: usize = 256;
+/// The least time between two pieces.
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// Does what has become due: retransmissions, announcements, expiry. Frames go to the outbox.
 pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now: Instant) {
@@ -81,16 +85,24 @@ fn sweep(snapshot: &Snapshot, shard: &mut Shard, now: Instant) {
     if now < shard.next_sweep {
         return;
     }
-    shard.next_sweep = now + SWEEP_INTERVAL;
-    let (expired, revoked) = sweep_family::<std::net::Ipv4Addr>(snapshot, shard, now);
-    let (expired6, revoked6) = sweep_family::<std::net::Ipv6Addr>(snapshot, shard, now);
+    let most = shard.v4.sessions.used().max(shard.v6.sessions.used());
+    let pieces = most.div_ceil(SWEEP_STEPS * SWEPT_AT_ONCE).max(1);
+    shard.next_sweep = now + (SWEEP_INTERVAL / pieces as u32).max(SWEEP_PAUSE);
+    let steps = SWEEP_STEPS * pieces;
+    let (expired, revoked) = sweep_family::<std::net::Ipv4Addr>(snapshot, shard, steps, now);
+    let (expired6, revoked6) = sweep_family::<std::net::Ipv6Addr>(snapshot, shard, steps, now);
     shard.counters.sessions_expired += expired + expired6;
     shard.counters.sessions_revoked += revoked + revoked6;
 }
 
-fn sweep_family<A: Tracked>(snapshot: &Snapshot, shard: &mut Shard, now: Instant) -> (u64, u64) {
+fn sweep_family<A: Tracked>(
+    snapshot: &Snapshot,
+    shard: &mut Shard,
+    steps: usize,
+    now: Instant,
+) -> (u64, u64) {
     let flows = A::flows_mut(shard);
-    let share = flows.sessions.used().div_ceil(SWEEP_STEPS);
+    let share = flows.sessions.used().div_ceil(steps);
     let is_gone = |record: &SessionRecord<A>| {
         record.generation != snapshot.generation()
             && [Direction::Forward, Direction::Reply]
