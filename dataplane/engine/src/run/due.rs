@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::process::process;
-use super::steer::steer;
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::time::Instant;
@@ -14,7 +13,6 @@ use crate::speak::{announce, answers, claims, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
-use crate::state::ports::Share;
 use crate::state::router::Router;
 use crate::state::session::SessionRecord;
 use crate::state::shard::{Output, Shard, Tracked};
@@ -69,7 +67,10 @@ fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
         }) => say::solicit(ctx, interface, target, to),
         // The senders of what waited are told "host unreachable" (F05).
         Some(Event::Failed { held, .. }) => {
-            for Held { mut frame, origin } in held {
+            for Held {
+                mut frame, origin, ..
+            } in held
+            {
                 ctx.shard.drops.add(DropReason::NeighborUnresolved, 1);
                 if let Some(origin) = origin {
                     refuse::tell_unreachable(ctx, &frame.as_frame(), origin);
@@ -139,7 +140,10 @@ pub fn drain(
         };
         (0..AT_ONCE).find(|_| !neighbors(&mut ctx));
     }
-    while let Some(Held { mut frame, origin }) = next_released(snapshot, router, shard.share) {
+    while let Some(Held {
+        mut frame, origin, ..
+    }) = next_released(router, shard)
+    {
         let Some(origin) = origin else { continue };
         let mut view = frame.as_frame();
         let both = (&mut *router, &mut *shard);
@@ -154,18 +158,13 @@ pub fn drain(
     shard.outbox.clear();
 }
 
-/// The next frame that waited for a neighbour and is for this worker: it is steered like one that
-/// came in just now, whoever heard the neighbour.
-fn next_released(snapshot: &Snapshot, router: &mut Router, share: Share) -> Option<Held> {
-    if share.workers() == 1 {
-        return router.released.pop_front();
-    }
-    let place = router.released.iter_mut().position(|held| {
-        let worker = held.origin.map_or(share.worker(), |origin| {
-            steer(&held.frame.as_frame(), origin, snapshot, share.workers())
-        });
-        worker == share.worker()
-    })?;
+/// The next frame that waited for a neighbour and is this worker's, whoever heard the neighbour.
+fn next_released(router: &mut Router, shard: &Shard) -> Option<Held> {
+    let worker = shard.share.worker();
+    let place = router
+        .released
+        .iter()
+        .position(|held| held.worker == worker)?;
     router.released.remove(place)
 }
 

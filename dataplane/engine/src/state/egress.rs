@@ -153,7 +153,13 @@ pub(crate) fn hold<T>(
     origin: Option<PortId>,
     neighbor: NeighborId,
 ) -> Verdict {
-    let gone = ctx.router.neighbors.hold(neighbor, Held { frame, origin });
+    let worker = ctx.shard.share.worker();
+    let held = Held {
+        frame,
+        origin,
+        worker,
+    };
+    let gone = ctx.router.neighbors.hold(neighbor, held);
     ctx.shard.drops.add(DropReason::HoldQueueFull, gone as u64);
     ctx.shard.counters.packets_held += 1;
     Verdict::Hold

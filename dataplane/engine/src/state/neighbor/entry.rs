@@ -29,6 +29,8 @@ pub struct Held {
     pub frame: OwnedFrame,
     /// The port it was received on; `None` if it is ours.
     pub origin: Option<PortId>,
+    /// The worker that routes it, because it has its flow.
+    pub worker: u16,
 }
 
 /// What is known of a neighbour's MAC.

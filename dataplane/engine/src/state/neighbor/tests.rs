@@ -25,6 +25,7 @@ fn frame() -> Held {
     Held {
         frame: OwnedFrame::default(),
         origin: None,
+        worker: 0,
     }
 }
 
