@@ -163,9 +163,9 @@ impl<A: Address> ExternalPorts<A> {
             .pools
             .entry((external, protocol))
             .or_insert_with(|| Pool::new(reserved, external, protocol));
-        match pool.find(hash, inside, |_| true) {
-            Some(found) if found == port => pool.holders[port as usize].uses += 1,
-            Some(_) => return false,
+        // An inside port may have two mappings, if a reload narrowed the range between them.
+        match pool.find(hash, inside, |mapped| mapped == port) {
+            Some(_) => pool.holders[port as usize].uses += 1,
             None if pool.is_held(port) => return false,
             None => pool.take(port, hash, inside),
         }
@@ -495,10 +495,14 @@ mod tests {
         assert!(nat.restore(X, 6, inside(1, 80), 4000));
         assert!(nat.restore(X, 6, inside(1, 80), 4000));
         assert!(!nat.restore(X, 6, inside(2, 80), 4000));
-        assert!(!nat.restore(X, 6, inside(1, 80), 4001));
-        assert_eq!(
-            nat.acquire(X, 6, inside(1, 80), PortRange::default()),
-            Some(4000)
-        );
+        // A second one from before or after the range was narrowed.
+        assert!(nat.restore(X, 6, inside(1, 80), 4001));
+        for port in [4000, 4001] {
+            let only = PortRange {
+                first: port,
+                last: port,
+            };
+            assert_eq!(nat.acquire(X, 6, inside(1, 80), only), Some(port));
+        }
     }
 }
