@@ -137,5 +137,5 @@ fn spoil(frame: &[u8], random: &mut Random) -> Vec<u8> {
 
 /// The next random number below `limit`.
 fn below(random: &mut Random, limit: usize) -> usize {
-    (random.next() % limit as u64) as usize
+    (random.draw() % limit as u64) as usize
 }

@@ -36,7 +36,7 @@ fn run(arguments: &[String]) -> Result<u64, Box<dyn Error>> {
     let to_mac = packet::mac(to_mac);
     let prefix: Ipv6Net = prefix.parse()?;
     inject::send(device, (count, rate), || {
-        let target = Ipv6Addr::from(u128::from(prefix.network()) | u128::from(random.next()));
+        let target = Ipv6Addr::from(u128::from(prefix.network()) | u128::from(random.draw()));
         Ok([solicitation(from, target)?, echo(from, (target, to_mac))?])
     })
 }

@@ -70,6 +70,14 @@ fn changes() -> impl Strategy<Value = u32> {
     vec(0..17_u32, 0..6).prop_map(|parts| parts.iter().fold(0, |bits, part| bits | 1 << part))
 }
 
+/// The configuration after `before`, if both can be applied at all.
+fn valid(before: &World, other: &World, which: u32) -> Result<World, TestCaseError> {
+    let after = before.with(other, which);
+    let is_valid = |world: &World| toml::from_str::<Config>(&world.toml()).is_ok();
+    prop_assume!(is_valid(before) && is_valid(&after));
+    Ok(after)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(250))]
 
@@ -80,9 +88,7 @@ proptest! {
         openings in vec(opening(), 1..9),
         late in any::<bool>(),
     ) {
-        let after = before.with(&other, which);
-        let is_valid = |world: &World| toml::from_str::<Config>(&world.toml()).is_ok();
-        prop_assume!(is_valid(&before) && is_valid(&after));
+        let after = valid(&before, &other, which)?;
         survive(&before, &after, &openings, (late, false)).map_err(TestCaseError::fail)?;
     }
 }
@@ -99,9 +105,7 @@ proptest! {
         openings in vec(opening(), 1..9),
         late in any::<bool>(),
     ) {
-        let after = before.with(&other, which);
-        let is_valid = |world: &World| toml::from_str::<Config>(&world.toml()).is_ok();
-        prop_assume!(is_valid(&before) && is_valid(&after));
+        let after = valid(&before, &other, which)?;
         survive(&before, &after, &openings, (late, true)).map_err(TestCaseError::fail)?;
     }
 }

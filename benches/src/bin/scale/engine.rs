@@ -71,21 +71,7 @@ pub fn measure(setup: Setup, rounds: usize) -> (Start, Vec<Row>) {
         frames_at_once: polls.1,
     };
     // Every guest is in use: it has a session, and is among the neighbours.
-    let uplink = base.port_id("uplink").expect("the uplink is configured");
-    for guest in 0..setup.guests() {
-        let mut bytes = probe::frame(guest);
-        let mut frame = Frame {
-            bytes: &mut bytes,
-            vlan: None,
-            offload: Offload::default(),
-            headroom: &mut [],
-        };
-        let verdict = engine.process(&mut frame, uplink, &base, now);
-        assert!(
-            matches!(verdict, Verdict::Emit(_)),
-            "guest {guest}: {verdict:?}"
-        );
-    }
+    refresh(setup, &mut engine, &base, now);
     let mut current = base;
     let mut rows = Vec::new();
     for step in Step::ALL {
@@ -143,7 +129,11 @@ fn refresh(setup: Setup, engine: &mut Engine, snapshot: &Snapshot, now: Instant)
             offload: Offload::default(),
             headroom: &mut [],
         };
-        engine.process(&mut frame, uplink, snapshot, now);
+        let verdict = engine.process(&mut frame, uplink, snapshot, now);
+        assert!(
+            matches!(verdict, Verdict::Emit(_)),
+            "guest {guest}: {verdict:?}"
+        );
     }
     engine.drain(snapshot, now, |_, _| {});
 }

@@ -14,8 +14,8 @@ use crate::model::trace::{Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::error::IcmpError;
-use crate::wire::frame::{Frame, OwnedFrame, vlan_id};
-use crate::wire::packet::{ETHERNET, Family, Packet, Transport};
+use crate::wire::frame::{ETHERNET, Frame, OwnedFrame, vlan_id};
+use crate::wire::packet::{Family, Packet, Transport};
 use crate::wire::{icmp, nd};
 
 /// Drops a packet that came in by `interface`, and tells its sender what `refusal` has to say, where

@@ -15,11 +15,11 @@ use crate::state::context::Context;
 use crate::state::router::Router;
 use crate::state::shard::{Shard, Tracked};
 use crate::wire::frame::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Link, Verdict, vlan_id,
+    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Link, Verdict, vlan_id,
 };
 use crate::wire::mld::QUERY;
 use crate::wire::nd::KINDS;
-use crate::wire::packet::{ETHERNET, Family, Packet, Transport};
+use crate::wire::packet::{Family, Packet, Transport};
 
 /// Routes one frame. It is rewritten in place if the verdict says [`Verdict::Emit`]; drops are
 /// already counted.

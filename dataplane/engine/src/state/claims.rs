@@ -164,7 +164,7 @@ impl Claims {
 
     fn claim(&mut self) -> Claim {
         let mut nonce = [0; 6];
-        nonce.copy_from_slice(&self.random.next().to_be_bytes()[2..]);
+        nonce.copy_from_slice(&self.random.draw().to_be_bytes()[2..]);
         Claim {
             state: ClaimState::Probing,
             probes: 0,

@@ -11,9 +11,9 @@ use crate::model::interface::Interface;
 use crate::model::owners::Owners;
 use crate::model::trace::{Step, Trace};
 use crate::wire::frame::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame, Verdict,
+    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, OwnedFrame, Verdict,
 };
-use crate::wire::packet::{ETHERNET, Family};
+use crate::wire::packet::Family;
 
 /// Most ports that a flood is sent by at once.
 const FLOODED_AT_ONCE: usize = 64;

@@ -149,7 +149,7 @@ impl<A: Address> ExternalPorts<A> {
             pool.holders[port as usize].uses += 1;
             return Some(port);
         }
-        let port = pool.choose(inside.1, range, self.mask, self.random.next())?;
+        let port = pool.choose(inside.1, range, self.mask, self.random.draw())?;
         pool.take(port, hash, inside);
         Some(port)
     }
@@ -219,7 +219,7 @@ impl<A: Address> ExternalPorts<A> {
         range: PortRange,
     ) -> Option<u16> {
         let hash = hash(&self.seed, inside);
-        let random = self.random.clone().next();
+        let random = self.random.clone().draw();
         match self.pools.get(&(external, protocol)) {
             Some(pool) => pool
                 .find(hash, inside, |port| range.contains(port))

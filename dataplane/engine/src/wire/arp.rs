@@ -4,8 +4,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType};
 
-use super::frame::{ETHERTYPE_ARP, OwnedFrame};
-use super::packet::ETHERNET;
+use super::frame::{ETHERNET, ETHERTYPE_ARP, OwnedFrame};
 use crate::base::addr::MacAddr;
 use crate::base::drops::DropReason;
 

@@ -1,10 +1,8 @@
 //! IPv4 fragmentation (RFC 791 §3.2).
 
-use super::frame::{Checksum, Frame, Offload};
+use super::frame::{Checksum, ETHERNET, Frame, Offload};
 use crate::base::checksum::checksum;
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
 /// An IPv4 header without options, in bytes.
 const MIN_HEADER: usize = 20;
 /// Most bytes an IPv4 header can have.

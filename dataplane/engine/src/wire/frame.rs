@@ -3,6 +3,9 @@
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
 
+/// Bytes of an Ethernet header: both MACs and the EtherType.
+pub const ETHERNET: usize = 14;
+
 /// An Ethernet frame that is rewritten in place, and its metadata.
 ///
 /// `bytes` starts with the destination MAC and holds no 802.1Q tag: ports strip it into `vlan`

@@ -2,8 +2,8 @@
 
 use super::error::IcmpError;
 use super::flow::Flow;
-use super::frame::{Checksum, Frame, OwnedFrame};
-use super::packet::{ETHERNET, Family, Packet, TCP, TTL, Transport, UDP};
+use super::frame::{Checksum, ETHERNET, Frame, OwnedFrame};
+use super::packet::{Family, Packet, TCP, TTL, Transport, UDP};
 use crate::base::checksum::{self, Delta};
 use crate::base::drops::DropReason;
 

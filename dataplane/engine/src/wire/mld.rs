@@ -2,9 +2,9 @@
 
 use std::net::Ipv6Addr;
 
-use super::frame::OwnedFrame;
+use super::frame::{ETHERNET, OwnedFrame};
 use super::icmp;
-use super::packet::{ETHERNET, Family};
+use super::packet::Family;
 
 /// ICMPv6 types (RFC 3810 §5, RFC 2710 §3).
 pub const QUERY: u8 = 130;

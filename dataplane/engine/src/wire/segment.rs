@@ -2,11 +2,9 @@
 //!
 //! For ports that cannot take a frame's [`Offload`] along, and before IP fragmentation.
 
-use super::frame::{Checksum, Frame, Gso, GsoKind, Offload};
+use super::frame::{Checksum, ETHERNET, Frame, Gso, GsoKind, Offload};
 use crate::base::checksum::{checksum, fold, pseudo_header, sum};
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
 /// Where the UDP checksum is in its header (RFC 768). No other transport has one there.
 const UDP_CHECKSUM: usize = 6;
 /// Where the TCP checksum is in its header (RFC 9293 §3.1).

@@ -236,7 +236,7 @@ impl Neighbors {
         let Some(&slot) = self.places.get(&(interface, address)) else {
             return VecDeque::new();
         };
-        let trusted = REACHABLE_MS / 2 + self.random.next() % REACHABLE_MS;
+        let trusted = REACHABLE_MS / 2 + self.random.draw() % REACHABLE_MS;
         let neighbor = &mut self.entries[usize::from(slot)];
         if neighbor.state == NeighborState::Permanent {
             return VecDeque::new();

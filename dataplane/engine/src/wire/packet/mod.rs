@@ -5,13 +5,11 @@ mod v6;
 
 use super::error::{IcmpError, Problem};
 use super::flow::Flow;
-use super::frame::{Checksum, Frame};
+use super::frame::{Checksum, ETHERNET, Frame};
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
 use crate::base::ip::Address;
 
-/// Bytes of an Ethernet header: both MACs and the EtherType.
-pub const ETHERNET: usize = 14;
 /// TCP's protocol number.
 pub const TCP: u8 = 6;
 /// UDP's protocol number.

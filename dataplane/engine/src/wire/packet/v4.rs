@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::{ETHERNET, Family, Packet, TTL, Transport};
+use super::{Family, Packet, TTL, Transport};
 use crate::base::checksum::{self, Delta};
 use crate::base::drops::DropReason;
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
-use crate::wire::frame::{ETHERTYPE_IPV4, Frame};
+use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV4, Frame};
 
 /// Loose and strict source routing (RFC 791 §3.1), refused (RFC 7126 §4.3, §4.4).
 const SOURCE_ROUTES: [u8; 2] = [131, 137];

@@ -2,12 +2,12 @@
 
 use std::net::Ipv6Addr;
 
-use super::{ETHERNET, Family, Packet, TTL, Transport};
+use super::{Family, Packet, TTL, Transport};
 use crate::base::checksum::{self, Delta};
 use crate::base::drops::DropReason;
 use crate::wire::error::{IcmpError, Problem};
 use crate::wire::flow::Flow;
-use crate::wire::frame::{ETHERTYPE_IPV6, Frame};
+use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV6, Frame};
 
 /// Bytes of the fixed header.
 const HEADER: usize = 40;
