@@ -23,6 +23,7 @@ use tapgate_engine::state::claims::Notice;
 use tapgate_engine::time::Instant;
 
 use crate::port::{Opened, Ports};
+use crate::sys::sched;
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
@@ -37,6 +38,9 @@ const LINGER: Duration = Duration::from_micros(30);
 const COMPLETION: Duration = Duration::from_millis(1);
 /// How long at most a worker that ends waits for frames under way.
 const FAREWELL: Duration = Duration::from_millis(200);
+/// The turn on the processor to ask for: the shortest there is, so that a packet does not wait for
+/// the end of another thread's turn of some milliseconds.
+const TURN: Duration = Duration::from_micros(100);
 /// Most descriptors that epoll reports at once.
 const EVENTS: usize = 64;
 
@@ -225,6 +229,9 @@ impl Worker {
     }
 
     fn run(&mut self) {
+        if let Err(error) = sched::short_turns(TURN) {
+            tracing::debug!(%error, "the forwarding thread waits for its turn like any other");
+        }
         while !self.stopped {
             self.refresh();
             self.round();

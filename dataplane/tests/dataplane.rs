@@ -334,6 +334,36 @@ fn memory_ports_carry_frames() {
 
 /// The worker asks a driver that completes later until it has, although nothing else happens.
 #[test]
+fn the_forwarding_thread_asks_for_short_turns() {
+    let dataplane = Dataplane::new().unwrap();
+    let port = "a = { memory = true }";
+    dataplane.configure(&one_network(port, "\"a\"")).unwrap();
+    assert_eq!(ports(&dataplane).len(), 1, "the thread has answered");
+    let read = |task: &std::path::Path, name| std::fs::read_to_string(task.join(name)).unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let turns: Vec<_> = tasks
+        .map(|task| task.unwrap().path())
+        .filter(|task| read(task, "comm").trim_end() == "worker-0")
+        .map(|task| read(&task, "sched"))
+        .collect();
+    assert!(!turns.is_empty());
+    let turn = |shown: &String| {
+        let line = shown.lines().find(|line| line.starts_with("se.slice"));
+        line.and_then(|line| line.split_whitespace().last().map(str::to_owned))
+    };
+    // Other tests of this process may have a worker that has just been started.
+    let short = turns
+        .iter()
+        .filter(|shown| turn(shown).as_deref() == Some("100000"));
+    assert_ne!(
+        short.count(),
+        0,
+        "nanoseconds: {:?}",
+        turns.iter().map(turn).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn frames_under_way_are_completed_by_a_worker_that_has_nothing_else_to_do() {
     let _lab = Lab::new();
     let dataplane = Dataplane::new().unwrap();

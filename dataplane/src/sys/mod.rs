@@ -3,6 +3,7 @@
 mod filter;
 pub mod packet;
 pub mod ring;
+pub mod sched;
 mod sendmmsg;
 pub mod sessions;
 pub mod tap;

@@ -128,6 +128,10 @@ fn print(report: &Report) {
             dataplane.idle.wake_ups_per_second
         );
         println!(
+            "the machine itself stands still for {} in the same time",
+            dataplane.machine_us
+        );
+        println!(
             "{:<28} {:>26} {:>24} {:>24}",
             "dataplane", "configure", "longest pause", "without a change"
         );

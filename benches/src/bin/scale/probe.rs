@@ -1,5 +1,6 @@
 //! A flow through the running dataplane that tells how long it stood still.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Clock};
@@ -91,4 +92,29 @@ fn watch(from: &FarEnd, to: &FarEnd, stop: &AtomicBool) -> Duration {
         std::thread::sleep(INTERVAL);
     }
     longest
+}
+
+/// How long the machine itself stands still: for each of so many spans of time, the longest that a
+/// thread on each processor, which only looks at the clock, was kept from it. A virtual machine that
+/// shares its host has some milliseconds here, and no pause measured on it can be shorter.
+pub fn machine(spans: usize, span: Duration) -> Vec<Duration> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let look = || {
+        let (began, mut longest) = (Clock::now(), Duration::ZERO);
+        let mut last = began;
+        while last - began < span {
+            let now = Clock::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        longest
+    };
+    let one = || {
+        std::thread::scope(|scope| {
+            let looking: Vec<_> = (0..threads).map(|_| scope.spawn(look)).collect();
+            let longest = looking.into_iter().filter_map(|thread| thread.join().ok());
+            longest.max().unwrap_or_default()
+        })
+    };
+    (0..spans).map(|_| one()).collect()
 }

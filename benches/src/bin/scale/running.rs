@@ -35,6 +35,8 @@ pub struct Row {
 pub struct Measured {
     /// The first `Dataplane::configure`.
     pub start_us: f64,
+    /// How long the machine itself stands still in [`SETTLE`], with nothing of ours running.
+    pub machine_us: Spread,
     pub rows: Vec<Row>,
     pub idle: Idle,
 }
@@ -52,6 +54,7 @@ pub struct Idle {
 pub fn measure(setup: Setup, rounds: usize) -> Result<Measured, String> {
     let file = setup.file();
     let before = setup::config(file.clone());
+    let machine = probe::machine(2 * rounds, SETTLE);
     let dataplane = Dataplane::new().map_err(|error| error.to_string())?;
     let began = Clock::now();
     dataplane.configure(&before)?;
@@ -87,6 +90,7 @@ pub fn measure(setup: Setup, rounds: usize) -> Result<Measured, String> {
     dataplane.stop();
     Ok(Measured {
         start_us,
+        machine_us: Spread::of(machine.into_iter().map(micros).collect()),
         rows,
         idle,
     })
