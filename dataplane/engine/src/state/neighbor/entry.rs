@@ -83,11 +83,6 @@ pub enum NeighborState {
 }
 
 impl NeighborState {
-    /// Its place may be given to another neighbour.
-    pub(super) const fn may_go(self) -> bool {
-        matches!(self, Self::Stale | Self::Permanent)
-    }
-
     /// As printed.
     pub const fn name(self) -> &'static str {
         match self {
