@@ -1,8 +1,8 @@
 //! Dividing what many use among them, without knowing how many they are.
 //!
 //! One may have as much as is left to the others ("dynamic thresholds", Choudhury and Hahne 1998): a
-//! single one gets half of all, two get a third each, and there is always room for the next. A limit
-//! of its own is possible too.
+//! single one gets half of all, two get a third each, and there is always room for the next. Who has a
+//! limit of its own may have that much instead, as long as there is any.
 
 /// How much each of many has of something, by its number.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Shares {
         self.total = total;
     }
 
-    /// What `who` may have at most, beside its share; `None`: no limit of its own.
+    /// What `who` may have at most; `None`: its share, as everybody.
     pub fn limit(&mut self, who: usize, limit: Option<u32>) {
         let limit = limit.unwrap_or(u32::MAX);
         if limit != NONE.limit || who < self.by.len() {
@@ -51,7 +51,10 @@ impl Shares {
     #[inline]
     pub fn may_take(&self, who: usize, more: u32) -> bool {
         let share = self.by.get(who).unwrap_or(&NONE);
-        share.used + more <= share.limit.min(self.free())
+        match share.limit {
+            u32::MAX => share.used + more <= self.free(),
+            limit => share.used + more <= limit && more <= self.free(),
+        }
     }
 
     /// `who` has `amount` more. It is not checked whether it may.
@@ -74,7 +77,10 @@ impl Shares {
     /// What `who` could have now, with all that it has.
     pub fn most(&self, who: usize) -> u32 {
         let share = self.by.get(who).unwrap_or(&NONE);
-        share.limit.min((self.free() + share.used) / 2)
+        match share.limit {
+            u32::MAX => (self.free() + share.used) / 2,
+            limit => limit,
+        }
     }
 
     /// What all have together.
@@ -120,12 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_its_own_is_less_than_the_share() {
+    fn a_limit_of_its_own_goes_before_the_share() {
         let mut shares = Shares::new(100);
         shares.limit(3, Some(7));
         assert_eq!((fill(&mut shares, 3), shares.most(3)), (7, 7));
+        shares.limit(3, Some(90));
+        assert_eq!(fill(&mut shares, 3), 90);
         shares.limit(3, None);
-        assert_eq!(fill(&mut shares, 3), 50);
-        assert!(!shares.may_take(3, 1) && shares.may_take(4, 50));
+        assert!(!shares.may_take(3, 1) && shares.may_take(4, 10));
+        shares.limit(4, Some(90));
+        assert_eq!(fill(&mut shares, 4), 10, "there is no more");
     }
 }

@@ -78,8 +78,8 @@ impl Default for RouterSection {
     }
 }
 
-/// What one guest may use at most. Without a limit it may have as much as is free for others: alone
-/// half of all.
+/// What one guest may use at most. Where this says nothing it may have as much as it leaves to others:
+/// alone half of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

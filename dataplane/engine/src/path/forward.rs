@@ -12,7 +12,7 @@ use crate::model::trace::{Ends, Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::payer::Payer;
-use crate::state::ports::{NoPort, Wanted};
+use crate::state::ports::NoPort;
 use crate::state::session::{Hit, Path, SessionDetail, SessionRecord};
 use crate::state::shard::Tracked;
 use crate::wire::error::IcmpError;
@@ -22,8 +22,6 @@ use crate::wire::packet::{Family, Packet, rewrite};
 
 /// Records looked at for expired ones when a new session finds no room.
 const SWEEP_WHEN_FULL: usize = 16;
-/// Unanswered sessions of a payer that make room at most for one that wants an external port.
-const PORTS_AT_ONCE: usize = 8;
 
 /// An IP packet that was sent to an interface's MAC.
 #[inline(always)]
@@ -288,39 +286,14 @@ fn translate<A: Tracked, T>(
 ) -> Result<Flow<A>, DropReason> {
     let wanted = plan.wanted(snat).ok_or(DropReason::NatExhausted)?;
     let ports = &mut A::flows_mut(ctx.shard).ports;
-    let port = match ports.acquire(&wanted) {
-        Ok(port) => port,
-        Err(_) => make_room_for_port(ctx, &wanted)?,
-    };
+    let port = ports.acquire(&wanted).map_err(|no_port| match no_port {
+        NoPort::Exhausted => DropReason::NatExhausted,
+        NoPort::Limited => DropReason::GuestPorts,
+    })?;
     Ok(Flow {
         source: wanted.external,
         source_port: port,
         ..plan.to
-    })
-}
-
-/// Ends unanswered sessions of the payer until there is a port for it.
-#[cold]
-fn make_room_for_port<A: Tracked, T>(
-    ctx: &mut Context<'_, T>,
-    wanted: &Wanted<A>,
-) -> Result<u16, DropReason> {
-    let mut why = NoPort::Exhausted;
-    for _ in 0..PORTS_AT_ONCE {
-        let flows = A::flows_mut(ctx.shard);
-        match flows.ports.acquire(wanted) {
-            Ok(port) => return Ok(port),
-            Err(no_port) => why = no_port,
-        }
-        let Some(oldest) = flows.sessions.ledger().spare(wanted.payer) else {
-            break;
-        };
-        flows.end(oldest);
-        ctx.shard.counters.sessions_displaced += 1;
-    }
-    Err(match why {
-        NoPort::Exhausted => DropReason::NatExhausted,
-        NoPort::Limited => DropReason::GuestPorts,
     })
 }
 

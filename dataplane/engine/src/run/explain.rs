@@ -183,11 +183,9 @@ impl Small {
             return;
         };
         let (external, protocol) = (wanted.external, wanted.protocol);
-        let makes_room = flows.sessions.ledger().spare(plan.payer).is_some();
         let ports = &mut A::flows_mut(&mut self.shard).ports;
         match flows.ports.peek(&wanted) {
             Ok(port) => drop(ports.restore(external, protocol, wanted.inside, port, wanted.payer)),
-            Err(_) if makes_room => {}
             Err(NoPort::Exhausted) => ports.exhaust(external, protocol),
             Err(NoPort::Limited) => ports.limit(&wanted),
         }

@@ -65,14 +65,17 @@ pub fn usage(router: &Router, shard: &Shard, guest: &Guest) -> Usage {
     let sessions = |payer: Payer| {
         let who = payer.index();
         let [v4, v6] = [shard.v4.sessions.ledger(), shard.v6.sessions.ledger()].map(Ledger::shares);
-        (v4.used(who) + v6.used(who), v4.most(who) + v6.most(who))
+        let shared = v4.most(who) + v6.most(who);
+        let most = guest.limits.sessions.map_or(shared, |each| 2 * each);
+        (v4.used(who) + v6.used(who), most)
     };
     let (by, to) = (Payer::By(guest.number), Payer::To(guest.number));
     let ports = [shard.v4.ports.most_held(by), shard.v6.ports.most_held(by)];
+    let (held, shared) = ports.into_iter().flatten().max().unwrap_or_default();
     Usage {
         opened: sessions(by),
         served: sessions(to),
-        ports: ports.into_iter().flatten().max().unwrap_or_default(),
+        ports: (held, guest.limits.ports.unwrap_or(shared)),
         neighbors: router.neighbors.share(guest.port),
         refused: shard.refused.of(by).collect(),
     }

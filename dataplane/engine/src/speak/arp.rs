@@ -115,7 +115,7 @@ fn learn<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link, asked: Optio
         } else if to_it && !arp.reply && snapshot.may_be_learnt(interface, link.port, sender) {
             neighbors.learn(interface.id, sender, from, now)
         } else {
-            neighbors.hear(interface.id, sender, from).0
+            neighbors.hear(interface.id, sender, from, now).0
         };
         egress::release(ctx, released, interface, from);
     }

@@ -112,7 +112,7 @@ pub struct Wanted<A> {
     pub range: PortRange,
     /// Whom it counts against.
     pub payer: Payer,
-    /// How many ports of the external address and protocol that one may have, beside its share.
+    /// How many ports of the external address and protocol that one may have; `None`: its share.
     pub limit: Option<u32>,
 }
 

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_limit_is_said_at_once_and_then_once_a_minute() {
         let mut refused = Refused::default();
-        let at = |second| Instant::from_millis(second * 1_000);
+        let at = |second: u64| Instant::from_millis(second * 1_000);
         for second in 1..=125 {
             refused.count(Payer::By(7), DropReason::GuestPorts, at(second));
         }

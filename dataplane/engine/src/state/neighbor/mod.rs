@@ -29,12 +29,10 @@ use crate::base::deadlines::Deadlines;
 use crate::base::random::Random;
 use crate::base::shares::Shares;
 use crate::base::time::Instant;
-pub use entry::{Event, Held, NeighborId, NeighborState, Resolution};
-use places::{Link, Places, Taker};
+pub use entry::{Event, Held, Neighbor, NeighborId, NeighborState, Resolution};
+use entry::{Link, RETRANSMIT, Taker};
+use places::Places;
 
-/// Time between solicitations (RFC 4861 §10 RETRANS_TIMER; RFC 1122 §2.3.2.1: at most one ARP
-/// per second and destination).
-const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Solicitations before giving up (RFC 4861 §10 MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
 const SOLICITATIONS: u8 = 3;
 /// Time in delay before probing (RFC 4861 §10 DELAY_FIRST_PROBE_TIME).
@@ -49,31 +47,6 @@ const HELD_EACH: usize = 32;
 const HELD_BYTES: u32 = 8 << 20;
 /// What a packet that waits takes beside its bytes, about.
 const HELD_BESIDE: usize = 256;
-
-/// One neighbour.
-#[derive(Debug, Clone)]
-pub struct Neighbor {
-    /// The interface it is on.
-    pub interface: InterfaceId,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its MAC; zero while incomplete.
-    pub mac: MacAddr,
-    /// The port it was heard on.
-    pub port: PortId,
-    /// How sure we are.
-    pub state: NeighborState,
-    /// When it was last confirmed.
-    pub confirmed: Instant,
-    /// Frames waiting for it.
-    pub held: VecDeque<Held>,
-    link: Link,
-    use_count: u32,
-    live: bool,
-    solicited: u8,
-    reachable_until: Instant,
-    used: Instant,
-}
 
 /// All neighbours, at most as many as it was made for.
 #[derive(Debug, Clone)]
@@ -136,7 +109,7 @@ impl Neighbors {
                 None => Resolution::Pending(id),
             };
         }
-        let Some(slot) = self.place(interface, address, asker.into(), now) else {
+        let Some(slot) = self.place(interface, address, Taker::Asked(asker), now) else {
             return Resolution::Full;
         };
         let neighbor = self.places.at(slot);
@@ -221,7 +194,7 @@ impl Neighbors {
         if self.places.at(slot).state == NeighborState::Permanent {
             return VecDeque::new();
         }
-        self.settle(slot, port);
+        self.settle(slot, port, now);
         let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Reachable;
         (neighbor.mac, neighbor.port) = (mac, port);
@@ -238,6 +211,7 @@ impl Neighbors {
         interface: InterfaceId,
         address: IpAddr,
         (mac, port): (MacAddr, PortId),
+        now: Instant,
     ) -> (VecDeque<Held>, bool) {
         let Some(slot) = self.places.find(interface, address) else {
             return (VecDeque::new(), false);
@@ -248,7 +222,7 @@ impl Neighbors {
         if neighbor.state == NeighborState::Permanent || !incomplete && same {
             return (VecDeque::new(), true);
         }
-        self.settle(slot, port);
+        self.settle(slot, port, now);
         let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Stale;
         (neighbor.mac, neighbor.port) = (mac, port);
@@ -287,7 +261,7 @@ impl Neighbors {
         if solicited {
             self.confirm(interface, address, (mac, port), now)
         } else if changed {
-            self.hear(interface, address, (mac, port)).0
+            self.hear(interface, address, (mac, port), now).0
         } else {
             VecDeque::new()
         }
@@ -302,7 +276,7 @@ impl Neighbors {
         (mac, port): (MacAddr, PortId),
         now: Instant,
     ) -> VecDeque<Held> {
-        let (held, known) = self.hear(interface, address, (mac, port));
+        let (held, known) = self.hear(interface, address, (mac, port), now);
         if !known && let Some(slot) = self.place(interface, address, Taker::Port(port), now) {
             let neighbor = self.places.at(slot);
             neighbor.state = NeighborState::Stale;
@@ -390,8 +364,8 @@ impl Neighbors {
 
     /// How many neighbours are counted against `port`, and how many could be.
     pub fn share(&self, port: PortId) -> (u32, u32) {
-        let (shares, taker) = (self.places.shares(), Taker::Port(port).index());
-        (shares.used(taker), shares.most(taker))
+        let (shares, share) = (self.places.shares(), Taker::Port(port).share());
+        (shares.used(share), shares.most(share))
     }
 
     /// Packets that waited for neighbours that made room for others, since it was asked last.
@@ -401,9 +375,9 @@ impl Neighbors {
 
     /// A neighbour is known to be on `port` and is counted against it from now on, unless the port has
     /// its share and all of it is in use.
-    fn settle(&mut self, slot: u16, port: PortId) {
+    fn settle(&mut self, slot: u16, port: PortId, now: Instant) {
         let taker = Taker::Port(port);
-        if self.places.at(slot).link.taker == taker || !self.make_room(taker) {
+        if self.places.at(slot).link.taker == taker || !self.make_room(taker, now) {
             return;
         }
         self.places.charge(slot, taker);
@@ -431,7 +405,7 @@ impl Neighbors {
         taker: Taker,
         now: Instant,
     ) -> Option<u16> {
-        if !self.make_room(taker) {
+        if !self.make_room(taker, now) {
             return None;
         }
         Some(self.places.insert(Neighbor {
@@ -452,8 +426,8 @@ impl Neighbors {
     }
 
     /// Sees to it that `taker` may have one more neighbour.
-    fn make_room(&mut self, taker: Taker) -> bool {
-        match self.places.spare(taker) {
+    fn make_room(&mut self, taker: Taker, now: Instant) -> bool {
+        match self.places.spare(taker, now) {
             Ok(None) => true,
             Ok(Some(slot)) => {
                 self.displaced += self.remove(slot).len() as u64;

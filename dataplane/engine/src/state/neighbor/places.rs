@@ -1,50 +1,23 @@
 //! Where neighbours are kept: found by address, and counted against a port, which has a share of all
-//! places (H07). One that is being asked for counts against the port whose packet needs it, one that
-//! is known against the port it was heard on. When a port has its share, the oldest of its own that is
-//! not in use makes room, at a cost that does not depend on how many there are.
+//! places (H07). One that is known counts against the port it was heard on, one that is being asked for
+//! against the port whose packet needs it; of those there may be half as many (N24, H11). When a port
+//! has its share, the oldest of its own makes room that is not in use, or was asked for in vain a second
+//! ago; at a cost that does not depend on how many there are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 
-use super::{Neighbor, NeighborState};
-use crate::base::addr::{InterfaceId, PortId};
+use super::entry::{Link, NONE, Neighbor, NeighborState, RETRANSMIT, Taker};
+use crate::base::addr::InterfaceId;
 use crate::base::shares::Shares;
+use crate::base::time::Instant;
 
-/// No place.
-pub(super) const NONE: u16 = u16::MAX;
 /// Most places there can be.
 const MOST: usize = NONE as usize;
 /// How many neighbours are looked at for one that makes room.
 const LOOKS: usize = 8;
-
-/// Against whom a neighbour, or a packet that waits for one, is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taker {
-    /// Nobody: it is configured.
-    Pinned,
-    /// The router, for packets of its own making.
-    Ours,
-    /// A port.
-    Port(PortId),
-}
-
-impl From<Option<PortId>> for Taker {
-    fn from(port: Option<PortId>) -> Self {
-        port.map_or(Self::Ours, Self::Port)
-    }
-}
-
-impl Taker {
-    pub(super) const fn index(self) -> usize {
-        match self {
-            Self::Pinned => 0,
-            Self::Ours => 1,
-            Self::Port(port) => 2 + port.index(),
-        }
-    }
-}
 
 /// Neighbours by place.
 #[derive(Debug, Clone)]
@@ -55,6 +28,8 @@ pub(super) struct Places {
     /// By taker: its neighbours.
     lists: Vec<List>,
     shares: Shares,
+    /// The same for those that are being asked for.
+    asked: Shares,
 }
 
 /// A taker's neighbours, linked by [`Link`].
@@ -62,24 +37,6 @@ pub(super) struct Places {
 struct List {
     oldest: u16,
     newest: u16,
-}
-
-/// A neighbour's place in the list of its taker.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
-    pub(super) taker: Taker,
-    older: u16,
-    newer: u16,
-}
-
-impl Link {
-    pub(super) const fn of(taker: Taker) -> Self {
-        Self {
-            taker,
-            older: NONE,
-            newer: NONE,
-        }
-    }
 }
 
 impl Places {
@@ -91,6 +48,7 @@ impl Places {
             free: Vec::new(),
             lists: Vec::new(),
             shares: Shares::new(limit.min(MOST) as u32),
+            asked: Shares::new(limit.min(MOST).div_ceil(2) as u32),
         }
     }
 
@@ -136,12 +94,12 @@ impl Places {
     ///
     /// # Errors
     /// All that were looked at are in use.
-    pub(super) fn spare(&mut self, taker: Taker) -> Result<Option<u16>, ()> {
+    pub(super) fn spare(&mut self, taker: Taker, now: Instant) -> Result<Option<u16>, ()> {
         let full = self.free.is_empty() && self.neighbors.len() >= MOST;
         let (from, room) = match taker {
             Taker::Pinned => (Taker::Pinned, !full),
             _ if full => (Taker::Pinned, false),
-            _ => (taker, self.shares.may_take(taker.index(), 1)),
+            _ => (taker, self.has_room(taker)),
         };
         if room {
             return Ok(None);
@@ -152,7 +110,7 @@ impl Places {
                 .get(from.index())
                 .map_or(NONE, |list| list.oldest);
             let neighbor = self.get(oldest).ok_or(())?;
-            if neighbor.state.may_go() {
+            if neighbor.may_go(now) {
                 return Ok(Some(oldest));
             }
             self.take_out(oldest);
@@ -200,15 +158,27 @@ impl Places {
         self.append(slot);
     }
 
+    fn has_room(&self, taker: Taker) -> bool {
+        let is_asked = matches!(taker, Taker::Asked(_));
+        self.shares.may_take(taker.share(), 1)
+            && (!is_asked || self.asked.may_take(taker.share(), 1))
+    }
+
     fn count(&mut self, taker: Taker) {
         if taker != Taker::Pinned {
-            self.shares.take(taker.index(), 1);
+            self.shares.take(taker.share(), 1);
+        }
+        if let Taker::Asked(_) = taker {
+            self.asked.take(taker.share(), 1);
         }
     }
 
     fn discount(&mut self, taker: Taker) {
         if taker != Taker::Pinned {
-            self.shares.give_back(taker.index(), 1);
+            self.shares.give_back(taker.share(), 1);
+        }
+        if let Taker::Asked(_) = taker {
+            self.asked.give_back(taker.share(), 1);
         }
     }
 
@@ -247,13 +217,14 @@ impl Places {
     }
 }
 
-impl NeighborState {
-    /// Its place may be given to another neighbour: it is not in use, or not known. What is configured
-    /// is found again without asking.
-    const fn may_go(self) -> bool {
-        match self {
-            Self::Incomplete | Self::Stale | Self::Permanent => true,
-            Self::Reachable | Self::Delay | Self::Probe => false,
+impl Neighbor {
+    /// Its place may be given to another: it is not in use, or was asked for and did not answer at once.
+    /// What is configured is found again without asking.
+    fn may_go(&self, now: Instant) -> bool {
+        match self.state {
+            NeighborState::Stale | NeighborState::Permanent => true,
+            NeighborState::Incomplete => now.since(self.confirmed) >= RETRANSMIT,
+            NeighborState::Reachable | NeighborState::Delay | NeighborState::Probe => false,
         }
     }
 }

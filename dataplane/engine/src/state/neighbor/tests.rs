@@ -77,10 +77,10 @@ fn an_answer_releases_what_waited_and_ages_through_delay_and_probe() {
 #[test]
 fn a02_a_known_neighbour_is_updated_and_an_unknown_one_is_not_made() {
     let mut table = Neighbors::new(8, 1);
-    assert!(!table.hear(ON, HOST, MAC).1);
+    assert!(!table.hear(ON, HOST, MAC, at(0)).1);
     assert_eq!(table.iter().count(), 0);
     table.learn(ON, HOST, MAC, at(0));
-    assert!(table.hear(ON, HOST, OTHER).1);
+    assert!(table.hear(ON, HOST, OTHER, at(0)).1);
     let Resolution::Known(_, mac, port) = table.resolve(ON, HOST, None, at(0)) else {
         panic!()
     };
@@ -110,18 +110,26 @@ fn is_pending(resolution: Resolution) -> bool {
 }
 
 #[test]
-fn n24_one_port_that_scans_takes_a_half_and_goes_on_at_its_own_expense() {
+fn n24_one_port_that_scans_takes_a_quarter_and_goes_on_at_its_own_expense() {
     let mut table = Neighbors::new(64, 1);
     let (scanner, other) = (Some(PortId(1)), Some(PortId(2)));
-    for n in 0..100 {
-        assert!(is_pending(table.resolve(ON, target(1, n), scanner, at(0))));
-    }
-    assert_eq!(table.share(PortId(1)), (32, 32));
+    let asked = |table: &mut Neighbors, from: u16, now| {
+        let one = |n: &u16| is_pending(table.resolve(ON, target(1, *n), scanner, at(now)));
+        (from..from + 100).filter(one).count()
+    };
+    assert_eq!(
+        asked(&mut table, 0, 0),
+        16,
+        "each is asked for a second at least"
+    );
     assert!(is_pending(table.resolve(ON, HOST, other, at(0))));
-    assert!(!table.knows(ON, target(1, 67)) && table.knows(ON, target(1, 68)));
-    table.confirm(ON, target(1, 99), MAC, at(1));
+    assert_eq!(asked(&mut table, 100, 1_000), 16, "then the next");
+    assert!(!table.knows(ON, target(1, 0)) && table.knows(ON, target(1, 115)));
+    assert!(table.knows(ON, HOST), "anothers' are not touched");
+    table.confirm(ON, target(1, 115), MAC, at(1_001));
+    assert_eq!(table.share(PortId(1)).0, 15);
     assert_eq!(table.share(MAC.1).0, 1, "who answers counts where it is");
-    for second in 1..5 {
+    for second in 1..6 {
         while table.poll(at(second * 1_000)).is_some() {}
     }
     assert_eq!((table.share(PortId(1)).0, table.iter().count()), (0, 1));

@@ -53,7 +53,7 @@ impl Ledger {
         &self.shares
     }
 
-    /// How many sessions `payer` may have at most, beside its share.
+    /// How many sessions `payer` may have at most; `None`: its share.
     pub(crate) fn limit(&mut self, payer: Payer, limit: Option<u32>) {
         self.shares.limit(payer.index(), limit);
     }
