@@ -158,7 +158,7 @@ fn connect(router: &mut Router, connections: std::ops::Range<u32>) -> usize {
 #[test]
 fn h03_established_sessions_make_no_room_and_what_needs_none_still_passes() {
     let mut router = two_guests("sessions = 300");
-    router.wait(60_000);
+    router.wait(400_000);
     router.take_all();
     assert_eq!(
         connect(&mut router, 0..400),
