@@ -303,9 +303,21 @@ fn advertisement(solicitation: &[u8], mac: [u8; 6]) -> Vec<u8> {
     [&ethernet, &ip[..], target, asker, &message].concat()
 }
 
+/// `[router]`: the only guest may use all there is.
+fn router(sessions: u32) -> Value {
+    json!({
+        "sessions": sessions,
+        "limits": {
+            "sessions": sessions,
+            "new_sessions_per_second": 1_000_000_000,
+            "ports": 65_536,
+        },
+    })
+}
+
 fn configuration6(sessions: u32) -> Value {
     json!({
-        "router": { "sessions": sessions },
+        "router": router(sessions),
         "ports": { "uplink": { "memory": true }, "guests": { "memory": true } },
         "personalities": { "P": { "port": "uplink", "mac": "02:00:00:00:aa:00",
             "addresses": ["2001:db8::1/64"], "gateway": "2001:db8::fe" } },
@@ -334,7 +346,7 @@ fn configuration(sessions: u32) -> Value {
     }
     rules.push(json!({ "priority": 60_100, "from": "10.0.201.0/24", "lookup": "ip0" }));
     json!({
-        "router": { "sessions": sessions },
+        "router": router(sessions),
         "ports": { "uplink": { "memory": true }, "guests": { "memory": true } },
         "personalities": personalities,
         "networks": { "guests": { "ports": ["guests"], "addresses": ["10.0.255.254/16"],

@@ -162,12 +162,14 @@ fn interfaces(table: &mut Table, rows: Vec<InterfaceRow>) {
 fn guests(table: &mut Table, rows: Vec<GuestRow>) {
     head(
         table,
-        "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY VIOLATIONS",
+        "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY SESSIONS> SERVED> PORTS> VIOLATIONS",
     );
     for row in rows {
+        let refused = row.usage.iter().flat_map(|usage| &usage.refused);
         let violations: Vec<String> = row
             .violations
             .iter()
+            .chain(refused)
             .map(|(reason, frames)| format!("{reason} {frames}"))
             .collect();
         table.add_row([
@@ -178,9 +180,17 @@ fn guests(table: &mut Table, rows: Vec<GuestRow>) {
             some(&row.addresses),
             some(&row.public),
             or_dash(row.personality),
+            of(row.usage.as_ref().map(|usage| usage.sessions_opened)),
+            of(row.usage.as_ref().map(|usage| usage.sessions_served)),
+            of(row.usage.as_ref().map(|usage| usage.external_ports)),
             violations.join(", "),
         ]);
     }
+}
+
+/// So many, and how many it could be.
+fn of(use_and_limit: Option<(u32, u32)>) -> String {
+    or_dash(use_and_limit.map(|(used, most)| format!("{used}/{most}")))
 }
 
 fn rules(table: &mut Table, rows: Vec<RuleRow>) {

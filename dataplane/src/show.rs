@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
 use tapgate_engine::model::interface::Interface;
-use tapgate_engine::run::{self, NeighborView, SessionView};
+use tapgate_engine::run::{self, NeighborView, SessionView, Usage};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
     CounterRow, DropRow, ExplainQuery, Explanation, GuestRow, InterfaceRow, NeighborRow, PortRow,
-    RouteRow, Rows, RuleRow, SessionRow, Show,
+    RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
 };
 
 use crate::binding::Binding;
@@ -26,6 +27,8 @@ use crate::worker;
 
 /// Most rows of one page.
 const PAGE: usize = 4096;
+/// Guests that the forwarding thread is asked about at once.
+const ASKED_AT_ONCE: usize = 256;
 /// Why there is nothing to show.
 const ENDED: &str = "the forwarding thread has ended; see the dataplane's log";
 
@@ -49,7 +52,7 @@ impl Dataplane {
                 Rows::Interfaces,
             ),
             Show::Guests => page(
-                guests(&snapshot, &violations(running)?),
+                guests(&snapshot, &violations(running)?, usage(&snapshot, running)?),
                 cursor,
                 Rows::Guests,
             ),
@@ -217,28 +220,65 @@ fn violations(running: &Running) -> Result<Violations, String> {
     Ok(asked.ok_or(ENDED)?)
 }
 
-fn guests(snapshot: &Snapshot, violations: &Violations) -> impl Iterator<Item = GuestRow> {
+/// What the guests use, in the order of the configuration.
+fn usage(snapshot: &Arc<Snapshot>, running: &Running) -> Result<Vec<Usage>, String> {
+    let guests = snapshot.owners().guests().len();
+    let mut usage = Vec::new();
+    for from in (0..guests).step_by(ASKED_AT_ONCE) {
+        let snapshot = snapshot.clone();
+        let asked = running.worker.ask(move |worker| {
+            let Engine { router, shard } = worker.engine();
+            let guests = snapshot.owners().guests().iter().skip(from);
+            let list = guests.map(|guest| run::usage(router, shard, guest));
+            list.take(ASKED_AT_ONCE).collect::<Vec<_>>()
+        });
+        usage.extend(asked.ok_or(ENDED)?);
+    }
+    Ok(usage)
+}
+
+fn guests(
+    snapshot: &Snapshot,
+    violations: &Violations,
+    usage: Vec<Usage>,
+) -> impl Iterator<Item = GuestRow> {
     let config = snapshot.config();
     let strings = |prefixes: &[ipnet::IpNet]| prefixes.iter().map(short).collect();
-    config.guests().iter().map(move |guest| {
-        let port = &config.ports()[guest.port].name;
-        let id = snapshot.port_id(port);
-        let its = violations.iter().filter(|((port, _), _)| Some(*port) == id);
-        GuestRow {
-            name: guest.name.clone(),
-            port: port.clone(),
-            network: config.interfaces()[guest.network].name.clone(),
-            mac: guest.mac,
-            addresses: strings(&guest.addresses),
-            public: strings(&guest.public),
-            personality: guest
-                .personality
-                .map(|index| config.interfaces()[index].name.clone()),
-            violations: its
-                .map(|((_, reason), frames)| (reason.name().to_owned(), *frames))
-                .collect(),
-        }
-    })
+    let usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
+    config
+        .guests()
+        .iter()
+        .zip(usage)
+        .map(move |(guest, usage)| {
+            let port = &config.ports()[guest.port].name;
+            let id = snapshot.port_id(port);
+            let its = violations.iter().filter(|((port, _), _)| Some(*port) == id);
+            GuestRow {
+                name: guest.name.clone(),
+                port: port.clone(),
+                network: config.interfaces()[guest.network].name.clone(),
+                mac: guest.mac,
+                addresses: strings(&guest.addresses),
+                public: strings(&guest.public),
+                personality: guest
+                    .personality
+                    .map(|index| config.interfaces()[index].name.clone()),
+                violations: its
+                    .map(|((_, reason), frames)| (reason.name().to_owned(), *frames))
+                    .collect(),
+                usage: usage.map(|usage| UsageRow {
+                    sessions_opened: usage.opened,
+                    sessions_served: usage.served,
+                    external_ports: usage.ports,
+                    neighbors: usage.neighbors,
+                    refused: usage
+                        .refused
+                        .iter()
+                        .map(|(reason, packets)| (reason.name().to_owned(), *packets))
+                        .collect(),
+                }),
+            }
+        })
 }
 
 /// A prefix, or the address alone if it is a single one's.

@@ -20,6 +20,8 @@ use tapgate_engine::process;
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
+use tapgate_engine::state::payer::Payer;
+use tapgate_engine::state::refused::LimitMet;
 use tapgate_engine::time::Instant;
 
 use crate::port::{Opened, Ports};
@@ -288,6 +290,9 @@ impl Worker {
             for notice in engine.take_notices() {
                 report(&notice, snapshot);
             }
+            for met in engine.take_limits_met() {
+                report_limit(&met, snapshot);
+            }
         }
     }
 
@@ -408,5 +413,36 @@ fn report(notice: &Notice, snapshot: &Snapshot) {
             %address, %mac, interface,
             "somebody else claims this address: defended; find the host with that MAC"
         );
+    }
+}
+
+/// Tells the operator that somebody has all that it may have.
+fn report_limit(met: &LimitMet, snapshot: &Snapshot) {
+    let LimitMet {
+        payer,
+        reason,
+        packets,
+    } = *met;
+    let limit = reason.name();
+    match payer {
+        Payer::By(guest) | Payer::To(guest) => {
+            let guest = snapshot.guest_name(guest);
+            tracing::warn!(
+                guest,
+                limit,
+                packets,
+                "a guest is at a limit; see `tapgate show guests`"
+            );
+        }
+        Payer::Port(port) => {
+            let port = snapshot.port_name(port);
+            tracing::warn!(
+                port,
+                limit,
+                packets,
+                "what comes in by a port is at a limit"
+            );
+        }
+        Payer::Nobody => tracing::warn!(limit, packets, "a limit is met"),
     }
 }

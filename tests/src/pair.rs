@@ -118,7 +118,7 @@ host = { port = "up", mac = "02:00:00:00:00:aa", addresses = ["198.51.100.7/32",
 [networks]
 a = { ports = ["g"], addresses = ["10.0.1.254/24"], mac = "02:00:00:00:01:fe" }
 [guests]
-web = { port = "g", mac = "02:00:00:00:01:01", addresses = ["10.0.1.1"], public = ["203.0.113.8/29", "2001:db8:9::20"] }
+web = { port = "g", mac = "02:00:00:00:01:01", addresses = ["10.0.1.1"], public = ["203.0.113.8/29", "2001:db8:9::20"], limits = { ports = 9 } }
 [tables]
 main = [{ to = "default", dev = "host" }, { to = "::/0", dev = "host" }]
 [nat]

@@ -114,6 +114,24 @@ pub struct GuestRow {
     pub personality: Option<String>,
     /// Frames from its port that it may not send, by reason.
     pub violations: BTreeMap<String, u64>,
+    /// What it uses; absent if the dataplane is of an earlier version.
+    #[serde(default)]
+    pub usage: Option<UsageRow>,
+}
+
+/// What a guest uses: how many, and how many it could have now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Sessions that it opened.
+    pub sessions_opened: (u32, u32),
+    /// Sessions that were opened to it and that it answered.
+    pub sessions_served: (u32, u32),
+    /// External ports of the address and protocol of which it has most.
+    pub external_ports: (u32, u32),
+    /// Neighbours behind its port, or asked for on behalf of it.
+    pub neighbors: (u32, u32),
+    /// Packets for which it had no more, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// A routing rule.

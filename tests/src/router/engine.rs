@@ -8,10 +8,11 @@ use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::explain::{Line, describe};
 use tapgate_engine::frame::{Frame, Verdict};
-use tapgate_engine::run::{NeighborView, SessionView, counters, neighbors, sessions};
+use tapgate_engine::run::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};
 use tapgate_engine::session::SessionMemory;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
+use tapgate_engine::state::payer::Payer;
 use tapgate_engine::time::Instant;
 
 /// A configuration, compiled, and a router with one worker.
@@ -101,6 +102,25 @@ impl Engine {
 
     pub(super) fn notices(&mut self) -> Vec<Notice> {
         self.engine.take_notices()
+    }
+
+    /// Who met a limit, and of what.
+    pub(super) fn limits_met(&mut self) -> Vec<(String, DropReason)> {
+        let met = self.engine.take_limits_met();
+        let name = |payer| match payer {
+            Payer::By(guest) | Payer::To(guest) => self.snapshot.guest_name(guest).to_owned(),
+            Payer::Port(port) => self.snapshot.port_name(port).to_owned(),
+            Payer::Nobody => String::new(),
+        };
+        met.iter()
+            .map(|met| (name(met.payer), met.reason))
+            .collect()
+    }
+
+    pub(super) fn usage(&self, guest: &str) -> Option<Usage> {
+        let mut guests = self.snapshot.owners().guests().iter();
+        let guest = guests.find(|other| other.name == guest)?;
+        Some(usage(&self.engine.router, &self.engine.shard, guest))
     }
 
     pub(super) fn violations(&self) -> Vec<(PortId, DropReason, u64)> {

@@ -6,7 +6,7 @@ use tapgate_engine::addr::PortId;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain::Line;
 use tapgate_engine::frame::{Offload, OwnedFrame, Verdict};
-use tapgate_engine::run::{NeighborView, SessionView};
+use tapgate_engine::run::{NeighborView, SessionView, Usage};
 use tapgate_engine::state::claims::Notice;
 
 use super::{Router, Sent};
@@ -67,6 +67,16 @@ impl Router {
     /// What an operator must hear of, since this was last asked.
     pub fn notices(&mut self) -> Vec<Notice> {
         self.engine.notices()
+    }
+
+    /// Who met a limit since this was asked last: a guest or port, and of what.
+    pub fn limits_met(&mut self) -> Vec<(String, DropReason)> {
+        self.engine.limits_met()
+    }
+
+    /// What a guest of this name uses.
+    pub fn usage(&self, guest: &str) -> Usage {
+        self.engine.usage(guest).expect("a guest")
     }
 
     /// What guests sent that is not theirs: port, reason, frames.

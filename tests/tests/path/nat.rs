@@ -12,7 +12,7 @@ use tapgate_tests::packet::{self, Packet, error, pong, tcp, udp};
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::Router;
 
-use model::{Endpoint, External, Flow, Model, Protocol, Status, Variant};
+use model::{Endpoint, External, Flow, Model, Protocol, Refused, Status, Variant};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -80,8 +80,8 @@ struct Seen {
     outside: Option<Tuple>,
     /// By a guest's port.
     inside: Option<(String, Tuple)>,
-    /// Refused for want of a port.
-    exhausted: bool,
+    /// Refused for want of a port: of any, or of one for that network's guests.
+    refused: Option<Refused>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Run {
                     let to = (flow.remote.octets(), flow.remote_port);
                     check(tuple.destination == to, "it goes elsewhere")?;
                 }
-                self.model.sent(*flow, external, seen.exhausted, now)?;
+                self.model.sent(*flow, external, seen.refused, now)?;
             }
             Op::Reply(flow) => {
                 let Some(external) = self.model.last_seen(flow) else {
@@ -192,23 +192,36 @@ impl Run {
 
     fn send(&mut self, port: &str, frame: Packet) -> Seen {
         self.router.take_all();
-        let before = self.router.dropped(DropReason::NatExhausted);
+        let before = self.refusals();
         self.router.inject(port, frame.bytes());
         let mut seen = Seen {
             outside: None,
             inside: None,
-            exhausted: self.router.dropped(DropReason::NatExhausted) > before,
+            refused: None,
         };
+        let after = self.refusals();
+        if after[0] > before[0] {
+            seen.refused = Some(Refused::Exhausted);
+        } else if after[1] > before[1] {
+            seen.refused = Some(Refused::Limited);
+        }
         for (name, frames) in self.router.take_all() {
             for tuple in frames.iter().filter_map(|sent| tuple(&sent.bytes)) {
                 if name == "uplink" {
                     seen.outside = Some(tuple);
-                } else if !seen.exhausted && port == "uplink" {
+                } else if seen.refused.is_none() && port == "uplink" {
                     seen.inside = Some((name.clone(), tuple));
                 }
             }
         }
         seen
+    }
+}
+
+impl Run {
+    /// Packets refused for want of any port, and of one for their payer.
+    fn refusals(&mut self) -> [u64; 2] {
+        [DropReason::NatExhausted, DropReason::GuestPorts].map(|reason| self.router.dropped(reason))
     }
 }
 

@@ -31,6 +31,20 @@ impl Bucket {
     }
 }
 
+/// A bucket for each of many, by number.
+#[derive(Debug, Clone, Default)]
+pub struct Buckets(Vec<Bucket>);
+
+impl Buckets {
+    /// As [`Bucket::take`], from the bucket of `who`.
+    pub fn take(&mut self, who: usize, per_second: u32, now: Instant) -> bool {
+        if self.0.len() <= who {
+            self.0.resize(who + 1, Bucket::default());
+        }
+        self.0[who].take(per_second, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,9 +20,11 @@ macro_rules! counters {
 counters! {
     forwarded_by_session: "Packets forwarded by a session that was there.",
     forwarded_first: "Packets forwarded after rules, tables and NAT were asked.",
+    forwarded_without_session: "Packets forwarded that need no translation and for which no session was to be had.",
     sessions_created: "Sessions begun.",
     sessions_expired: "Sessions ended because they were idle.",
     sessions_revoked: "Sessions ended because a new configuration no longer allows them.",
+    sessions_displaced: "Sessions ended, unanswered, because whoever opened them opened more than fit.",
     sessions_recovered: "Sessions taken over from an earlier dataplane.",
     fragments_sent: "Fragments made because a packet was larger than the egress MTU.",
     packets_held: "Packets that waited for a next hop's MAC.",

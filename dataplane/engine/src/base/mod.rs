@@ -1,5 +1,5 @@
 //! Values without policy: addresses, time, random numbers, checksums, a hash index, token buckets,
-//! deadlines, and the names of what is counted.
+//! deadlines, shares, and the names of what is counted.
 
 pub mod addr;
 pub mod bucket;
@@ -10,4 +10,5 @@ pub mod drops;
 pub mod index;
 pub mod ip;
 pub mod random;
+pub mod shares;
 pub mod time;

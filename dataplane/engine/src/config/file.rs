@@ -58,6 +58,8 @@ pub struct RouterSection {
     pub announce_interval: u32,
     /// Idle times after which a session ends.
     pub timeouts: Timeouts,
+    /// What each guest may use; a guest's own `limits` go first.
+    pub limits: Limits,
 }
 
 impl Default for RouterSection {
@@ -71,6 +73,53 @@ impl Default for RouterSection {
             proxy_delay: 0,
             announce_interval: 300,
             timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What one guest may use at most. Where this says nothing it may have as much as it leaves to others:
+/// alone half of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Sessions that it opens, and as many that are opened to it, of each family.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
+    /// Sessions that it opens in a second; half as many at once. Default 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_sessions_per_second: Option<u32>,
+    /// External ports of one address and protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u32>,
+    /// ICMP errors that it is told in a second, of each kind. Default 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_errors_per_second: Option<u32>,
+}
+
+impl Limits {
+    /// Sessions that a guest may open in a second.
+    pub fn new_sessions(&self) -> u32 {
+        self.new_sessions_per_second.unwrap_or(10_000)
+    }
+
+    /// ICMP errors that a guest is told in a second, of each kind.
+    pub fn icmp_errors(&self) -> u32 {
+        self.icmp_errors_per_second.unwrap_or(100)
+    }
+
+    /// These, and where they say nothing those of `general`.
+    #[must_use]
+    pub fn or(&self, general: &Self) -> Self {
+        Self {
+            sessions: self.sessions.or(general.sessions),
+            new_sessions_per_second: self
+                .new_sessions_per_second
+                .or(general.new_sessions_per_second),
+            ports: self.ports.or(general.ports),
+            icmp_errors_per_second: self
+                .icmp_errors_per_second
+                .or(general.icmp_errors_per_second),
         }
     }
 }
@@ -221,6 +270,9 @@ pub struct Guest {
     /// The host name that DHCP hands out. Default: the guest's name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// What it may use; where this says nothing, `limits` of `[router]` does.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// `[networks]`: an internal segment whose gateway is tapgate.

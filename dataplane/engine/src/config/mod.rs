@@ -21,7 +21,7 @@ use crate::base::addr::MacAddr;
 pub use closest::closest;
 use condition::Condition;
 pub use file::{
-    Create, File, Forward as FileForward, Guest as FileGuest, Nat, Network, Personality,
+    Create, File, Forward as FileForward, Guest as FileGuest, Limits, Nat, Network, Personality,
     Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing,
     Rule as FileRule, RuleAction, Snat as FileSnat, SourceCheck, Timeouts,
 };
@@ -214,6 +214,8 @@ pub struct Guest {
     pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// A named routing table.

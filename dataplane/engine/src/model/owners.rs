@@ -11,12 +11,17 @@ use ipnet::IpNet;
 
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::ip::Address;
+use crate::config::Limits;
 
 /// A VM or container, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
     /// Its number in this snapshot.
     pub id: GuestId,
+    /// The number of its name, which it keeps from one snapshot to the next.
+    pub number: u16,
+    /// What it may use.
+    pub limits: Limits,
     /// Its name.
     pub name: String,
     /// The port it is behind.
@@ -338,12 +343,14 @@ impl Guest {
     /// A guest that owns nothing yet.
     pub(crate) fn new(
         spec: &crate::config::Guest,
-        port: PortId,
-        network: InterfaceId,
+        number: u16,
+        (port, network): (PortId, InterfaceId),
         personality: Option<InterfaceId>,
     ) -> Self {
         Self {
             id: GuestId(0),
+            number,
+            limits: spec.limits,
             name: spec.name.clone(),
             port,
             network,

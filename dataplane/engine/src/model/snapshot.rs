@@ -40,11 +40,12 @@ pub struct Snapshot {
     change: Arc<Change>,
 }
 
-/// The numbers of ports and interfaces.
+/// The numbers of ports, interfaces and guests.
 #[derive(Debug)]
 struct Numbers {
     ports: Names,
     interfaces: Names,
+    guests: Names,
 }
 
 /// Tables, and the rules that choose among them.
@@ -65,7 +66,7 @@ impl Snapshot {
         let kept = Kept::of(config, like);
         let owners = match kept.owners {
             Some(like) => like.owners.clone(),
-            None => Arc::new(owners(config, &numbering)),
+            None => Arc::new(owners(config, &numbering, &names.guests)),
         };
         let (interfaces, presence) = match kept.interfaces {
             Some(like) => (like.interfaces.clone(), like.presence.clone()),
@@ -145,6 +146,10 @@ impl Snapshot {
     /// The name of an interface.
     pub fn interface_name(&self, interface: InterfaceId) -> &str {
         self.names.interfaces.name(interface.0)
+    }
+    /// The name of the guest that has this number among names.
+    pub fn guest_name(&self, number: u16) -> &str {
+        self.names.guests.name(number)
     }
     /// Whether the interface that had the number `id` in `generation` has it still.
     pub(crate) fn is_still(&self, id: InterfaceId, generation: u32) -> bool {
@@ -254,14 +259,21 @@ impl Snapshot {
     pub(crate) fn is_uplink(&self, port: PortId) -> bool {
         self.interfaces.is_uplink(port)
     }
-    /// Whether `address`, heard of on `port`, is directly on `interface`'s link.
-    pub(crate) fn is_on_link(&self, interface: &Interface, port: PortId, address: IpAddr) -> bool {
-        interface.is_on_link(address)
-            || self
-                .owners
-                .owner(address)
-                .is_some_and(|guest| guest.port == port)
-            || self.owners.alive_in(address) == Some(interface.id)
+    /// Whether who says that `address` is its own, on `port`, may become a neighbour: it is directly on
+    /// `interface`'s link, and no guest whose MAC is configured (H07).
+    pub(crate) fn may_be_learnt(
+        &self,
+        interface: &Interface,
+        port: PortId,
+        address: IpAddr,
+    ) -> bool {
+        match self.owners.owner(address) {
+            Some(guest) if guest.mac.is_some() => false,
+            Some(guest) if guest.port == port => true,
+            _ => {
+                interface.is_on_link(address) || self.owners.alive_in(address) == Some(interface.id)
+            }
+        }
     }
     /// The ports of `interface` that `address` may be behind: its owner's, or all.
     pub(crate) fn whereabouts<'s>(
@@ -305,9 +317,11 @@ impl Numbers {
     fn assign(config: &Config, previous: Option<&Self>, generation: u32) -> Self {
         let ports = config.ports().iter().map(|port| port.name.as_str());
         let interfaces = config.interfaces().iter().map(|i| i.name.as_str());
+        let guests = config.guests().iter().map(|guest| guest.name.as_str());
         Self {
             ports: Names::assign(ports, previous.map(|p| &p.ports), generation),
             interfaces: Names::assign(interfaces, previous.map(|p| &p.interfaces), generation),
+            guests: Names::assign(guests, previous.map(|p| &p.guests), generation),
         }
     }
 
@@ -382,7 +396,7 @@ fn names_alike(a: &Config, b: &Config) -> bool {
     (ports(a), interfaces(a)) == (ports(b), interfaces(b)) && same_ports && same_interfaces
 }
 
-fn owners(config: &Config, numbering: &Numbering) -> Owners {
+fn owners(config: &Config, numbering: &Numbering, names: &Names) -> Owners {
     let mut owners = Owners::default();
     let owned = || {
         let guests = config.guests().iter();
@@ -393,7 +407,9 @@ fn owners(config: &Config, numbering: &Numbering) -> Owners {
     for spec in config.guests() {
         let personality = spec.personality.map(|index| numbering.interfaces[index]);
         let network = numbering.interfaces[spec.network];
-        let guest = Guest::new(spec, numbering.ports[spec.port], network, personality);
+        let number = names.number(&spec.name).unwrap_or(u16::MAX);
+        let place = (numbering.ports[spec.port], network);
+        let guest = Guest::new(spec, number, place, personality);
         owners.add(guest, &spec.addresses, &spec.public);
     }
     for (spec, &network) in config.interfaces().iter().zip(&numbering.interfaces) {

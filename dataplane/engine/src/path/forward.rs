@@ -11,6 +11,8 @@ use crate::model::nat::Snat;
 use crate::model::trace::{Ends, Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
+use crate::state::payer::Payer;
+use crate::state::ports::NoPort;
 use crate::state::session::{Hit, Path, SessionDetail, SessionRecord};
 use crate::state::shard::Tracked;
 use crate::wire::error::IcmpError;
@@ -18,8 +20,8 @@ use crate::wire::flow::{Direction, Flow};
 use crate::wire::frame::{Frame, OwnedFrame, Verdict};
 use crate::wire::packet::{Family, Packet, rewrite};
 
-/// Records looked at when the table is full and a new session wants in.
-const SWEEP_WHEN_FULL: usize = 256;
+/// Records looked at for expired ones when a new session finds no room.
+const SWEEP_WHEN_FULL: usize = 16;
 
 /// An IP packet that was sent to an interface's MAC.
 #[inline(always)]
@@ -169,20 +171,24 @@ fn forward<A: Tracked, T: Trace>(
     };
     let mut to = plan.to;
     if packet.is_tracked() {
-        if let Some(snat) = plan.snat {
-            let Some(translated) = translate::<A, T>(ctx, &plan.to, snat) else {
-                // Decision 1: the sender is told "host unreachable" (RFC 6888 REQ-11).
-                let error = IcmpError::HostUnreachable;
-                let refusal = Refusal::told(DropReason::NatExhausted, error);
-                return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
-            };
-            to = translated;
-        }
         let path = Path {
             interface: egress.id,
             neighbor,
         };
-        begin(ctx, packet, to, arrival, plan, path)?;
+        match begin(ctx, packet, arrival, plan, path) {
+            Ok(translated) => to = translated,
+            // What needs no translation needs no session either.
+            Err(reason) if plan.snat.is_none() && to == packet.flow => {
+                ctx.shard.refused.count(plan.payer, reason, ctx.now);
+                ctx.shard.counters.forwarded_without_session += 1;
+            }
+            Err(reason) => {
+                ctx.shard.refused.count(plan.payer, reason, ctx.now);
+                // Decision 1: the sender is told "host unreachable" (RFC 6888 REQ-11).
+                let refusal = Refusal::told(reason, IcmpError::HostUnreachable);
+                return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+            }
+        }
     }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
@@ -191,62 +197,104 @@ fn forward<A: Tracked, T: Trace>(
     Ok(verdict)
 }
 
-/// The flow as it leaves under `snat`, with an external port taken for it.
-#[inline(always)]
-fn translate<A: Tracked, T>(
-    ctx: &mut Context<'_, T>,
-    flow: &Flow<A>,
-    snat: &Snat,
-) -> Option<Flow<A>> {
-    let external = A::from_ip(snat.to)?;
-    let inside = (flow.source, flow.source_port);
-    let ports = &mut A::flows_mut(ctx.shard).ports;
-    let port = ports.acquire(external, flow.protocol, inside, snat.ports)?;
-    Some(Flow {
-        source: external,
-        source_port: port,
-        ..*flow
-    })
-}
-
-/// Remembers a first packet as a session.
+/// Remembers a first packet as a session, and returns its flow as it leaves.
 #[inline(always)]
 fn begin<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     packet: &Packet<A>,
-    to: Flow<A>,
     arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
     path: Path,
-) -> Result<(), DropReason> {
+) -> Result<Flow<A>, DropReason> {
+    make_room::<A, T>(ctx, arrival, plan)?;
+    let to = match plan.snat {
+        Some(snat) => translate(ctx, plan, snat)?,
+        None => plan.to,
+    };
     let now = Ticks::from(ctx.now);
-    make_room::<A, T>(ctx);
     let holds_port = plan.snat.is_some();
     let mut record = SessionRecord::new(packet.flow, to, holds_port, ctx.snapshot.generation());
     record.set_path(Direction::Forward, Some(path));
     record.set_path(Direction::Reply, Some(Path::by(arrival.interface.id)));
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
-    detail.set_guest(plan.guest);
+    detail.set_guest(plan.guest());
     detail.count_first(&mut record, packet.length(), packet.tcp_flags(), now);
     let flows = A::flows_mut(ctx.shard);
-    if flows.sessions.insert(&record, detail).is_none() {
+    if flows.sessions.insert(&record, detail, plan.payer).is_none() {
         if holds_port {
             flows.ports.release(to.source, to.protocol, to.source_port);
         }
         return Err(DropReason::SessionTableFull);
     }
     ctx.shard.counters.sessions_created += 1;
-    Ok(())
+    Ok(to)
 }
 
-/// Makes room in a full session table if something in it has expired.
-fn make_room<A: Tracked, T>(ctx: &mut Context<'_, T>) {
-    let flows = A::flows_mut(ctx.shard);
-    if flows.sessions.len() == flows.sessions.capacity() {
-        let (expired, _) = flows.sweep(SWEEP_WHEN_FULL, ctx.now, |_| false);
-        ctx.shard.counters.sessions_expired += expired;
+/// Sees to it that the plan's payer may have one more session: an expired one makes room for it, or the
+/// oldest of its own that was not answered (H03).
+#[inline(always)]
+fn make_room<A: Tracked, T>(
+    ctx: &mut Context<'_, T>,
+    arrival: Arrival<'_>,
+    plan: &Plan<'_, A>,
+) -> Result<(), DropReason> {
+    let rate = plan.quota.new_sessions();
+    let opener = plan.payer.index();
+    if !arrival.interface.personality && !ctx.shard.openers.take(opener, rate, ctx.now) {
+        return Err(DropReason::GuestSessionRate);
     }
+    let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();
+    ledger.limit(plan.payer, plan.quota.sessions);
+    if let Some(guest) = plan.served {
+        ledger.limit(Payer::To(guest.number), guest.limits.sessions);
+    }
+    if ledger.may_open(plan.payer) {
+        return Ok(());
+    }
+    displace::<A, T>(ctx, plan.payer)
+}
+
+/// Ends a session that makes room for another of `payer`'s.
+#[cold]
+fn displace<A: Tracked, T>(ctx: &mut Context<'_, T>, payer: Payer) -> Result<(), DropReason> {
+    let flows = A::flows_mut(ctx.shard);
+    let (expired, _) = flows.sweep(SWEEP_WHEN_FULL, ctx.now, |_| false);
+    ctx.shard.counters.sessions_expired += expired;
+    let flows = A::flows_mut(ctx.shard);
+    let ledger = flows.sessions.ledger();
+    if ledger.may_open(payer) {
+        return Ok(());
+    }
+    if let Some(oldest) = ledger.spare(payer) {
+        flows.end(oldest);
+        ctx.shard.counters.sessions_displaced += 1;
+        return Ok(());
+    }
+    match ledger.shares().used(payer.index()) {
+        0 => Err(DropReason::SessionTableFull),
+        _ => Err(DropReason::GuestSessions),
+    }
+}
+
+/// The plan's flow as it leaves under `snat`, with an external port taken for it.
+#[inline(always)]
+fn translate<A: Tracked, T>(
+    ctx: &mut Context<'_, T>,
+    plan: &Plan<'_, A>,
+    snat: &Snat,
+) -> Result<Flow<A>, DropReason> {
+    let wanted = plan.wanted(snat).ok_or(DropReason::NatExhausted)?;
+    let ports = &mut A::flows_mut(ctx.shard).ports;
+    let port = ports.acquire(&wanted).map_err(|no_port| match no_port {
+        NoPort::Exhausted => DropReason::NatExhausted,
+        NoPort::Limited => DropReason::GuestPorts,
+    })?;
+    Ok(Flow {
+        source: wanted.external,
+        source_port: port,
+        ..plan.to
+    })
 }
 
 fn trace_rewrite<A: Family>(trace: &mut impl Trace, from: &Flow<A>, to: &Flow<A>) {

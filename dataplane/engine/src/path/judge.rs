@@ -7,14 +7,18 @@
 use std::net::IpAddr;
 
 use super::admit;
-use crate::base::addr::{GuestId, PortId};
+use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
+use crate::config::Limits as Quota;
 use crate::model::interface::Interface;
 use crate::model::nat::Snat;
+use crate::model::owners::Guest;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
 use crate::model::trace::{Step, Trace};
+use crate::state::payer::Payer;
+use crate::state::ports::Wanted;
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::{Family, Transport};
@@ -64,8 +68,37 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) snat: Option<&'s Snat>,
     /// Where it goes.
     pub(crate) way: Way<'s, A>,
-    /// The guest that it counts against: whose the source is, else whose the destination.
-    pub(crate) guest: Option<GuestId>,
+    /// Whom it counts against.
+    pub(crate) payer: Payer,
+    /// What that one may use.
+    pub(crate) quota: &'s Quota,
+    /// The guest that it is for, if a stranger opens it.
+    pub(crate) served: Option<&'s Guest>,
+}
+
+impl<A> Plan<'_, A> {
+    /// The external port that it needs under `snat`. `None`: that is of another family.
+    pub(crate) fn wanted(&self, snat: &Snat) -> Option<Wanted<A>>
+    where
+        A: Family,
+    {
+        Some(Wanted {
+            external: A::from_ip(snat.to)?,
+            protocol: self.to.protocol,
+            inside: (self.to.source, self.to.source_port),
+            range: snat.ports,
+            payer: self.payer,
+            limit: self.quota.ports,
+        })
+    }
+
+    /// The number of the guest that it is from, or else to.
+    pub(crate) fn guest(&self) -> Option<u16> {
+        match self.payer {
+            Payer::By(guest) => Some(guest),
+            _ => self.way.guest.map(|guest| guest.number),
+        }
+    }
 }
 
 /// Why a packet may not go.
@@ -241,16 +274,33 @@ fn plan<'s, A: Family>(
     {
         fits(length, egress, trace)?;
     }
-    let guest = || {
-        let owners = snapshot.owners();
-        owners.owner(to.source.into()).or(way.guest)
-    };
+    let (payer, quota) = payer(snapshot, (interface, query.ingress), to.source.into());
     Ok(Plan {
         to,
         snat,
         way,
-        guest: guest().map(|guest| guest.id),
+        payer,
+        quota,
+        served: way.guest.filter(|_| interface.personality),
     })
+}
+
+/// Whom a packet from `source` counts against that came in by an interface and port, and what that one
+/// may use.
+pub(crate) fn payer<'s>(
+    snapshot: &'s Snapshot,
+    (interface, ingress): (&Interface, Option<PortId>),
+    source: IpAddr,
+) -> (Payer, &'s Quota) {
+    let general = &snapshot.config().router().limits;
+    let guest = snapshot.owners().owner(source);
+    match guest.filter(|_| !interface.personality) {
+        Some(guest) => (Payer::By(guest.number), &guest.limits),
+        None => match ingress.or_else(|| interface.ports.first().copied()) {
+            Some(port) => (Payer::Port(port), general),
+            None => (Payer::Nobody, general),
+        },
+    }
 }
 
 /// The translation of a packet's source; nothing that needs one leaves without.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::hop::{self, Hop};
-use super::judge::Refusal;
+use super::judge::{self, Refusal};
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::base::ip::Address;
@@ -44,8 +44,19 @@ fn tell<A: Family, T: Trace>(
     if !may_be_told(packet, ctx.snapshot) {
         return;
     }
-    let rate = ctx.snapshot.config().router().icmp_errors_per_second;
-    if !ctx.shard.budgets[error.class()].take(rate, ctx.now) {
+    let class = error.class();
+    let in_all = ctx.snapshot.config().router().icmp_errors_per_second;
+    let source = packet.flow.source.into();
+    let (payer, quota) = judge::payer(ctx.snapshot, (interface, ctx.ingress), source);
+    // Strangers have a half of all, so that guests are told even while strangers flood.
+    let rate = match interface.personality {
+        true => in_all.div_ceil(2),
+        false => quota.icmp_errors().min(in_all),
+    };
+    let budgets = &mut ctx.shard.told[class];
+    if !budgets.take(payer.index(), rate, ctx.now)
+        || !ctx.shard.budgets[class].take(in_all, ctx.now)
+    {
         ctx.shard.counters.icmp_errors_limited += 1;
         return;
     }

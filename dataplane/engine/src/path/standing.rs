@@ -45,8 +45,10 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     if !is_the_same(&record, &plan) {
         return false;
     }
-    let sessions = &mut A::flows_mut(ctx.shard).sessions;
-    sessions.detail_mut(number).set_guest(plan.guest);
+    let flows = A::flows_mut(ctx.shard);
+    flows.charge(number, plan.payer);
+    let sessions = &mut flows.sessions;
+    sessions.detail_mut(number).set_guest(plan.guest());
     let record = sessions.get_mut(number);
     record.generation = snapshot.generation();
     record.set_path(Direction::Forward, Some(Path::by(plan.way.interface.id)));

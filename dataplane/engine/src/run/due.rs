@@ -139,6 +139,10 @@ pub fn drain(
             ingress: None,
         };
         (0..AT_ONCE).find(|_| !neighbors(&mut ctx));
+        let displaced = ctx.router.neighbors.take_displaced();
+        ctx.shard
+            .drops
+            .add(DropReason::NeighborUnresolved, displaced);
     }
     while let Some(Held {
         mut frame, origin, ..

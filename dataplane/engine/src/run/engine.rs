@@ -12,6 +12,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::trace::Steps;
 use crate::state::claims::{ClaimState, Notice};
 use crate::state::ports::Share;
+use crate::state::refused::LimitMet;
 use crate::state::router::Router;
 use crate::state::session::Sessions;
 use crate::state::shard::Shard;
@@ -97,6 +98,11 @@ impl Engine {
         now: Instant,
     ) -> (Steps, Verdict) {
         explain(frame, ingress, snapshot, (&self.router, &self.shard), now)
+    }
+
+    /// Who met a limit since this was asked last, at most once a minute each.
+    pub fn take_limits_met(&mut self) -> Vec<LimitMet> {
+        self.shard.refused.take_notices()
     }
 
     /// What an operator must hear of, since it was asked last.

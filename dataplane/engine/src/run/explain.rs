@@ -18,7 +18,10 @@ use crate::model::trace::{Silent, Step, Steps, Trace};
 use crate::path::judge::{Course, Plan, Query, judge};
 use crate::path::standing;
 use crate::state::context::Context;
+use crate::state::flows::Flows;
 use crate::state::neighbor::Neighbors;
+use crate::state::payer::Payer;
+use crate::state::ports::NoPort;
 use crate::state::router::Router;
 use crate::state::session::{Hit, SessionMemory, Sessions};
 use crate::state::shard::{Shard, Tracked};
@@ -114,6 +117,7 @@ impl Small {
                 &router.neighbors,
                 (plan.way.interface.id, plan.way.next_hop.into()),
             );
+            self.take_quota(&plan, A::flows(shard));
             self.take_port(&plan, A::flows(shard));
         }
         // What an answer needs: the sender as a neighbour, on any interface of the port.
@@ -141,7 +145,10 @@ impl Small {
             record.set_path(direction, path);
         }
         let flows = A::flows_mut(&mut self.shard);
-        flows.sessions.insert(&record, detail);
+        let number = flows.sessions.insert(&record, detail, Payer::Nobody);
+        if let Some(number) = number {
+            flows.sessions.ledger_mut().answered(number, None);
+        }
         let (inside, outside) = (record.inside(), record.outside());
         if record.holds_port() {
             let holder = (inside.source, inside.source_port);
@@ -151,6 +158,7 @@ impl Small {
                 outside.protocol,
                 holder,
                 outside.source_port,
+                Payer::Nobody,
             );
         }
     }
@@ -159,17 +167,27 @@ impl Small {
         self.router.neighbors.take_over(neighbors, place);
     }
 
+    /// Whether the plan's payer may have one more session.
+    fn take_quota<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &Flows<A>) {
+        let ledger = flows.sessions.ledger();
+        let used = ledger.shares().used(plan.payer.index());
+        if !ledger.may_open(plan.payer) && ledger.spare(plan.payer).is_none() {
+            let ledger = A::flows_mut(&mut self.shard).sessions.ledger_mut();
+            ledger.refuse(plan.payer, used);
+        }
+    }
+
     /// The mapping that the plan's packet would get, or none if there is none to be had.
-    fn take_port<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &crate::state::flows::Flows<A>) {
-        let Some(snat) = plan.snat else { return };
-        let Some(external) = A::from_ip(snat.to) else {
+    fn take_port<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &Flows<A>) {
+        let Some(wanted) = plan.snat.and_then(|snat| plan.wanted(snat)) else {
             return;
         };
-        let (protocol, holder) = (plan.to.protocol, (plan.to.source, plan.to.source_port));
+        let (external, protocol) = (wanted.external, wanted.protocol);
         let ports = &mut A::flows_mut(&mut self.shard).ports;
-        match flows.ports.peek(external, protocol, holder, snat.ports) {
-            Some(port) => drop(ports.restore(external, protocol, holder, port)),
-            None => ports.exhaust(external, protocol),
+        match flows.ports.peek(&wanted) {
+            Ok(port) => drop(ports.restore(external, protocol, wanted.inside, port, wanted.payer)),
+            Err(NoPort::Exhausted) => ports.exhaust(external, protocol),
+            Err(NoPort::Limited) => ports.limit(&wanted),
         }
     }
 }

@@ -13,4 +13,4 @@ pub use adopt::{adopt_router, adopt_shard, port_attached, start_router, start_sh
 pub use due::{drain, poll, stop};
 pub use engine::Engine;
 pub use process::process;
-pub use view::{NeighborView, SessionView, counters, neighbors, sessions};
+pub use view::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};

@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::drops::DropReason;
 use crate::base::time::{Instant, Ticks};
+use crate::model::owners::Guest;
 use crate::state::neighbor::Neighbor;
+use crate::state::payer::Payer;
 use crate::state::router::Router;
+use crate::state::session::Ledger;
 use crate::state::shard::{Shard, Tracked};
 use crate::wire::flow::Direction;
 
@@ -39,6 +43,42 @@ pub struct NeighborView {
     pub state: &'static str,
     pub confirmed: Instant,
     pub held: usize,
+}
+
+/// What a guest uses, and could use now: how many, and how many at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Sessions that it opened, of both families.
+    pub opened: (u32, u32),
+    /// Sessions that were opened to it and that it answered, of both families.
+    pub served: (u32, u32),
+    /// External ports of the address and protocol of which it has most.
+    pub ports: (u32, u32),
+    /// Neighbours behind its port, or asked for on behalf of it.
+    pub neighbors: (u32, u32),
+    /// Packets for which it had no more, by reason.
+    pub refused: Vec<(DropReason, u64)>,
+}
+
+/// What a guest uses.
+pub fn usage(router: &Router, shard: &Shard, guest: &Guest) -> Usage {
+    let sessions = |payer: Payer| {
+        let who = payer.index();
+        let [v4, v6] = [shard.v4.sessions.ledger(), shard.v6.sessions.ledger()].map(Ledger::shares);
+        let shared = v4.most(who) + v6.most(who);
+        let most = guest.limits.sessions.map_or(shared, |each| 2 * each);
+        (v4.used(who) + v6.used(who), most)
+    };
+    let (by, to) = (Payer::By(guest.number), Payer::To(guest.number));
+    let ports = [shard.v4.ports.most_held(by), shard.v6.ports.most_held(by)];
+    let (held, shared) = ports.into_iter().flatten().max().unwrap_or_default();
+    Usage {
+        opened: sessions(by),
+        served: sessions(to),
+        ports: (held, guest.limits.ports.unwrap_or(shared)),
+        neighbors: router.neighbors.share(guest.port),
+        refused: shard.refused.of(by).collect(),
+    }
 }
 
 /// All neighbours.

@@ -107,7 +107,7 @@ pub(crate) fn learn<T: Trace>(
     asker: IpAddr,
     station: (MacAddr, PortId),
 ) {
-    if ctx.snapshot.is_on_link(interface, station.1, asker) {
+    if ctx.snapshot.may_be_learnt(interface, station.1, asker) {
         let neighbors = &mut ctx.router.neighbors;
         let held = neighbors.learn(interface.id, asker, station, ctx.now);
         egress::release(ctx, held, interface, station);
@@ -143,7 +143,7 @@ pub(crate) fn may_answer<T>(ctx: &mut Context<'_, T>, port: PortId) -> Result<()
         return Ok(());
     }
     let rate = ctx.snapshot.config().router().answers_per_second;
-    match ctx.router.answered.take(port, rate, ctx.now) {
+    match ctx.router.answered.take(port.index(), rate, ctx.now) {
         true => Ok(()),
         false => Err(DropReason::AnswerLimited),
     }

@@ -112,10 +112,10 @@ fn learn<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link, asked: Optio
         let neighbors = &mut ctx.router.neighbors;
         let released = if arp.reply && to_it && link.destination == interface.mac {
             neighbors.confirm(interface.id, sender, from, now)
-        } else if to_it && !arp.reply && snapshot.is_on_link(interface, link.port, sender) {
+        } else if to_it && !arp.reply && snapshot.may_be_learnt(interface, link.port, sender) {
             neighbors.learn(interface.id, sender, from, now)
         } else {
-            neighbors.hear(interface.id, sender, from).0
+            neighbors.hear(interface.id, sender, from, now).0
         };
         egress::release(ctx, released, interface, from);
     }

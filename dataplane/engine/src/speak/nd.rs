@@ -192,7 +192,7 @@ fn advertised<T: Trace>(
         if !known
             && !interface.personality
             && let Some(mac) = message.link_layer
-            && snapshot.is_on_link(interface, link.port, target)
+            && snapshot.may_be_learnt(interface, link.port, target)
         {
             neighbors.learn(interface.id, target, (mac, link.port), now);
             wanted = true;

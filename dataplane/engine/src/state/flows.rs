@@ -5,6 +5,7 @@ use super::session::{SessionMemory, SessionRecord, SessionTable};
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
+use crate::state::payer::Payer;
 use crate::wire::packet::Family;
 
 /// Most sessions of a batch that are brought into the cache beforehand.
@@ -38,6 +39,18 @@ impl<A: Address> Flows<A> {
     pub(crate) fn end(&mut self, number: u32) {
         let record = self.sessions.remove(number);
         release(&mut self.ports, &record);
+    }
+
+    /// Has session `number`, and the external port it holds, count against `payer`.
+    pub(crate) fn charge(&mut self, number: u32, payer: Payer) {
+        let Self { sessions, ports } = self;
+        sessions.ledger_mut().charge(number, payer);
+        let record = sessions.get(number);
+        if record.holds_port() {
+            let outside = record.outside();
+            let place = (outside.source, outside.protocol);
+            ports.charge(place, outside.source_port, payer);
+        }
     }
 
     /// Ends what has expired, or is `over` for another reason, among the next `most` records;
@@ -78,6 +91,7 @@ impl<A: Address> Flows<A> {
                     outside.protocol,
                     (inside.source, inside.source_port),
                     outside.source_port,
+                    Payer::Nobody,
                 );
             if holds {
                 recovered += 1;

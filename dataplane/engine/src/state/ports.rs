@@ -11,7 +11,9 @@ use std::hash::{BuildHasher, Hasher};
 use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::random::Random;
+use crate::base::shares::Shares;
 use crate::config::PortRange;
+use crate::state::payer::Payer;
 
 /// Ports of one pool.
 const PORTS: usize = 1 << 16;
@@ -71,8 +73,8 @@ impl Share {
 struct Pool<A> {
     /// One bit per port: held, or reserved.
     held: Box<[u64]>,
-    /// How many are held.
-    used: usize,
+    /// How many are held, and by whom.
+    shares: Shares,
     holders: Box<[Holder<A>]>,
     index: Index,
 }
@@ -84,6 +86,34 @@ struct Holder<A> {
     port: u16,
     /// Sessions that use the mapping; 0 when the port is free.
     uses: u32,
+    /// Whom it counts against, by index.
+    payer: u32,
+}
+
+/// Why there is no port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// Nobody can have one.
+    Exhausted,
+    /// Whoever wants it has as many as it may have.
+    Limited,
+}
+
+/// Who wants a port, and which would do.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<A> {
+    /// The external address.
+    pub external: A,
+    /// The protocol.
+    pub protocol: u8,
+    /// The inside address and port.
+    pub inside: (A, u16),
+    /// The external ports that would do.
+    pub range: PortRange,
+    /// Whom it counts against.
+    pub payer: Payer,
+    /// How many ports of the external address and protocol that one may have; `None`: its share.
+    pub limit: Option<u32>,
 }
 
 /// All mappings of one worker and address family.
@@ -128,35 +158,67 @@ impl<A: Address> ExternalPorts<A> {
         self.reserved = reserved;
     }
 
-    /// One more session uses the mapping of `inside` on `external`: the port it has, else a new
-    /// one from `range`. The inside port itself when it is free, else one of the same class and
-    /// parity at random (RFC 4787 REQ-3, REQ-4), else any. `None`: no port is left.
-    pub fn acquire(
-        &mut self,
-        external: A,
-        protocol: u8,
-        inside: (A, u16),
-        range: PortRange,
-    ) -> Option<u16> {
-        let hash = hash(&self.seed, inside);
-        let reserved = &self.reserved;
+    /// One more session uses the mapping of an inside address and port: the port it has, else a new
+    /// one. The inside port itself when it is free, else one of the same class and parity at random
+    /// (RFC 4787 REQ-3, REQ-4), else any.
+    ///
+    /// # Errors
+    /// There is none to be had, for anybody or for this payer (RFC 6888 REQ-4, H04).
+    pub fn acquire(&mut self, wanted: &Wanted<A>) -> Result<u16, NoPort> {
+        let hash = hash(&self.seed, wanted.inside);
+        let (reserved, place) = (&self.reserved, (wanted.external, wanted.protocol));
         let pool = self
             .pools
-            .entry((external, protocol))
-            .or_insert_with(|| Pool::new(reserved, external, protocol));
+            .entry(place)
+            .or_insert_with(|| Pool::new(reserved, place.0, place.1));
         // A reload may have narrowed the range: sessions from before may still hold another port.
-        if let Some(port) = pool.find(hash, inside, |port| range.contains(port)) {
+        let range = wanted.range;
+        if let Some(port) = pool.find(hash, wanted.inside, |port| range.contains(port)) {
             pool.holders[port as usize].uses += 1;
-            return Some(port);
+            return Ok(port);
         }
-        let port = pool.choose(inside.1, range, self.mask, self.random.draw())?;
-        pool.take(port, hash, inside);
-        Some(port)
+        // A worker has its part of the range only.
+        pool.shares
+            .divide(range.size() * self.mask.count_ones() / 64);
+        pool.shares.limit(wanted.payer.index(), wanted.limit);
+        let port = pool.choose(wanted, self.mask, self.random.draw())?;
+        pool.take(port, hash, wanted.inside, wanted.payer);
+        Ok(port)
+    }
+
+    /// The port counts against `payer` from now on.
+    pub fn charge(&mut self, place: (A, u8), port: u16, payer: Payer) {
+        let Some(pool) = self.pools.get_mut(&place) else {
+            return;
+        };
+        let holder = &mut pool.holders[port as usize];
+        if holder.uses > 0 {
+            pool.shares.give_back(holder.payer as usize, 1);
+            pool.shares.take(payer.index(), 1);
+            holder.payer = payer.index() as u32;
+        }
+    }
+
+    /// How many ports `payer` has of the external address of which it has most, and how many it could
+    /// have there.
+    pub fn most_held(&self, payer: Payer) -> Option<(u32, u32)> {
+        let of = |pool: &Pool<A>| {
+            let shares = &pool.shares;
+            (shares.used(payer.index()), shares.most(payer.index()))
+        };
+        self.pools.values().map(of).max_by_key(|(used, _)| *used)
     }
 
     /// One more session uses the mapping of `inside` to exactly `port`; for sessions that outlived
     /// a restart. False when somebody else holds it.
-    pub fn restore(&mut self, external: A, protocol: u8, inside: (A, u16), port: u16) -> bool {
+    pub fn restore(
+        &mut self,
+        external: A,
+        protocol: u8,
+        inside: (A, u16),
+        port: u16,
+        payer: Payer,
+    ) -> bool {
         let hash = hash(&self.seed, inside);
         let reserved = &self.reserved;
         let pool = self
@@ -167,7 +229,7 @@ impl<A: Address> ExternalPorts<A> {
         match pool.find(hash, inside, |mapped| mapped == port) {
             Some(_) => pool.holders[port as usize].uses += 1,
             None if pool.is_held(port) => return false,
-            None => pool.take(port, hash, inside),
+            None => pool.take(port, hash, inside, payer),
         }
         true
     }
@@ -176,6 +238,15 @@ impl<A: Address> ExternalPorts<A> {
     pub(crate) fn exhaust(&mut self, external: A, protocol: u8) {
         let mut pool = Pool::new(&self.reserved, external, protocol);
         pool.held.fill(!0);
+        self.pools.insert((external, protocol), pool);
+    }
+
+    /// Whoever wants this has as many ports as it may have; for trying things out.
+    pub(crate) fn limit(&mut self, wanted: &Wanted<A>) {
+        let (external, protocol) = (wanted.external, wanted.protocol);
+        let mut pool = Pool::new(&self.reserved, external, protocol);
+        let half = wanted.range.size().div_ceil(2);
+        pool.shares.take(wanted.payer.index(), half);
         self.pools.insert((external, protocol), pool);
     }
 
@@ -192,14 +263,15 @@ impl<A: Address> ExternalPorts<A> {
             if !self.reserved.contains(&(external, protocol, port)) {
                 pool.held[port as usize / 64] &= !(1 << (port % 64));
             }
-            pool.used -= 1;
+            pool.shares.give_back(holder.payer as usize, 1);
             pool.index.remove(hash, u32::from(port));
         }
     }
 
     /// How many ports are held.
     pub fn held(&self) -> usize {
-        self.pools.values().map(|pool| pool.used).sum()
+        let held = |pool: &Pool<A>| pool.shares.all() as usize;
+        self.pools.values().map(held).sum()
     }
 
     /// Memory used, in bytes.
@@ -211,21 +283,20 @@ impl<A: Address> ExternalPorts<A> {
     }
 
     /// The port that [`Self::acquire`] would give, without giving it.
-    pub fn peek(
-        &self,
-        external: A,
-        protocol: u8,
-        inside: (A, u16),
-        range: PortRange,
-    ) -> Option<u16> {
-        let hash = hash(&self.seed, inside);
+    ///
+    /// # Errors
+    /// As it would.
+    pub fn peek(&self, wanted: &Wanted<A>) -> Result<u16, NoPort> {
+        let hash = hash(&self.seed, wanted.inside);
         let random = self.random.clone().draw();
-        match self.pools.get(&(external, protocol)) {
-            Some(pool) => pool
-                .find(hash, inside, |port| range.contains(port))
-                .or_else(|| pool.choose(inside.1, range, self.mask, random)),
-            None => Pool::new(&self.reserved, external, protocol)
-                .choose(inside.1, range, self.mask, random),
+        let suits = |port| wanted.range.contains(port);
+        match self.pools.get(&(wanted.external, wanted.protocol)) {
+            Some(pool) => match pool.find(hash, wanted.inside, suits) {
+                Some(port) => Ok(port),
+                None => pool.choose(wanted, self.mask, random),
+            },
+            None => Pool::new(&self.reserved, wanted.external, wanted.protocol)
+                .choose(wanted, self.mask, random),
         }
     }
 }
@@ -241,12 +312,13 @@ impl<A: Address> Pool<A> {
         }
         Self {
             held,
-            used: 0,
+            shares: Shares::new(PORTS as u32),
             holders: vec![
                 Holder {
                     address: A::UNSPECIFIED,
                     port: 0,
-                    uses: 0
+                    uses: 0,
+                    payer: 0,
                 };
                 PORTS
             ]
@@ -267,18 +339,28 @@ impl<A: Address> Pool<A> {
         self.held[port as usize / 64] >> (port % 64) & 1 == 1
     }
 
-    fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16)) {
-        self.used += 1;
+    fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16), payer: Payer) {
+        self.shares.take(payer.index(), 1);
         self.held[port as usize / 64] |= 1 << (port % 64);
         self.holders[port as usize] = Holder {
             address,
             port: inside,
             uses: 1,
+            payer: payer.index() as u32,
         };
         self.index.insert(hash, u32::from(port));
     }
 
-    fn choose(&self, wanted: u16, range: PortRange, ours: u64, random: u64) -> Option<u16> {
+    /// A free port for a payer that may have one more.
+    fn choose(&self, wanted: &Wanted<A>, ours: u64, random: u64) -> Result<u16, NoPort> {
+        if self.shares.free() > 0 && !self.shares.may_take(wanted.payer.index(), 1) {
+            return Err(NoPort::Limited);
+        }
+        self.find_free(wanted.inside.1, wanted.range, ours, random)
+            .ok_or(NoPort::Exhausted)
+    }
+
+    fn find_free(&self, wanted: u16, range: PortRange, ours: u64, random: u64) -> Option<u16> {
         let is_ours = ours >> (wanted % 64) & 1 == 1;
         if range.contains(wanted) && is_ours && !self.is_held(wanted) {
             return Some(wanted);
@@ -347,27 +429,39 @@ mod tests {
         (Ipv4Addr::new(10, 0, 0, host), port)
     }
 
+    /// Everybody who wants one counts for himself.
+    fn want(protocol: u8, inside: (Ipv4Addr, u16), range: PortRange) -> Wanted<Ipv4Addr> {
+        Wanted {
+            external: X,
+            protocol,
+            inside,
+            range,
+            payer: Payer::By(inside.1),
+            limit: None,
+        }
+    }
+
     #[test]
     fn t01_one_insider_keeps_one_port_until_its_last_session_ends() {
         let mut nat = ExternalPorts::new(7, Share::ALL);
         let range = PortRange::default();
-        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
-        assert_eq!(nat.acquire(X, 17, inside(1, 5000), range), Some(5000));
+        assert_eq!(nat.acquire(&want(17, inside(1, 5000), range)), Ok(5000));
+        assert_eq!(nat.acquire(&want(17, inside(1, 5000), range)), Ok(5000));
         nat.release(X, 17, 5000);
         assert_ne!(
-            nat.acquire(X, 17, inside(2, 5000), range),
-            Some(5000),
+            nat.acquire(&want(17, inside(2, 5000), range)),
+            Ok(5000),
             "still held"
         );
         nat.release(X, 17, 5000);
         assert_eq!(
-            nat.acquire(X, 17, inside(3, 5000), range),
-            Some(5000),
+            nat.acquire(&want(17, inside(3, 5000), range)),
+            Ok(5000),
             "free again"
         );
         assert_eq!(
-            nat.acquire(X, 6, inside(2, 5000), range),
-            Some(5000),
+            nat.acquire(&want(6, inside(2, 5000), range)),
+            Ok(5000),
             "another protocol"
         );
     }
@@ -381,12 +475,12 @@ mod tests {
         };
         let mut seen = std::collections::HashSet::new();
         for host in 0..200 {
-            let port = nat.acquire(X, 17, inside(host, 53), range).unwrap();
+            let port = nat.acquire(&want(17, inside(host, 53), range)).unwrap();
             assert!(port < 1024 && port % 2 == 1, "{port}");
             assert!(seen.insert(port));
         }
         for host in 0..200 {
-            let port = nat.acquire(X, 17, inside(host, 4000), range).unwrap();
+            let port = nat.acquire(&want(17, inside(host, 4000), range)).unwrap();
             assert!(port >= 1024 && port % 2 == 0, "{port}");
             assert!(seen.insert(port));
         }
@@ -401,13 +495,16 @@ mod tests {
         };
         for n in 0..130 {
             let port = nat
-                .acquire(X, 17, inside(1, 2000 + n), range)
+                .acquire(&want(17, inside(1, 2000 + n), range))
                 .expect("a port is left");
             assert!(range.contains(port));
         }
-        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), None);
+        assert_eq!(
+            nat.acquire(&want(17, inside(1, 9000), range)),
+            Err(NoPort::Exhausted)
+        );
         nat.release(X, 17, 1077);
-        assert_eq!(nat.acquire(X, 17, inside(1, 9000), range), Some(1077));
+        assert_eq!(nat.acquire(&want(17, inside(1, 9000), range)), Ok(1077));
         assert_eq!(nat.held(), 130);
     }
 
@@ -419,12 +516,12 @@ mod tests {
             last: 3_007,
         };
         assert_eq!(
-            nat.acquire(X, 17, inside(1, 3_008), PortRange::default()),
-            Some(3_008)
+            nat.acquire(&want(17, inside(1, 3_008), PortRange::default())),
+            Ok(3_008)
         );
-        let port = nat.acquire(X, 17, inside(1, 3_008), narrow).unwrap();
+        let port = nat.acquire(&want(17, inside(1, 3_008), narrow)).unwrap();
         assert!(narrow.contains(port));
-        assert_eq!(nat.acquire(X, 17, inside(1, 3_008), narrow), Some(port));
+        assert_eq!(nat.acquire(&want(17, inside(1, 3_008), narrow)), Ok(port));
         nat.release(X, 17, 3_008);
         assert_eq!(nat.held(), 1);
     }
@@ -436,24 +533,27 @@ mod tests {
             first: 2_000,
             last: 2_003,
         };
-        assert_eq!(nat.acquire(X, 6, inside(1, 2_001), range), Some(2_001));
+        assert_eq!(nat.acquire(&want(6, inside(1, 2_001), range)), Ok(2_001));
         nat.reserve(vec![(X, 6, 2_000), (X, 6, 2_001)]);
         let others: Vec<_> = (0..3)
-            .map(|n| nat.acquire(X, 6, inside(2, 2_000 + n), range))
+            .map(|n| nat.acquire(&want(6, inside(2, 2_000 + n), range)))
             .collect();
         assert_eq!(
             others,
-            [Some(2_002), Some(2_003), None],
+            [Ok(2_002), Ok(2_003), Err(NoPort::Exhausted)],
             "2000 and 2001 are not to be had"
         );
         nat.release(X, 6, 2_001);
-        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), None);
+        assert_eq!(
+            nat.acquire(&want(6, inside(3, 2_001), range)),
+            Err(NoPort::Exhausted)
+        );
         nat.reserve(Vec::new());
-        assert_eq!(nat.acquire(X, 6, inside(3, 2_001), range), Some(2_001));
+        assert_eq!(nat.acquire(&want(6, inside(3, 2_001), range)), Ok(2_001));
         assert_eq!(nat.held(), 3);
         let mut fresh = ExternalPorts::new(17, Share::ALL);
         fresh.reserve(vec![(X, 17, 2_001)]);
-        assert_ne!(fresh.acquire(X, 17, inside(1, 2_001), range), Some(2_001));
+        assert_ne!(fresh.acquire(&want(17, inside(1, 2_001), range)), Ok(2_001));
     }
 
     #[test]
@@ -467,11 +567,16 @@ mod tests {
         for (worker, share) in (0..).zip(&shares) {
             let mut ports = ExternalPorts::new(3, *share);
             for n in 0..16 {
-                let port = ports.acquire(X, 17, inside(1, 5_000 + n), range).unwrap();
+                let port = ports
+                    .acquire(&want(17, inside(1, 5_000 + n), range))
+                    .unwrap();
                 assert_eq!(Share::worker_of(port, 4), worker);
                 assert_eq!(given.insert(port, worker), None);
             }
-            assert_eq!(ports.acquire(X, 17, inside(1, 9_000), range), None);
+            assert_eq!(
+                ports.acquire(&want(17, inside(1, 9_000), range)),
+                Err(NoPort::Exhausted)
+            );
         }
         assert_eq!(given.len(), 64, "all of them, each by one worker");
         assert_eq!(Share::of(0, 3), None);
@@ -483,26 +588,59 @@ mod tests {
         let mut ports = ExternalPorts::new(21, Share::ALL);
         for n in 0..200 {
             let (inside, range) = (inside(n % 7, 4_000 + u16::from(n)), PortRange::default());
-            let seen = ports.peek(X, 6, inside, range);
-            assert_eq!(ports.acquire(X, 6, inside, range), seen);
-            assert_eq!(ports.peek(X, 6, inside, range), seen);
+            let seen = ports.peek(&want(6, inside, range));
+            assert_eq!(ports.acquire(&want(6, inside, range)), seen);
+            assert_eq!(ports.peek(&want(6, inside, range)), seen);
         }
     }
 
     #[test]
     fn a_restored_mapping_is_the_same_one() {
         let mut nat = ExternalPorts::new(13, Share::ALL);
-        assert!(nat.restore(X, 6, inside(1, 80), 4000));
-        assert!(nat.restore(X, 6, inside(1, 80), 4000));
-        assert!(!nat.restore(X, 6, inside(2, 80), 4000));
+        assert!(nat.restore(X, 6, inside(1, 80), 4000, Payer::Nobody));
+        assert!(nat.restore(X, 6, inside(1, 80), 4000, Payer::Nobody));
+        assert!(!nat.restore(X, 6, inside(2, 80), 4000, Payer::Nobody));
         // A second one from before or after the range was narrowed.
-        assert!(nat.restore(X, 6, inside(1, 80), 4001));
+        assert!(nat.restore(X, 6, inside(1, 80), 4001, Payer::Nobody));
         for port in [4000, 4001] {
             let only = PortRange {
                 first: port,
                 last: port,
             };
-            assert_eq!(nat.acquire(X, 6, inside(1, 80), only), Some(port));
+            assert_eq!(nat.acquire(&want(6, inside(1, 80), only)), Ok(port));
         }
+    }
+
+    #[test]
+    fn h04_one_payer_leaves_as_many_ports_as_it_has() {
+        let mut nat = ExternalPorts::new(19, Share::ALL);
+        let range = PortRange {
+            first: 2_000,
+            last: 2_999,
+        };
+        let by = |payer, port, limit| Wanted {
+            payer: Payer::By(payer),
+            limit,
+            ..want(17, inside(payer as u8, port), range)
+        };
+        let mut greedy = 0;
+        while nat.acquire(&by(1, 5_000 + greedy, None)).is_ok() {
+            greedy += 1;
+        }
+        assert_eq!(greedy, 500);
+        let refused = by(1, 9_000, None);
+        assert_eq!(nat.peek(&refused), Err(NoPort::Limited));
+        assert_eq!(
+            nat.acquire(&by(2, 7_000, Some(1))),
+            Ok(nat.peek(&by(2, 7_000, None)).unwrap())
+        );
+        assert_eq!(nat.acquire(&by(2, 7_001, Some(1))), Err(NoPort::Limited));
+        assert!(nat.acquire(&by(3, 7_000, None)).is_ok());
+        assert_eq!(nat.most_held(Payer::By(1)), Some((500, 499)));
+        // Whoever it counts against can change.
+        let port = nat.acquire(&by(1, 5_000, None)).unwrap();
+        nat.charge((X, 17), port, Payer::By(4));
+        assert_eq!(nat.most_held(Payer::By(4)).unwrap().0, 1);
+        assert_eq!(nat.most_held(Payer::By(1)).unwrap().0, 499);
     }
 }

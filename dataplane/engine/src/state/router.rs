@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 
 use super::advertisers::Advertisers;
 use super::announcer::Announcer;
-use super::answers::{Answered, Delayed};
+use super::answers::Delayed;
 use super::claims::Claims;
 use super::memberships::Memberships;
 use super::neighbor::{Held, Neighbors};
+use crate::base::bucket::Buckets;
 use crate::base::time::Instant;
 use crate::config::RouterSection;
 
@@ -26,7 +27,8 @@ pub struct Router {
     pub(crate) memberships: Memberships,
     pub(crate) advertisers: Advertisers,
     pub(crate) declined: Declined,
-    pub(crate) answered: Answered,
+    /// How often each guest's port was answered.
+    pub(crate) answered: Buckets,
     pub(crate) delayed: Delayed,
     /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
@@ -46,7 +48,7 @@ impl Router {
             memberships: Memberships::new(seed.rotate_left(41)),
             advertisers: Advertisers::new(seed.rotate_left(29)),
             declined: Declined::new(),
-            answered: Answered::default(),
+            answered: Buckets::default(),
             delayed: Delayed::new(seed.rotate_left(47)),
             generation: 0,
             claims_from,

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::flows::Flows;
 use super::ports::Share;
+use super::refused::Refused;
 use super::session::Sessions;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
-use crate::base::bucket::Bucket;
+use crate::base::bucket::{Bucket, Buckets};
 use crate::base::counters::Counters;
 use crate::base::drops::{DropCounters, DropReason};
 use crate::base::time::Instant;
@@ -24,6 +25,10 @@ pub struct Shard {
     /// How many ICMP errors may still be sent, by class of error: so a flood of one class does not
     /// silence the others (F12).
     pub(crate) budgets: [Bucket; IcmpError::CLASSES],
+    /// The same by whose packet it is about.
+    pub(crate) told: [Buckets; IcmpError::CLASSES],
+    /// By payer: how many sessions it opened lately.
+    pub(crate) openers: Buckets,
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
@@ -31,6 +36,8 @@ pub struct Shard {
     pub(crate) floods: VecDeque<Flood>,
     /// By port: how many frames guests sent that they may not send.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
+    /// Who met a limit.
+    pub(crate) refused: Refused,
     pub(crate) next_sweep: Instant,
     /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
@@ -101,11 +108,14 @@ impl Shard {
             v4: Flows::new(memory.v4, seed, &section.timeouts, share),
             v6: Flows::new(memory.v6, seed, &section.timeouts, share),
             budgets: [Bucket::default(); IcmpError::CLASSES],
+            told: Default::default(),
+            openers: Buckets::default(),
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
             floods: VecDeque::new(),
             violations: BTreeMap::new(),
+            refused: Refused::default(),
             next_sweep: now,
             generation: 0,
             share,

@@ -64,6 +64,15 @@ pub enum Status {
     Dead,
 }
 
+/// Why a flow got no external port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is none.
+    Exhausted,
+    /// There are, but its network's guests have as many as they leave.
+    Limited,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Known {
     external: External,
@@ -153,7 +162,7 @@ impl Model {
         &mut self,
         flow: Flow,
         external: Option<External>,
-        exhausted: bool,
+        refused: Option<Refused>,
         now: Instant,
     ) -> Result<(), String> {
         self.now = now;
@@ -166,10 +175,10 @@ impl Model {
             if let Some(known) = self.flows.get_mut(&flow) {
                 known.ended = true;
             }
-            return match (self.variant.pool(flow.endpoint), exhausted) {
-                (None, false) => Ok(()),
-                (Some(pool), true) => self.is_full(&flow, pool),
-                (pool, _) => Err(format!("dropped, exhausted: {exhausted}, though {pool:?}")),
+            return match (self.variant.pool(flow.endpoint), refused) {
+                (None, None) => Ok(()),
+                (Some(pool), Some(refused)) => self.is_full(&flow, pool, refused),
+                (pool, _) => Err(format!("dropped, refused: {refused:?}, though {pool:?}")),
             };
         };
         if !self.variant.allows(flow.endpoint, external) {
@@ -232,27 +241,39 @@ impl Model {
         }
     }
 
-    /// Whether all ports of `pool` may be held, so that a new flow had to be refused.
-    fn is_full(&self, flow: &Flow, pool: (Ipv4Addr, u16, u16)) -> Result<(), String> {
-        let (address, first, last) = pool;
-        let held: BTreeSet<u16> = self
-            .flows
-            .iter()
-            .filter(|(other, known)| {
-                let idle = self.now.since(known.seen);
-                other.protocol == flow.protocol
-                    && known.external.address == address
-                    && (first..=last).contains(&known.external.port)
-                    && !known.ended
-                    && idle < other.protocol.idle().1 + ROUND
-            })
-            .map(|(_, known)| known.external.port)
-            .collect();
+    /// Whether so many ports of `pool` may be held that a new flow had to be refused.
+    fn is_full(
+        &self,
+        flow: &Flow,
+        (address, first, last): (Ipv4Addr, u16, u16),
+        refused: Refused,
+    ) -> Result<(), String> {
+        let may_hold = |(other, known): &(&Flow, &Known)| {
+            let idle = self.now.since(known.seen);
+            other.protocol == flow.protocol
+                && known.external.address == address
+                && !known.ended
+                && idle < other.protocol.idle().1 + ROUND
+        };
+        // Ports of a range that a reload narrowed count as well.
+        let holders = || self.flows.iter().filter(may_hold);
+        let ports = |(_, known): (&Flow, &Known)| known.external.port;
+        let held: BTreeSet<u16> = holders().map(ports).collect();
+        let in_range = held.iter().filter(|port| (first..=last).contains(*port));
+        let same = |(other, _): &(&Flow, &Known)| other.endpoint.port() == flow.endpoint.port();
+        let own: BTreeSet<u16> = holders().filter(same).map(ports).collect();
         let all = usize::from(last - first) + 1;
-        if held.len() == all {
+        let enough = match refused {
+            Refused::Exhausted => in_range.count() == all,
+            Refused::Limited => own.len() + held.len() >= all,
+        };
+        if enough {
             Ok(())
         } else {
-            Err(format!("refused with {} of {all} ports held", held.len()))
+            let (held, own) = (held.len(), own.len());
+            Err(format!(
+                "{refused:?} with {held} of {all} ports held, {own} of them its own"
+            ))
         }
     }
 }

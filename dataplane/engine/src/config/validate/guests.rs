@@ -59,6 +59,7 @@ impl Check {
             let dhcp6_address = dhcp6_address(&addresses, &public);
             let hostname = guest.hostname.clone().unwrap_or_else(|| name.clone());
             self.hostname(name, guest);
+            self.limits(&guest.limits, || place!["guests", name, "limits"]);
             let Some((port, network)) = place else {
                 continue;
             };
@@ -73,6 +74,7 @@ impl Check {
                 dhcp_address,
                 dhcp6_address,
                 hostname,
+                limits: guest.limits.or(&file.router.limits),
             });
         }
         guests

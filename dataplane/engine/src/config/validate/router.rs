@@ -2,7 +2,7 @@
 
 use super::address;
 use super::check::{Check, place};
-use crate::config::{File, RouterSection, Timeouts};
+use crate::config::{File, Limits, RouterSection, Segment, Timeouts};
 
 impl Check {
     /// Checks limits and identity of the router as a whole.
@@ -16,7 +16,8 @@ impl Check {
             );
         }
         self.timeouts(&router.timeouts);
-        self.limits(router);
+        self.ranges(router);
+        self.limits(&router.limits, || place!["router", "limits"]);
     }
 
     fn timeouts(&mut self, timeouts: &Timeouts) {
@@ -48,7 +49,7 @@ impl Check {
         }
     }
 
-    fn limits(&mut self, router: &RouterSection) {
+    fn ranges(&mut self, router: &RouterSection) {
         if router.proxy_delay > 1_000 {
             self.fault(
                 place!["router", "proxy_delay"],
@@ -76,6 +77,26 @@ impl Check {
                     place!["router", key],
                     format!("{value} is out of range"),
                     format!("write 1 to {most}"),
+                );
+            }
+        }
+    }
+
+    /// Checks what a guest may use, which is written in the table at `place`.
+    pub(super) fn limits(&mut self, limits: &Limits, place: impl Fn() -> Vec<Segment>) {
+        for (key, value) in [
+            ("sessions", limits.sessions),
+            ("new_sessions_per_second", limits.new_sessions_per_second),
+            ("ports", limits.ports),
+            ("icmp_errors_per_second", limits.icmp_errors_per_second),
+        ] {
+            if value == Some(0) {
+                let mut at = place();
+                at.push(key.into());
+                self.fault(
+                    at,
+                    format!("with {key} = 0 a guest can do nothing"),
+                    "write 1 or more, or leave it out",
                 );
             }
         }

@@ -18,22 +18,21 @@
 //! A guest whose MAC is configured is `permanent`: nothing that is heard changes it.
 
 mod entry;
+mod places;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
-
-use foldhash::fast::FixedState;
 
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::deadlines::Deadlines;
 use crate::base::random::Random;
+use crate::base::shares::Shares;
 use crate::base::time::Instant;
-pub use entry::{Event, Held, NeighborId, NeighborState, Resolution};
+pub use entry::{Event, Held, Neighbor, NeighborId, NeighborState, Resolution};
+use entry::{Link, RETRANSMIT, Taker};
+use places::Places;
 
-/// Time between solicitations (RFC 4861 §10 RETRANS_TIMER; RFC 1122 §2.3.2.1: at most one ARP
-/// per second and destination).
-const RETRANSMIT: Duration = Duration::from_secs(1);
 /// Solicitations before giving up (RFC 4861 §10 MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
 const SOLICITATIONS: u8 = 3;
 /// Time in delay before probing (RFC 4861 §10 DELAY_FIRST_PROBE_TIME).
@@ -41,65 +40,34 @@ const DELAY: Duration = Duration::from_secs(5);
 /// Base of the time an answer is trusted for (RFC 4861 §10 REACHABLE_TIME), in ms; half to one
 /// and a half of it is used (MIN_RANDOM_FACTOR, MAX_RANDOM_FACTOR).
 const REACHABLE_MS: u64 = 30_000;
-/// Packets that wait for one neighbour at most; the oldest is replaced (RFC 1122 §2.3.2.2 wants
-/// at least the latest kept).
+/// Packets of one port that wait for one neighbour at most; the oldest is replaced (RFC 1122 §2.3.2.2
+/// wants at least the latest kept).
 const HELD_EACH: usize = 32;
-/// Bytes that wait in all at most.
-const HELD_BYTES: usize = 8 << 20;
-
-/// One neighbour.
-#[derive(Debug, Clone)]
-pub struct Neighbor {
-    /// The interface it is on.
-    pub interface: InterfaceId,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its MAC; zero while incomplete.
-    pub mac: MacAddr,
-    /// The port it was heard on.
-    pub port: PortId,
-    /// How sure we are.
-    pub state: NeighborState,
-    /// When it was last confirmed.
-    pub confirmed: Instant,
-    /// Frames waiting for it.
-    pub held: VecDeque<Held>,
-    /// The port whose packet needs it.
-    asker: Option<PortId>,
-    use_count: u32,
-    live: bool,
-    solicited: u8,
-    reachable_until: Instant,
-    used: Instant,
-}
+/// Bytes that wait in all at most; each port has a share of them (H10).
+const HELD_BYTES: u32 = 8 << 20;
+/// What a packet that waits takes beside its bytes, about.
+const HELD_BESIDE: usize = 256;
 
 /// All neighbours, at most as many as it was made for.
 #[derive(Debug, Clone)]
 pub struct Neighbors {
-    entries: Vec<Neighbor>,
-    places: HashMap<(InterfaceId, IpAddr), u16, FixedState>,
-    free: Vec<u16>,
+    places: Places,
     due: Deadlines<u16>,
-    limit: usize,
-    incomplete: usize,
-    /// By port: how many incomplete ones its packets need.
-    asked_by: Vec<u16>,
-    held_bytes: usize,
+    held_bytes: Shares,
+    /// Packets that waited for neighbours that made room for others.
+    displaced: u64,
     random: Random,
 }
 
 impl Neighbors {
-    /// An empty table for at most `limit` neighbours, of which a half may be unresolved.
+    /// An empty table for at most `limit` neighbours beside those that are configured. One port may
+    /// have as many as it leaves to others.
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
-            entries: Vec::new(),
-            places: HashMap::with_hasher(FixedState::with_seed(seed)),
-            free: Vec::new(),
+            places: Places::new(limit, seed),
             due: Deadlines::default(),
-            limit: limit.min(usize::from(u16::MAX)),
-            incomplete: 0,
-            asked_by: Vec::new(),
-            held_bytes: 0,
+            held_bytes: Shares::new(HELD_BYTES),
+            displaced: 0,
             random: Random::new(seed),
         }
     }
@@ -107,7 +75,7 @@ impl Neighbors {
     /// The MAC and port behind `id`, if it is still that neighbour's; it is about to be used.
     #[inline]
     pub fn follow(&mut self, id: NeighborId, now: Instant) -> Option<(MacAddr, PortId)> {
-        let neighbor = self.entries.get_mut(usize::from(id.slot))?;
+        let neighbor = self.places.get_mut(id.slot)?;
         if neighbor.use_count != id.use_count || !neighbor.live {
             return None;
         }
@@ -118,13 +86,12 @@ impl Neighbors {
             NeighborState::Reachable | NeighborState::Stale => self.delay(id.slot, now),
             NeighborState::Delay | NeighborState::Probe | NeighborState::Permanent => {}
         }
-        let neighbor = &self.entries[usize::from(id.slot)];
+        let neighbor = self.places.get(id.slot)?;
         Some((neighbor.mac, neighbor.port))
     }
 
     /// The MAC of `address` on `interface`. If it is not known, it is asked for, on behalf of a
-    /// packet from `asker`. At most a quarter of the places may be incomplete because of one port's
-    /// packets, and half of them in all (N24).
+    /// packet from `asker`, against which it is counted until it answers (N24, H11).
     pub fn resolve(
         &mut self,
         interface: InterfaceId,
@@ -132,43 +99,24 @@ impl Neighbors {
         asker: Option<PortId>,
         now: Instant,
     ) -> Resolution {
-        if let Some(&slot) = self.places.get(&(interface, address)) {
+        if let Some(slot) = self.places.find(interface, address) {
             let id = NeighborId {
                 slot,
-                use_count: self.entries[usize::from(slot)].use_count,
+                use_count: self.places.at(slot).use_count,
             };
             return match self.follow(id, now) {
                 Some((mac, port)) => Resolution::Known(id, mac, port),
                 None => Resolution::Pending(id),
             };
         }
-        let asked = asker.map_or(0, |port| {
-            self.asked_by.get(port.index()).copied().unwrap_or(0)
-        });
-        if self.incomplete >= self.limit.div_ceil(2) || usize::from(asked) >= self.limit.div_ceil(4)
-        {
-            return Resolution::Full;
-        }
-        let Some(slot) = self.place(interface, address, now) else {
+        let Some(slot) = self.place(interface, address, Taker::Asked(asker), now) else {
             return Resolution::Full;
         };
-        let neighbor = &mut self.entries[usize::from(slot)];
+        let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Incomplete;
-        neighbor.asker = asker;
-        neighbor.solicited = 0;
-        let id = NeighborId {
-            slot,
-            use_count: neighbor.use_count,
-        };
-        self.incomplete += 1;
-        if let Some(port) = asker {
-            if self.asked_by.len() <= port.index() {
-                self.asked_by.resize(port.index() + 1, 0);
-            }
-            self.asked_by[port.index()] += 1;
-        }
+        let use_count = neighbor.use_count;
         self.due.set(slot, now);
-        Resolution::Pending(id)
+        Resolution::Pending(NeighborId { slot, use_count })
     }
 
     /// The neighbour `address` is known by configuration. `None`: no room.
@@ -179,14 +127,14 @@ impl Neighbors {
         station: (MacAddr, PortId),
         now: Instant,
     ) -> Option<NeighborId> {
-        let slot = match self.places.get(&(interface, address)) {
-            Some(&slot) => slot,
-            None => self.place(interface, address, now)?,
+        let slot = match self.places.find(interface, address) {
+            Some(slot) => slot,
+            None => self.place(interface, address, Taker::Pinned, now)?,
         };
-        if self.entries[usize::from(slot)].state == NeighborState::Incomplete {
-            self.settle(slot);
+        if self.places.at(slot).link.taker != Taker::Pinned {
+            self.places.charge(slot, Taker::Pinned);
         }
-        let neighbor = &mut self.entries[usize::from(slot)];
+        let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Permanent;
         (neighbor.mac, neighbor.port) = station;
         neighbor.used = now;
@@ -197,30 +145,36 @@ impl Neighbors {
 
     /// Forgets the neighbour `address` if it is known by configuration, with what waited for it.
     pub fn unpin(&mut self, interface: InterfaceId, address: IpAddr) -> usize {
-        let slot = self.places.get(&(interface, address)).copied();
-        let is_pinned =
-            |slot: &u16| self.entries[usize::from(*slot)].state == NeighborState::Permanent;
+        let slot = self.places.find(interface, address);
+        let is_pinned = |slot: &u16| {
+            let neighbor = self.places.get(*slot);
+            neighbor.is_some_and(|neighbor| neighbor.state == NeighborState::Permanent)
+        };
         slot.filter(is_pinned)
             .map_or(0, |slot| self.remove(slot).len())
     }
 
-    /// Keeps a frame until `id` is resolved. Returns how many older ones had to go for it.
+    /// Keeps a frame until `id` is resolved. Returns how many had to go for it, or 1 if it is not kept:
+    /// only frames of the port it came in by, of which a share of the room may wait.
     pub fn hold(&mut self, id: NeighborId, held: Held) -> usize {
-        let Some(neighbor) = self.entries.get_mut(usize::from(id.slot)) else {
+        let Some(neighbor) = self.places.get_mut(id.slot) else {
             return 1;
         };
-        if self.held_bytes + held.frame.bytes.len() > HELD_BYTES {
-            return 1;
-        }
-        self.held_bytes += held.frame.bytes.len();
-        neighbor.held.push_back(held);
+        let taker = Taker::from(held.origin).index();
+        let same = |other: &Held| other.origin == held.origin;
         let mut gone = 0;
-        while neighbor.held.len() > HELD_EACH {
-            if let Some(oldest) = neighbor.held.pop_front() {
-                self.held_bytes -= oldest.frame.bytes.len();
-                gone += 1;
-            }
+        if neighbor.held.iter().filter(|held| same(held)).count() >= HELD_EACH
+            && let Some(oldest) = neighbor.held.iter().position(same)
+            && let Some(oldest) = neighbor.held.remove(oldest)
+        {
+            self.held_bytes.give_back(taker, room(&oldest));
+            gone = 1;
         }
+        if !self.held_bytes.may_take(taker, room(&held)) {
+            return gone + 1;
+        }
+        self.held_bytes.take(taker, room(&held));
+        neighbor.held.push_back(held);
         gone
     }
 
@@ -233,18 +187,15 @@ impl Neighbors {
         (mac, port): (MacAddr, PortId),
         now: Instant,
     ) -> VecDeque<Held> {
-        let Some(&slot) = self.places.get(&(interface, address)) else {
+        let Some(slot) = self.places.find(interface, address) else {
             return VecDeque::new();
         };
         let trusted = REACHABLE_MS / 2 + self.random.draw() % REACHABLE_MS;
-        let neighbor = &mut self.entries[usize::from(slot)];
-        if neighbor.state == NeighborState::Permanent {
+        if self.places.at(slot).state == NeighborState::Permanent {
             return VecDeque::new();
         }
-        if neighbor.state == NeighborState::Incomplete {
-            self.settle(slot);
-        }
-        let neighbor = &mut self.entries[usize::from(slot)];
+        self.settle(slot, port, now);
+        let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Reachable;
         (neighbor.mac, neighbor.port) = (mac, port);
         neighbor.confirmed = now;
@@ -260,20 +211,19 @@ impl Neighbors {
         interface: InterfaceId,
         address: IpAddr,
         (mac, port): (MacAddr, PortId),
+        now: Instant,
     ) -> (VecDeque<Held>, bool) {
-        let Some(&slot) = self.places.get(&(interface, address)) else {
+        let Some(slot) = self.places.find(interface, address) else {
             return (VecDeque::new(), false);
         };
-        let neighbor = &mut self.entries[usize::from(slot)];
+        let neighbor = self.places.at(slot);
         let incomplete = neighbor.state == NeighborState::Incomplete;
         let same = (neighbor.mac, neighbor.port) == (mac, port);
         if neighbor.state == NeighborState::Permanent || !incomplete && same {
             return (VecDeque::new(), true);
         }
-        if incomplete {
-            self.settle(slot);
-        }
-        let neighbor = &mut self.entries[usize::from(slot)];
+        self.settle(slot, port, now);
+        let neighbor = self.places.at(slot);
         neighbor.state = NeighborState::Stale;
         (neighbor.mac, neighbor.port) = (mac, port);
         self.due.clear(slot);
@@ -290,10 +240,10 @@ impl Neighbors {
         (solicited, overrides): (bool, bool),
         now: Instant,
     ) -> VecDeque<Held> {
-        let Some(&slot) = self.places.get(&(interface, address)) else {
+        let Some(slot) = self.places.find(interface, address) else {
             return VecDeque::new();
         };
-        let neighbor = &mut self.entries[usize::from(slot)];
+        let neighbor = self.places.at(slot);
         let incomplete = neighbor.state == NeighborState::Incomplete;
         let mac = match mac {
             None if incomplete => return VecDeque::new(),
@@ -311,7 +261,7 @@ impl Neighbors {
         if solicited {
             self.confirm(interface, address, (mac, port), now)
         } else if changed {
-            self.hear(interface, address, (mac, port)).0
+            self.hear(interface, address, (mac, port), now).0
         } else {
             VecDeque::new()
         }
@@ -326,9 +276,9 @@ impl Neighbors {
         (mac, port): (MacAddr, PortId),
         now: Instant,
     ) -> VecDeque<Held> {
-        let (held, known) = self.hear(interface, address, (mac, port));
-        if !known && let Some(slot) = self.place(interface, address, now) {
-            let neighbor = &mut self.entries[usize::from(slot)];
+        let (held, known) = self.hear(interface, address, (mac, port), now);
+        if !known && let Some(slot) = self.place(interface, address, Taker::Port(port), now) {
+            let neighbor = self.places.at(slot);
             neighbor.state = NeighborState::Stale;
             (neighbor.mac, neighbor.port) = (mac, port);
         }
@@ -337,15 +287,15 @@ impl Neighbors {
 
     /// Copies one neighbour from `other`, without the packets that wait for it.
     pub(crate) fn take_over(&mut self, other: &Self, place: (InterfaceId, IpAddr)) {
-        let Some(slot) = other.places.get(&place) else {
+        let slot = other.places.find(place.0, place.1);
+        let Some(known) = slot.and_then(|slot| other.places.get(slot)) else {
             return;
         };
-        let known = &other.entries[usize::from(*slot)];
         if known.state == NeighborState::Incomplete {
             return;
         }
-        if let Some(slot) = self.place(place.0, place.1, known.used) {
-            let entry = &mut self.entries[usize::from(slot)];
+        if let Some(slot) = self.place(place.0, place.1, Taker::Ours, known.used) {
+            let entry = self.places.at(slot);
             entry.state = known.state;
             (entry.mac, entry.port) = (known.mac, known.port);
             entry.confirmed = known.confirmed;
@@ -355,16 +305,15 @@ impl Neighbors {
 
     /// Whether `address` on `interface` is in the table.
     pub fn knows(&self, interface: InterfaceId, address: IpAddr) -> bool {
-        self.places.contains_key(&(interface, address))
+        self.places.find(interface, address).is_some()
     }
 
     /// Forgets all neighbours for which `gone` holds, with what waited for them.
     pub fn forget(&mut self, gone: impl Fn(&Neighbor) -> bool) -> usize {
         let mut held = 0;
-        for slot in 0..self.entries.len() {
-            let neighbor = &self.entries[slot];
-            if neighbor.live && gone(neighbor) {
-                held += self.remove(slot as u16).len();
+        for slot in self.places.slots() {
+            if self.places.get(slot).is_some_and(&gone) {
+                held += self.remove(slot).len();
             }
         }
         held
@@ -373,7 +322,7 @@ impl Neighbors {
     /// The next thing to do by now.
     pub fn poll(&mut self, now: Instant) -> Option<Event> {
         while let Some(slot) = self.due.pop(now) {
-            let neighbor = &mut self.entries[usize::from(slot)];
+            let neighbor = self.places.at(slot);
             let (interface, target) = (neighbor.interface, neighbor.address);
             let to = match neighbor.state {
                 NeighborState::Incomplete => None,
@@ -410,51 +359,56 @@ impl Neighbors {
 
     /// All neighbours.
     pub fn iter(&self) -> impl Iterator<Item = &Neighbor> {
-        self.entries.iter().filter(|neighbor| neighbor.live)
+        self.places.iter()
     }
 
-    /// Counts a neighbour as incomplete no longer.
-    fn settle(&mut self, slot: u16) {
-        self.incomplete -= 1;
-        if let Some(port) = self.entries[usize::from(slot)].asker.take()
-            && let Some(asked) = self.asked_by.get_mut(port.index())
-        {
-            *asked -= 1;
+    /// How many neighbours are counted against `port`, and how many could be.
+    pub fn share(&self, port: PortId) -> (u32, u32) {
+        let (shares, share) = (self.places.shares(), Taker::Port(port).share());
+        (shares.used(share), shares.most(share))
+    }
+
+    /// Packets that waited for neighbours that made room for others, since it was asked last.
+    pub fn take_displaced(&mut self) -> u64 {
+        std::mem::take(&mut self.displaced)
+    }
+
+    /// A neighbour is known to be on `port` and is counted against it from now on, unless the port has
+    /// its share and all of it is in use.
+    fn settle(&mut self, slot: u16, port: PortId, now: Instant) {
+        let taker = Taker::Port(port);
+        if self.places.at(slot).link.taker == taker || !self.make_room(taker, now) {
+            return;
         }
+        self.places.charge(slot, taker);
     }
 
     fn delay(&mut self, slot: u16, now: Instant) {
-        self.entries[usize::from(slot)].state = NeighborState::Delay;
+        self.places.at(slot).state = NeighborState::Delay;
         self.due.set(slot, now + DELAY);
     }
 
     fn take_held(&mut self, slot: u16) -> VecDeque<Held> {
-        let held = std::mem::take(&mut self.entries[usize::from(slot)].held);
-        self.held_bytes -= held
-            .iter()
-            .map(|held| held.frame.bytes.len())
-            .sum::<usize>();
+        let held = std::mem::take(&mut self.places.at(slot).held);
+        for held in &held {
+            let taker = Taker::from(held.origin).index();
+            self.held_bytes.give_back(taker, room(held));
+        }
         held
     }
 
-    /// A place for a new neighbour; when all are taken, that of the one unused for longest, unless
-    /// it is in use or unresolved.
-    fn place(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> Option<u16> {
-        if self.places.len() >= self.limit {
-            let (oldest, _) = self
-                .entries
-                .iter()
-                .enumerate()
-                .filter(|(_, neighbor)| neighbor.live && neighbor.state.may_go())
-                .min_by_key(|(_, neighbor)| neighbor.used)?;
-            self.remove(oldest as u16);
+    /// A place for a new neighbour. `None`: `taker` has its share, and all of it is in use.
+    fn place(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        taker: Taker,
+        now: Instant,
+    ) -> Option<u16> {
+        if !self.make_room(taker, now) {
+            return None;
         }
-        let slot = self.free.pop().unwrap_or(self.entries.len() as u16);
-        let use_count = self
-            .entries
-            .get(usize::from(slot))
-            .map_or(0, |old| old.use_count.wrapping_add(1));
-        let neighbor = Neighbor {
+        Some(self.places.insert(Neighbor {
             interface,
             address,
             mac: MacAddr::ZERO,
@@ -462,33 +416,38 @@ impl Neighbors {
             state: NeighborState::Stale,
             confirmed: now,
             held: VecDeque::new(),
-            use_count,
-            asker: None,
+            use_count: 0,
+            link: Link::of(taker),
             live: true,
             solicited: 0,
             reachable_until: Instant::default(),
             used: now,
-        };
-        match self.entries.get_mut(usize::from(slot)) {
-            Some(entry) => *entry = neighbor,
-            None => self.entries.push(neighbor),
+        }))
+    }
+
+    /// Sees to it that `taker` may have one more neighbour.
+    fn make_room(&mut self, taker: Taker, now: Instant) -> bool {
+        match self.places.spare(taker, now) {
+            Ok(None) => true,
+            Ok(Some(slot)) => {
+                self.displaced += self.remove(slot).len() as u64;
+                true
+            }
+            Err(()) => false,
         }
-        self.places.insert((interface, address), slot);
-        Some(slot)
     }
 
     fn remove(&mut self, slot: u16) -> VecDeque<Held> {
         self.due.clear(slot);
         let held = self.take_held(slot);
-        if self.entries[usize::from(slot)].state == NeighborState::Incomplete {
-            self.settle(slot);
-        }
-        let neighbor = &mut self.entries[usize::from(slot)];
-        neighbor.live = false;
-        self.places.remove(&(neighbor.interface, neighbor.address));
-        self.free.push(slot);
+        self.places.remove(slot);
         held
     }
+}
+
+/// What a packet that waits takes, in bytes.
+fn room(held: &Held) -> u32 {
+    (held.frame.bytes.len() + HELD_BESIDE) as u32
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn a07_one_solicitation_a_second_three_times_then_failure_with_what_waited() {
     };
     assert_eq!(held.len(), HELD_EACH);
     assert_eq!(table.next_deadline(), None);
-    assert_eq!(table.incomplete, 0);
+    assert_eq!(table.iter().count(), 0);
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn an_answer_releases_what_waited_and_ages_through_delay_and_probe() {
 #[test]
 fn a02_a_known_neighbour_is_updated_and_an_unknown_one_is_not_made() {
     let mut table = Neighbors::new(8, 1);
-    assert!(!table.hear(ON, HOST, MAC).1);
+    assert!(!table.hear(ON, HOST, MAC, at(0)).1);
     assert_eq!(table.iter().count(), 0);
     table.learn(ON, HOST, MAC, at(0));
-    assert!(table.hear(ON, HOST, OTHER).1);
+    assert!(table.hear(ON, HOST, OTHER, at(0)).1);
     let Resolution::Known(_, mac, port) = table.resolve(ON, HOST, None, at(0)) else {
         panic!()
     };
@@ -96,49 +96,125 @@ fn a_place_given_to_another_no_longer_answers() {
         use_count: 0,
     };
     assert_eq!(table.clone().follow(slot, at(1)), Some(MAC));
-    table.learn(ON, IpAddr::from([10, 0, 0, 2]), OTHER, at(1));
+    table.learn(ON, IpAddr::from([10, 0, 0, 2]), (OTHER.0, MAC.1), at(1));
     assert_eq!(table.follow(slot, at(1)), None);
 }
 
-#[test]
-fn n24_one_port_that_scans_leaves_room_for_the_others() {
-    let mut table = Neighbors::new(64, 1);
-    let target = |n: u8| IpAddr::from([10, 0, 1, n]);
-    let (scanner, other) = (Some(PortId(1)), Some(PortId(2)));
-    let refused = (0..100)
-        .filter(|n| table.resolve(ON, target(*n), scanner, at(0)) == Resolution::Full)
-        .count();
-    assert_eq!(refused, 84, "a quarter of the table");
-    assert!(matches!(
-        table.resolve(ON, HOST, other, at(0)),
-        Resolution::Pending(_)
-    ));
-    table.confirm(ON, target(0), MAC, at(1));
-    assert!(matches!(
-        table.resolve(ON, target(101), scanner, at(1)),
-        Resolution::Pending(_)
-    ));
-    for second in 1..5 {
-        while table.poll(at(second * 1_000)).is_some() {}
-    }
-    assert_eq!((table.incomplete, &table.asked_by[..]), (0, &[0, 0, 0][..]));
+fn target(net: u8, n: u16) -> IpAddr {
+    let [high, low] = n.to_be_bytes();
+    IpAddr::from([10, net, high, low])
+}
+
+fn is_pending(resolution: Resolution) -> bool {
+    matches!(resolution, Resolution::Pending(_))
 }
 
 #[test]
-fn n24_all_ports_that_scan_take_a_half_of_the_table_and_evict_nobody() {
+fn n24_one_port_that_scans_takes_a_quarter_and_goes_on_at_its_own_expense() {
     let mut table = Neighbors::new(64, 1);
-    let known = |n: u8| IpAddr::from([10, 0, 2, n]);
-    for n in 0..32 {
-        table.learn(ON, known(n), MAC, at(0));
+    let (scanner, other) = (Some(PortId(1)), Some(PortId(2)));
+    let asked = |table: &mut Neighbors, from: u16, now| {
+        let one = |n: &u16| is_pending(table.resolve(ON, target(1, *n), scanner, at(now)));
+        (from..from + 100).filter(one).count()
+    };
+    assert_eq!(
+        asked(&mut table, 0, 0),
+        16,
+        "each is asked for a second at least"
+    );
+    assert!(is_pending(table.resolve(ON, HOST, other, at(0))));
+    assert_eq!(asked(&mut table, 100, 1_000), 16, "then the next");
+    assert!(!table.knows(ON, target(1, 0)) && table.knows(ON, target(1, 115)));
+    assert!(table.knows(ON, HOST), "anothers' are not touched");
+    table.confirm(ON, target(1, 115), MAC, at(1_001));
+    assert_eq!(table.share(PortId(1)).0, 15);
+    assert_eq!(table.share(MAC.1).0, 1, "who answers counts where it is");
+    for second in 1..6 {
+        while table.poll(at(second * 1_000)).is_some() {}
     }
-    let asked = |n: u8| (IpAddr::from([10, 0, 1, n]), Some(PortId(u16::from(n % 4))));
-    let waiting = (0..100).map(asked).filter(|(target, asker)| {
-        let resolution = table.resolve(ON, *target, *asker, at(1));
-        matches!(resolution, Resolution::Pending(_))
-    });
-    assert_eq!(waiting.count(), 32);
+    assert_eq!((table.share(PortId(1)).0, table.iter().count()), (0, 1));
+}
+
+#[test]
+fn n24_ports_that_scan_together_evict_nobody_else() {
+    let mut table = Neighbors::new(64, 1);
     for n in 0..32 {
-        let resolution = table.resolve(ON, known(n), None, at(2));
+        table.learn(ON, target(2, n), MAC, at(0));
+    }
+    for n in 0..1_000 {
+        let asker = Some(PortId(10 + n % 4));
+        table.resolve(ON, target(1, n), asker, at(1));
+    }
+    for n in 0..32 {
+        let resolution = table.resolve(ON, target(2, n), None, at(2));
         assert!(matches!(resolution, Resolution::Known(..)), "{n}");
     }
+    assert!(is_pending(table.resolve(ON, HOST, Some(PortId(20)), at(2))));
+}
+
+#[test]
+fn h07_a_port_that_claims_many_addresses_displaces_its_own() {
+    let mut table = Neighbors::new(4_096, 1);
+    for n in 0..500 {
+        table.learn(ON, target(2, n), OTHER, at(0));
+    }
+    for n in 0..20_000 {
+        table.learn(ON, target(1, n), MAC, at(1));
+    }
+    assert_eq!(table.share(OTHER.1).0, 500);
+    assert_eq!(table.share(MAC.1), (1_798, 1_798));
+    assert!((0..500).all(|n| table.knows(ON, target(2, n))));
+    assert!(table.knows(ON, target(1, 19_999)), "the newest is known");
+}
+
+#[test]
+fn h07_neighbours_in_use_stay_and_what_is_configured_takes_no_place() {
+    let mut table = Neighbors::new(8, 1);
+    for n in 0..100 {
+        let pinned = table.pin(ON, target(3, n), MAC, at(0));
+        assert!(pinned.is_some(), "{n}");
+    }
+    assert_eq!(table.share(MAC.1).0, 0);
+    table.learn(ON, HOST, MAC, at(0));
+    table.confirm(ON, HOST, MAC, at(0));
+    for n in 0..100 {
+        table.learn(ON, target(1, n), MAC, at(1));
+    }
+    assert!(table.knows(ON, HOST), "it was confirmed lately");
+    assert!((0..100).all(|n| table.knows(ON, target(3, n))));
+}
+
+#[test]
+fn h10_frames_of_one_port_that_wait_leave_room_for_anothers() {
+    let mut table = Neighbors::new(4_096, 1);
+    let super_frame = |origin| Held {
+        frame: OwnedFrame {
+            bytes: vec![0; 60_000],
+            ..OwnedFrame::default()
+        },
+        origin: Some(origin),
+        worker: 0,
+    };
+    let mut lost = 0;
+    for n in 0..200 {
+        let Resolution::Pending(id) = table.resolve(ON, target(1, n), Some(PortId(1)), at(0))
+        else {
+            panic!("{n}")
+        };
+        lost += table.hold(id, super_frame(PortId(1)));
+    }
+    assert_eq!(lost, 200 - 70, "of 8 MiB a half");
+    let Resolution::Pending(id) = table.resolve(ON, HOST, Some(PortId(2)), at(0)) else {
+        panic!()
+    };
+    for _ in 0..100 {
+        table.hold(id, frame());
+    }
+    assert_eq!(table.hold(id, super_frame(PortId(2))), 0);
+    let held = table.confirm(ON, HOST, OTHER, at(1));
+    assert_eq!(
+        held.len(),
+        HELD_EACH + 1,
+        "each port has a queue of its own"
+    );
 }

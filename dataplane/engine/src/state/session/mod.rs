@@ -1,6 +1,7 @@
 //! Sessions: tracked flows with their translation and their resolved path.
 
 mod layout5;
+mod ledger;
 mod memory;
 mod record;
 mod stage;
@@ -8,6 +9,7 @@ mod table;
 mod tcp;
 
 pub use layout5::Record5;
+pub(crate) use ledger::Ledger;
 pub use memory::{SessionMemory, Sessions};
 pub use record::{LAYOUT, Path, SessionDetail, SessionRecord};
 pub use stage::Stage;

@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use super::tcp;
-use crate::base::addr::{GuestId, InterfaceId, PortId};
+use crate::base::addr::{InterfaceId, PortId};
 use crate::base::ip::Address;
 use crate::base::time::Ticks;
 use crate::state::neighbor::NeighborId;
@@ -47,8 +47,7 @@ pub struct SessionDetail {
     pub(super) counts: [[u32; 2]; 2],
     /// A mark that policy gave it; 0 is none.
     pub(crate) mark: u32,
-    /// The guest it counts against, by its number plus one in the snapshot of the record's generation;
-    /// 0 is nobody.
+    /// The guest it is from, or else to, by the number of its name plus one; 0 is nobody.
     pub(super) guest: u16,
     /// The rule that let it in, by its place plus one; 0 is none.
     pub(crate) rule: u16,
@@ -208,6 +207,12 @@ impl<A: Address> SessionRecord<A> {
         self.stage != FREE
     }
 
+    /// It was not answered yet, or is closing: it makes room for others of the same payer.
+    #[inline]
+    pub(super) fn makes_room(&self) -> bool {
+        self.stage != Stage::Established as u8
+    }
+
     /// How far it has come.
     #[inline]
     pub fn stage(&self) -> Stage {
@@ -310,13 +315,13 @@ impl SessionDetail {
         self.carry(Direction::Forward, carry);
     }
 
-    /// The guest it counts against.
-    pub fn guest(&self) -> Option<GuestId> {
-        self.guest.checked_sub(1).map(GuestId)
+    /// The number of the guest it is from, or else to.
+    pub fn guest(&self) -> Option<u16> {
+        self.guest.checked_sub(1)
     }
 
-    /// It counts against this guest from now on.
-    pub fn set_guest(&mut self, guest: Option<GuestId>) {
-        self.guest = guest.map_or(0, |guest| guest.0.saturating_add(1));
+    /// It is from this guest, or else to it.
+    pub fn set_guest(&mut self, guest: Option<u16>) {
+        self.guest = guest.map_or(0, |guest| guest.saturating_add(1));
     }
 }

@@ -2,6 +2,7 @@
 
 use foldhash::fast::FixedState;
 
+use super::ledger::Ledger;
 use super::memory::SessionMemory;
 use super::record::{FREE, SessionDetail, SessionRecord};
 use super::stage::Stage;
@@ -9,6 +10,7 @@ use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
+use crate::state::payer::Payer;
 use crate::wire::flow::{Direction, Flow};
 
 /// A session that a packet belongs to, and which way the packet goes.
@@ -27,6 +29,7 @@ const END: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
+    ledger: Ledger,
     index: Index,
     seed: FixedState,
     /// First of the chain of records that were used and are free again.
@@ -54,6 +57,7 @@ impl<A: Address> SessionTable<A> {
         let capacity = memory.capacity().min(END as usize / 2);
         let mut table = Self {
             index: Index::new(capacity * 2),
+            ledger: Ledger::new(capacity),
             memory,
             seed: FixedState::with_seed(seed),
             free: END,
@@ -101,6 +105,7 @@ impl<A: Address> SessionTable<A> {
         size_of_val(&*self.memory.records)
             + size_of_val(&*self.memory.details)
             + self.index.memory()
+            + self.ledger.memory()
     }
 
     /// The flow's hash, for [`Self::find`].
@@ -172,15 +177,34 @@ impl<A: Address> SessionTable<A> {
     pub fn account(&mut self, hit: Hit, length: usize, tcp_flags: Option<u8>, now: Ticks) {
         let Hit { number, direction } = hit;
         let record = &mut self.memory.records[number as usize];
+        let made_room = record.makes_room();
         let carry = record.account(direction, length, tcp_flags, now);
+        if made_room != record.makes_room() {
+            self.turn(number);
+        }
         if carry != [0, 0] {
             self.memory.details[number as usize].carry(direction, carry);
         }
     }
 
-    /// Adds a session. `None` when the table is full.
+    /// Whom each session counts against.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whom each session counts against, to change it.
+    pub(crate) fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Adds a session that counts against `payer`. `None` when the table is full.
     #[inline]
-    pub fn insert(&mut self, record: &SessionRecord<A>, detail: SessionDetail) -> Option<u32> {
+    pub fn insert(
+        &mut self,
+        record: &SessionRecord<A>,
+        detail: SessionDetail,
+        payer: Payer,
+    ) -> Option<u32> {
         let number = if self.free != END {
             let number = self.free;
             self.free = self.memory.records[number as usize].generation;
@@ -194,6 +218,7 @@ impl<A: Address> SessionTable<A> {
         self.memory.records[number as usize] = *record;
         self.memory.details[number as usize] = detail;
         self.live += 1;
+        self.ledger.open(number, payer);
         self.enter(number, record);
         Some(number)
     }
@@ -212,7 +237,19 @@ impl<A: Address> SessionTable<A> {
         };
         self.free = number;
         self.live -= 1;
+        self.ledger.close(number);
         record
+    }
+
+    /// A session was answered, or is no longer so.
+    #[cold]
+    fn turn(&mut self, number: u32) {
+        if self.get(number).makes_room() {
+            self.ledger.unanswered(number);
+        } else {
+            let guest = self.detail(number).guest();
+            self.ledger.answered(number, guest);
+        }
     }
 
     /// Idle for longer than its state allows.
@@ -302,6 +339,10 @@ impl<A: Address> SessionTable<A> {
                 }
                 self.enter(number, &record);
                 self.live += 1;
+                self.ledger.open(number, Payer::Nobody);
+                if !record.makes_room() {
+                    self.ledger.answered(number, None);
+                }
             } else {
                 self.memory.records[number as usize] = SessionRecord {
                     stage: FREE,
