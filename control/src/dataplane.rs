@@ -1,25 +1,23 @@
 //! The dataplane as control sees it: a process and a connection to it.
 
-use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tapgate_protocol::{Channel, ChannelError, Request, Response};
 
 use crate::connect::{Peer, connect, is_absent};
 use crate::event::Event;
-use crate::runtime_dir;
+use crate::launcher::Launcher;
+use crate::runtime_dir::RuntimeDir;
 
 /// How long a new dataplane may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -29,14 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why a dataplane is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
-    /// Its program cannot be run.
-    #[error("cannot run {program}: {error}")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// Why not.
-        error: io::Error,
-    },
+    /// It cannot be started.
+    #[error("{0}")]
+    Start(String),
     /// It ended before it listened.
     #[error("it ended before it listened: {0}")]
     Ended(String),
@@ -51,15 +44,6 @@ pub enum DataplaneError {
     Interrupted,
 }
 
-/// The dataplane's program.
-#[derive(Debug)]
-pub struct Program {
-    path: PathBuf,
-    /// Opened while control still had its user's rights: a root without CAP_DAC_OVERRIDE may not
-    /// look into a home directory that is its user's alone.
-    file: File,
-}
-
 /// A running dataplane.
 #[derive(Debug)]
 pub struct Dataplane {
@@ -68,42 +52,13 @@ pub struct Dataplane {
     started: Instant,
 }
 
-/// A dataplane's process, our child or not.
+/// A dataplane's process.
 #[derive(Debug)]
 struct Process {
-    pid: i32,
+    pid: Pid,
     handle: OwnedFd,
-    child: Option<Child>,
-}
-
-impl Program {
-    /// The program at `path`.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = File::open(&path)?;
-        Ok(Self { path, file })
-    }
-
-    fn spawn(&self, directory: &Path) -> io::Result<Child> {
-        let command = |program: &OsStr| {
-            Command::new(program)
-                .arg0(&self.path)
-                .arg("--runtime-dir")
-                .arg(directory)
-                .stdin(Stdio::null())
-                // A group of its own: Ctrl-C is for control, which ends it in good order.
-                .process_group(0)
-                .spawn()
-        };
-        match command(self.path.as_os_str()) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                command(format!("/proc/self/fd/{}", self.file.as_raw_fd()).as_ref())
-            }
-            spawned => spawned,
-        }
-    }
+    /// An earlier control's launcher started it.
+    adopted: bool,
 }
 
 impl Dataplane {
@@ -122,34 +77,36 @@ impl Dataplane {
         Ok(Some(Self {
             channel,
             process: Process {
-                pid: pid.as_raw_nonzero().get(),
+                pid,
                 handle,
-                child: None,
+                adopted: true,
             },
             started: Instant::now(),
         }))
     }
 
-    /// Starts `program` on `directory` and waits until it answers at `socket`.
+    /// Has `launcher` start one on `directory` and waits until it answers.
     ///
     /// # Errors
     /// It cannot be run, ends or does not answer in time; or `stop` is set meanwhile.
     pub fn start(
-        program: &Program,
-        directory: &Path,
-        socket: &Path,
+        launcher: &mut Launcher,
+        directory: &RuntimeDir,
         stop: &AtomicBool,
     ) -> Result<Self, DataplaneError> {
-        let spawn = |error| DataplaneError::Spawn {
-            program: program.path.display().to_string(),
-            error,
-        };
-        runtime_dir::remove(socket).map_err(spawn)?;
-        let child = program.spawn(directory).map_err(spawn)?;
-        let mut process = Process::of_child(child).map_err(spawn)?;
+        let socket = directory.dataplane_socket();
+        let bound = directory.bind_dataplane_socket().map_err(|error| {
+            DataplaneError::Start(format!("cannot make {}: {error}", socket.display()))
+        })?;
+        let pid = launcher
+            .start(bound.as_fd())
+            .map_err(DataplaneError::Start)?;
+        // With ours gone, whoever connects is refused as soon as the dataplane is dead.
+        drop(bound);
+        let process = Process::started(pid)?;
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match connect(socket, PATIENCE) {
+            match connect(&socket, PATIENCE) {
                 Ok(peer) => {
                     return Ok(Self {
                         channel: peer.channel,
@@ -159,15 +116,15 @@ impl Dataplane {
                 }
                 Err(error) if is_absent(&error) => {}
                 Err(error) => {
-                    process.kill();
+                    process.kill(launcher);
                     return Err(error.into());
                 }
             }
             if process.ended(Duration::from_millis(5)) {
-                return Err(DataplaneError::Ended(process.obituary()));
+                return Err(DataplaneError::Ended(process.obituary(launcher)));
             }
             if Instant::now() > deadline || stop.load(Ordering::Relaxed) {
-                process.kill();
+                process.kill(launcher);
                 return Err(if stop.load(Ordering::Relaxed) {
                     DataplaneError::Interrupted
                 } else {
@@ -179,12 +136,12 @@ impl Dataplane {
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.process.pid
+        self.process.pid.as_raw_nonzero().get()
     }
 
     /// Whether an earlier control started it.
     pub fn is_adopted(&self) -> bool {
-        self.process.child.is_none()
+        self.process.adopted
     }
 
     /// How long we have known it.
@@ -228,23 +185,17 @@ impl Dataplane {
     /// # Errors
     /// The thread cannot be started.
     pub fn watch(&self, serial: u64, events: Sender<Event>) -> io::Result<()> {
-        let stream = self.channel.stream().try_clone()?;
-        thread::Builder::new().name("watch".into()).spawn(move || {
-            // Hang-ups only: what it sends is read by who asked.
-            while !readable(stream.as_fd(), PollFlags::RDHUP, Duration::from_secs(3600)) {}
-            let _ = events.send(Event::Lost { serial });
-        })?;
-        Ok(())
+        at_the_end_of(self.channel.stream(), Event::Lost { serial }, events)
     }
 
     /// Parts with a dataplane whose connection is lost, and says how it ended. If it still lives
     /// it is killed: two dataplanes must not have the same ports.
-    pub fn bury(mut self) -> String {
+    pub fn bury(self, launcher: &mut Launcher) -> String {
         let _ = self.channel.stream().shutdown(Shutdown::Both);
         if self.process.ended(Duration::from_millis(200)) {
-            return self.process.obituary();
+            return self.process.obituary(launcher);
         }
-        self.process.kill();
+        self.process.kill(launcher);
         "it no longer answered and was killed".to_owned()
     }
 
@@ -252,7 +203,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// Force was needed.
-    pub fn stop(mut self, patience: Duration) -> Result<(), String> {
+    pub fn stop(mut self, patience: Duration, launcher: &mut Launcher) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         let answer = self.ask(&Request::Stop, &[], patience, None);
         if answer.is_ok()
@@ -260,40 +211,38 @@ impl Dataplane {
                 .process
                 .ended(deadline.saturating_duration_since(Instant::now()))
         {
-            self.process.reap();
             return Ok(());
         }
         let _ = self.channel.stream().shutdown(Shutdown::Both);
         if self.process.ended(Duration::ZERO) {
             return Err(format!(
                 "the dataplane ended by itself: {}",
-                self.process.obituary()
+                self.process.obituary(launcher)
             ));
         }
-        self.process.kill();
+        self.process.kill(launcher);
         Err(format!(
             "the dataplane (pid {}) did not end within {} s and was killed",
-            self.process.pid,
+            self.pid(),
             patience.as_secs()
         ))
     }
 }
 
 impl Process {
-    fn of_child(mut child: Child) -> io::Result<Self> {
-        let pid = rustix::process::Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(handle) => Ok(Self {
-                pid: pid.as_raw_nonzero().get(),
-                handle,
-                child: Some(child),
-            }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error.into())
-            }
-        }
+    /// The process that the launcher started as `pid`. It is not collected before we ask how it
+    /// ended, so the number is its own.
+    fn started(pid: u32) -> Result<Self, DataplaneError> {
+        let nonsense = || DataplaneError::Start(format!("the launcher started process {pid}"));
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = number.ok_or_else(nonsense)?;
+        let handle = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|error| DataplaneError::Start(format!("cannot watch over it: {error}")))?;
+        Ok(Self {
+            pid,
+            handle,
+            adopted: false,
+        })
     }
 
     /// Whether it has ended, or does within `patience`.
@@ -301,25 +250,37 @@ impl Process {
         readable(self.handle.as_fd(), PollFlags::IN, patience)
     }
 
-    fn kill(&mut self) {
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
-        self.ended(Duration::from_secs(5));
-        self.reap();
-    }
-
-    fn reap(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.try_wait();
+    fn kill(&self, launcher: &mut Launcher) {
+        // We may kill our own user's: a dataplane from before an upgrade.
+        if pidfd_send_signal(&self.handle, Signal::KILL).is_err()
+            && let Err(error) = launcher.kill(self.handle.as_fd())
+        {
+            tracing::error!(pid = self.pid.as_raw_nonzero(), "{error}");
         }
+        self.ended(Duration::from_secs(5));
+        self.obituary(launcher);
     }
 
     /// How it ended.
-    fn obituary(&mut self) -> String {
-        match self.child.as_mut().map(Child::try_wait) {
-            Some(Ok(Some(status))) => status.to_string(),
-            _ => "it is gone".to_owned(),
-        }
+    fn obituary(&self, launcher: &mut Launcher) -> String {
+        launcher
+            .obituary(self.pid.as_raw_nonzero().get().unsigned_abs())
+            .unwrap_or_else(|| "it is gone".to_owned())
     }
+}
+
+/// Tells `events` of `event`, from a thread of its own, when the other side closes `stream`.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn at_the_end_of(stream: &UnixStream, event: Event, events: Sender<Event>) -> io::Result<()> {
+    let stream = stream.try_clone()?;
+    thread::Builder::new().name("watch".into()).spawn(move || {
+        // Hang-ups only: what it sends is read by who asked.
+        while !readable(stream.as_fd(), PollFlags::RDHUP, Duration::from_secs(3600)) {}
+        let _ = events.send(event);
+    })?;
+    Ok(())
 }
 
 /// Waits at most `patience` for one of `events` on `fd`, or its end.

@@ -14,6 +14,8 @@ pub enum Event {
     Terminate,
     /// An order from the control socket.
     Call(Call),
+    /// The launcher is gone: no dataplane could be started.
+    LauncherLost,
     /// The connection to a dataplane ended.
     Lost {
         /// Which connection.

@@ -11,10 +11,11 @@ use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
 use tapgate_protocol::{Request, Response};
 
-use crate::dataplane::{Dataplane, DataplaneError, Program};
+use crate::dataplane::{Dataplane, DataplaneError};
 use crate::descriptors::Descriptors;
 use crate::event::{Call, Event, Order};
 use crate::failure::Failure;
+use crate::launcher::Launcher;
 use crate::runtime_dir::RuntimeDir;
 use crate::server::Server;
 use crate::source;
@@ -35,8 +36,8 @@ pub struct Setup {
     pub file: PathBuf,
     /// Whether diagnostics are coloured.
     pub colour: bool,
-    /// The dataplane's program.
-    pub program: Program,
+    /// Starts the dataplane.
+    pub launcher: Launcher,
     /// The runtime directory, ours alone.
     pub directory: RuntimeDir,
     /// Answers at control's socket.
@@ -115,6 +116,16 @@ impl Supervisor {
                     self.lost("the connection ended")
                 }
                 Ok(Event::Lost { .. }) => {}
+                Ok(Event::LauncherLost) => {
+                    // The dataplane goes on, for the next control.
+                    self.dataplane = None;
+                    self.end();
+                    return Err(Failure::new(
+                        "the launcher is gone, without which no dataplane can be started\n\
+                         packets flow on; `tapgate run FILE` takes over"
+                            .to_owned(),
+                    ));
+                }
             }
         };
         let server = Arc::clone(&self.setup.server);
@@ -156,11 +167,9 @@ impl Supervisor {
 
     /// Starts a dataplane and gives it what outlived the last one.
     fn start(&mut self) -> Result<(), DataplaneError> {
-        let socket = self.setup.directory.dataplane_socket();
         let dataplane = Dataplane::start(
-            &self.setup.program,
-            self.setup.directory.path(),
-            &socket,
+            &mut self.setup.launcher,
+            &self.setup.directory,
             &self.setup.stop,
         )?;
         self.attach(dataplane)?;
@@ -276,7 +285,7 @@ impl Supervisor {
             self.failures = 0;
         }
         let pid = dataplane.pid();
-        let end = dataplane.bury();
+        let end = dataplane.bury(&mut self.setup.launcher);
         tracing::error!(pid, "lost the dataplane: {why}: {end}");
         self.next_start = Some(Instant::now() + pause(self.failures));
         if self.failures == 0 {
@@ -308,7 +317,7 @@ impl Supervisor {
         tracing::error!("the dataplane cannot be restarted: {failed}");
         if let Some(dataplane) = self.dataplane.take() {
             self.serial += 1;
-            dataplane.bury();
+            dataplane.bury(&mut self.setup.launcher);
         }
         self.next_start = Some(Instant::now() + pause(self.failures));
         self.failures += 1;
@@ -335,7 +344,7 @@ impl Supervisor {
         // First, so that the TAPs and the rules go when the dataplane lets go of them.
         self.kept.clear();
         if let Some(dataplane) = self.dataplane.take()
-            && let Err(what) = dataplane.stop(STOP_PATIENCE)
+            && let Err(what) = dataplane.stop(STOP_PATIENCE, &mut self.setup.launcher)
         {
             tracing::error!("{what}");
             for port in self.config.ports() {

@@ -84,6 +84,12 @@ fn stopped_leaves_nothing() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn the_processes_have_few_rights() {
+    scenario("rights", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn egress_guard() {
     scenario("guard", "tapgate");
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tapgate_engine::config::{Config, ConfigError, PortKind, Segment};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Explanation, Greeting, Kept, PortRow,
-    Request, Response, Rows, Show, Versions,
+    Channel, ChannelError, DropRow, Explanation, Greeting, Kept, PortRow, Request, Response, Rows,
+    Show, Versions,
 };
 
 /// Where the lab is: set for the fake only.
@@ -27,14 +27,11 @@ pub const NEWER: Versions = Versions {
     oldest: Versions::OURS.newest + 1,
     newest: Versions::OURS.newest + 2,
 };
-/// Where the socket goes.
-pub const RUNTIME_DIR: &str = "TAPGATE_TEST_RUNTIME_DIR";
 
 /// Not a test: the fake's main function, found by its name on the script's command line.
 #[test]
 fn fake_dataplane() {
-    let (Some(lab), Some(directory)) = (std::env::var_os(LAB), std::env::var_os(RUNTIME_DIR))
-    else {
+    let Some(lab) = std::env::var_os(LAB) else {
         return;
     };
     let lab = PathBuf::from(lab);
@@ -42,7 +39,9 @@ fn fake_dataplane() {
     if lab.join("die").exists() {
         std::process::exit(7);
     }
-    let listener = UnixListener::bind(Path::new(&directory).join(DATAPLANE_SOCKET)).unwrap();
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    rustix::net::listen(&socket, 128).unwrap();
+    let listener = UnixListener::from(socket);
     let fake = Arc::new(Fake {
         lab,
         generation: Mutex::new(0),

@@ -6,4 +6,5 @@ mod hostile;
 mod lab;
 mod lifecycle;
 mod orders;
+mod rights;
 mod upgrade;
