@@ -5,22 +5,28 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tapgate_protocol::{Channel, ChannelError, Request, Response};
 
-use crate::connect::{Peer, connect, is_absent};
+use crate::connect::{Peer, connect, is_absent, readable};
 use crate::event::Event;
+use crate::health::Health;
+use crate::heartbeat::{self, Heartbeat};
 use crate::launcher::Launcher;
 use crate::runtime_dir::RuntimeDir;
+use crate::silence::Silence;
 
 /// How long a new dataplane may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed dataplane may take to be gone: the kernel removes its TAPs one by one.
+const DEATH_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a dataplane may take to greet, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,6 +42,9 @@ pub enum DataplaneError {
     /// It has not answered in time.
     #[error("it has not answered within {} s", .0.as_secs())]
     Silent(Duration),
+    /// Its worker does not go round.
+    #[error("its worker has stood still for {} s", heartbeat::LIMIT.as_secs())]
+    StoodStill,
     /// Talking to it failed.
     #[error("{0}")]
     Channel(#[from] ChannelError),
@@ -50,6 +59,7 @@ pub struct Dataplane {
     channel: Channel,
     process: Process,
     started: Instant,
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// A dataplane's process.
@@ -82,6 +92,7 @@ impl Dataplane {
                 adopted: true,
             },
             started: Instant::now(),
+            heartbeat: Arc::default(),
         }))
     }
 
@@ -112,6 +123,7 @@ impl Dataplane {
                         channel: peer.channel,
                         process,
                         started: Instant::now(),
+                        heartbeat: Arc::default(),
                     });
                 }
                 Err(error) if is_absent(&error) => {}
@@ -154,8 +166,8 @@ impl Dataplane {
         self.channel.most_descriptors()
     }
 
-    /// Sends `request` with `descriptors` and waits at most `patience` for the answer and what
-    /// comes with it, or until `stop` is set.
+    /// Sends `request` with `descriptors` and waits for the answer and what comes with it, at most
+    /// `patience` after the last step of progress, or until `stop` is set.
     ///
     /// # Errors
     /// There is no answer. The connection is then of no use any more.
@@ -168,24 +180,43 @@ impl Dataplane {
     ) -> Result<(Response, Vec<OwnedFd>), DataplaneError> {
         const SLICE: Duration = Duration::from_millis(50);
         self.channel.send(request, descriptors)?;
-        let deadline = Instant::now() + patience;
+        let mut silence = Silence::new(patience, Instant::now());
+        let mut steps = self.heartbeat.steps();
         while !readable(self.channel.stream().as_fd(), PollFlags::IN, SLICE) {
             if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Err(DataplaneError::Interrupted);
             }
-            if Instant::now() > deadline {
+            if self.heartbeat.has_stopped() {
+                return Err(DataplaneError::StoodStill);
+            }
+            let come = self.heartbeat.steps();
+            if come != steps {
+                steps = come;
+                silence.broken(Instant::now());
+            }
+            if silence.is_too_long(Instant::now()) {
                 return Err(DataplaneError::Silent(patience));
             }
         }
         Ok(self.channel.receive()?)
     }
 
-    /// Tells `events`, from a thread of its own, when the connection ends.
+    /// Tells `events`, from threads of its own, when the connection ends, and when the worker of
+    /// this dataplane, which listens at `socket`, stands still.
     ///
     /// # Errors
-    /// The thread cannot be started.
-    pub fn watch(&self, serial: u64, events: Sender<Event>) -> io::Result<()> {
-        at_the_end_of(self.channel.stream(), Event::Lost { serial }, events)
+    /// It cannot be connected to once more, or there is no thread to be had.
+    pub fn watch(
+        &mut self,
+        socket: &Path,
+        serial: u64,
+        events: &Sender<Event>,
+        health: &Arc<Health>,
+    ) -> Result<(), DataplaneError> {
+        let lost = Event::Lost { serial };
+        at_the_end_of(self.channel.stream(), lost, events.clone()).map_err(ChannelError::Io)?;
+        self.heartbeat = Heartbeat::of(socket, serial, events.clone(), Arc::clone(health))?;
+        Ok(())
     }
 
     /// Parts with a dataplane whose connection is lost, and says how it ended. If it still lives
@@ -199,18 +230,13 @@ impl Dataplane {
         "it no longer answered and was killed".to_owned()
     }
 
-    /// Ends it in good order within `patience`, else by force.
+    /// Ends it in good order, waiting at most `patience` for each step of progress, else by force.
     ///
     /// # Errors
     /// Force was needed.
     pub fn stop(mut self, patience: Duration, launcher: &mut Launcher) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
         let answer = self.ask(&Request::Stop, &[], patience, None);
-        if answer.is_ok()
-            && self
-                .process
-                .ended(deadline.saturating_duration_since(Instant::now()))
-        {
+        if answer.is_ok() && self.process.ended(patience) {
             return Ok(());
         }
         let _ = self.channel.stream().shutdown(Shutdown::Both);
@@ -257,7 +283,7 @@ impl Process {
         {
             tracing::error!(pid = self.pid.as_raw_nonzero(), "{error}");
         }
-        self.ended(Duration::from_secs(5));
+        self.ended(DEATH_PATIENCE);
         self.obituary(launcher);
     }
 
@@ -283,12 +309,38 @@ pub fn at_the_end_of(stream: &UnixStream, event: Event, events: Sender<Event>) -
     Ok(())
 }
 
-/// Waits at most `patience` for one of `events` on `fd`, or its end.
-fn readable(fd: BorrowedFd<'_>, events: PollFlags, patience: Duration) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
-    let timeout = rustix::event::Timespec {
-        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: patience.subsec_nanos().into(),
-    };
-    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks a dataplane that answers after `time`, with `patience`. It makes `steps` on the way.
+    fn ask(time: Duration, steps: u32, patience: Duration) -> Result<(), DataplaneError> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut dataplane = Dataplane {
+            channel: Channel::new(ours),
+            process: Process::started(std::process::id()).unwrap(),
+            started: Instant::now(),
+            heartbeat: Arc::default(),
+        };
+        let heartbeat = Arc::clone(&dataplane.heartbeat);
+        let answering = thread::spawn(move || {
+            for _ in 0..steps {
+                thread::sleep(time / steps);
+                heartbeat.come_further();
+            }
+            thread::sleep(if steps == 0 { time } else { Duration::ZERO });
+            let _ = Channel::new(theirs).send(&Response::Ok, &[]);
+        });
+        let asked = dataplane.ask(&Request::Stop, &[], patience, None);
+        answering.join().unwrap();
+        asked.map(|_| ())
+    }
+
+    #[test]
+    fn whoever_comes_further_is_waited_for() {
+        let (time, patience) = (Duration::from_secs(3), Duration::from_secs(1));
+        ask(time, 30, patience).unwrap();
+        let given_up = ask(time, 0, patience);
+        assert!(matches!(given_up, Err(DataplaneError::Silent(_))));
+    }
 }

@@ -16,6 +16,11 @@ pub enum Event {
     Call(Call),
     /// The launcher is gone: no dataplane could be started.
     LauncherLost,
+    /// A dataplane's worker does not go round.
+    StoodStill {
+        /// Which connection.
+        serial: u64,
+    },
     /// The connection to a dataplane ended.
     Lost {
         /// Which connection.

@@ -21,9 +21,9 @@ use crate::server::Server;
 use crate::source;
 use crate::summary::summary;
 
-/// How long the dataplane may take over a new configuration.
+/// How long the dataplane may take over a new configuration, from one step of progress to the next.
 const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the dataplane may take to end.
+/// How long the dataplane may take to end, from one step of progress to the next.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// If a dataplane lived this long, its death has a new cause: it is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -115,7 +115,10 @@ impl Supervisor {
                 Ok(Event::Lost { serial }) if serial == self.serial => {
                     self.lost("the connection ended")
                 }
-                Ok(Event::Lost { .. }) => {}
+                Ok(Event::StoodStill { serial }) if serial == self.serial => {
+                    self.lost(&DataplaneError::StoodStill.to_string());
+                }
+                Ok(Event::Lost { .. } | Event::StoodStill { .. }) => {}
                 Ok(Event::LauncherLost) => {
                     // The dataplane goes on, for the next control.
                     self.dataplane = None;
@@ -155,7 +158,15 @@ impl Supervisor {
             }
         }
         let config = self.config.clone();
-        match self.configure(config).map_err(failure)? {
+        let response = match self.configure(config) {
+            // One that an earlier control left behind may be stuck.
+            Err(error @ DataplaneError::StoodStill) => {
+                self.lost(&error.to_string());
+                return Ok(());
+            }
+            response => response.map_err(failure)?,
+        };
+        match response {
             Response::Configured { .. } => Ok(()),
             Response::Refused { errors } => {
                 Err(source.refusal(&errors).report(false, self.setup.colour))
@@ -193,10 +204,13 @@ impl Supervisor {
 
     fn attach(&mut self, dataplane: Dataplane) -> Result<(), DataplaneError> {
         self.serial += 1;
-        dataplane
-            .watch(self.serial, self.setup.events.clone())
-            .map_err(|error| DataplaneError::Channel(error.into()))?;
-        self.dataplane = Some(dataplane);
+        // First: if it cannot be watched over, it is to be parted with.
+        self.dataplane.insert(dataplane).watch(
+            &self.setup.directory.dataplane_socket(),
+            self.serial,
+            &self.setup.events,
+            self.setup.server.health(),
+        )?;
         self.next_start = None;
         Ok(())
     }
@@ -284,6 +298,7 @@ impl Supervisor {
         if dataplane.age() > HEALTHY {
             self.failures = 0;
         }
+        self.setup.server.health().lost();
         let pid = dataplane.pid();
         let end = dataplane.bury(&mut self.setup.launcher);
         tracing::error!(pid, "lost the dataplane: {why}: {end}");
@@ -317,6 +332,7 @@ impl Supervisor {
         tracing::error!("the dataplane cannot be restarted: {failed}");
         if let Some(dataplane) = self.dataplane.take() {
             self.serial += 1;
+            self.setup.server.health().lost();
             dataplane.bury(&mut self.setup.launcher);
         }
         self.next_start = Some(Instant::now() + pause(self.failures));

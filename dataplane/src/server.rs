@@ -160,9 +160,13 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 Ok(explanation) => Response::Explained(explanation),
                 Err(message) => Response::Failed { message },
             },
-            Request::Apply { .. } => {
-                failed(&"this is the dataplane: ask control to apply a configuration")
+            Request::Beat => {
+                let progress = dataplane.beat();
+                Response::Beat { progress }
             }
+            Request::Apply { .. } | Request::Health => failed(
+                &"this is the dataplane: ask control to apply a configuration, and for its health",
+            ),
             Request::Stop => {
                 // The answer comes when all is undone: whoever asked may rely on that.
                 dataplane.stop();

@@ -66,6 +66,12 @@ fn dataplane_killed() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn dataplane_stands_still() {
+    scenario("standstill", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn apply_under_load() {
     scenario("apply", "tapgate");
 }

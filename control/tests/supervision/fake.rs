@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tapgate_engine::config::{Config, ConfigError, PortKind, Segment};
 use tapgate_protocol::{
-    Channel, ChannelError, DropRow, Explanation, Greeting, Kept, PortRow, Request, Response, Rows,
-    Show, Versions,
+    Channel, ChannelError, DropRow, Explanation, Greeting, Kept, PortRow, Progress, Request,
+    Response, Rows, Show, Versions, Work,
 };
 
 /// Where the lab is: set for the fake only.
@@ -45,6 +45,7 @@ fn fake_dataplane() {
     let fake = Arc::new(Fake {
         lab,
         generation: Mutex::new(0),
+        progress: Mutex::new(None),
         kept: Mutex::new(Vec::new()),
     });
     for stream in listener.incoming() {
@@ -56,6 +57,7 @@ fn fake_dataplane() {
 struct Fake {
     lab: PathBuf,
     generation: Mutex<u64>,
+    progress: Mutex<Option<Progress>>,
     kept: Mutex<Vec<(Kept, OwnedFd)>>,
 }
 
@@ -113,7 +115,12 @@ impl Fake {
                     other: None,
                 }],
             },
-            Request::Configure { config } => return self.configure(channel, &config),
+            Request::Configure { config } => {
+                if told("slow") {
+                    self.open_slowly();
+                }
+                return self.configure(channel, &config);
+            }
             Request::Show { what, cursor } => page(what, cursor),
             Request::Explain(query) => Response::Explained(Explanation {
                 steps: Vec::new(),
@@ -126,11 +133,32 @@ impl Fake {
                 channel.send(&Response::Ok, &[])?;
                 std::process::exit(0);
             }
-            Request::Apply { .. } => Response::Failed {
+            Request::Beat if told("stuck") => {
+                thread::sleep(Duration::from_secs(3600));
+                return Ok(());
+            }
+            Request::Beat => Response::Beat {
+                progress: *self.progress.lock().unwrap(),
+            },
+            Request::Apply { .. } | Request::Health => Response::Failed {
                 message: "not for me".to_owned(),
             },
         };
         channel.send(&answer, &[])
+    }
+
+    /// Eighty ports in eight seconds.
+    fn open_slowly(&self) {
+        let of = 80;
+        for done in 0..of {
+            *self.progress.lock().unwrap() = Some(Progress {
+                work: Work::Opening,
+                done,
+                of,
+            });
+            thread::sleep(Duration::from_millis(100));
+        }
+        *self.progress.lock().unwrap() = None;
     }
 
     fn configure(&self, channel: &mut Channel, config: &Config) -> Result<(), ChannelError> {

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod fake;
+mod heartbeat;
 mod hostile;
 mod lab;
 mod lifecycle;
