@@ -43,10 +43,13 @@ build: ## The release build
 	cargo build --release --quiet -p tapgate -p tapgate-dataplane
 
 .PHONY: install uninstall
-install: build ## Install tapgate and tapgate-dataplane in PREFIX/bin (/usr/local/bin)
+install: build ## Install tapgate and tapgate-dataplane in PREFIX/bin (/usr/local/bin); make the user tapgate
 	$(if $(DESTDIR),,$(SUDO)) install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/tapgate $(TARGET)/release/tapgate-dataplane
+	@if [[ -z "$(DESTDIR)" ]] && ! id tapgate >/dev/null 2>&1; then \
+	  $(SUDO) useradd --system --no-create-home --shell /usr/sbin/nologin tapgate; \
+	fi
 
-uninstall: ## Remove them
+uninstall: ## Remove the two programs
 	$(if $(DESTDIR),,$(SUDO)) rm -f $(DESTDIR)$(PREFIX)/bin/tapgate $(DESTDIR)$(PREFIX)/bin/tapgate-dataplane
 
 .PHONY: bench

@@ -213,7 +213,7 @@ apply() {
 
 # From nothing until the configuration is in force, at most 5 s.
 start() {
-  ip netns exec "$ROUTER" "$tapgate" run "$work/$1.toml" --runtime-dir "$work/run" \
+  ip netns exec "$ROUTER" "$tapgate" run "$work/$1.toml" --runtime-dir "$work/run" --user root \
     >"$work/tapgate.log" 2>&1 &
   router=$!
   for _ in {1..500}; do

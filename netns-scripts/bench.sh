@@ -186,7 +186,7 @@ rules = [
 [nat]
 snat = [{ from = "10.0.1.0/24", to = "$PUBLIC" }]
 EOF
-  ip netns exec "$ROUTER" "$tapgate" run "$work/bench.toml" --runtime-dir "$work/run" \
+  ip netns exec "$ROUTER" "$tapgate" run "$work/bench.toml" --runtime-dir "$work/run" --user root \
     >"$work/tapgate.log" 2>&1 &
   router=$!
 }

@@ -109,6 +109,11 @@ lab_within() {
   [[ ! -e /proc/$$/autogroup ]] || echo -15 >/proc/$$/autogroup
   mount -t tmpfs -o mode=755 lab /run
   mkdir -p /run/netns "$state"
+  # Open to all, as udev makes it: a machine without udev has it for root only.
+  if [[ $(stat -c %a /dev/net/tun) != 666 ]]; then
+    mknod -m 666 "$state/tun" c 10 200
+    mount --bind "$state/tun" /dev/net/tun
+  fi
   echo "$dut" >"$state/dut"
   load
   if [[ $1 == scenario ]]; then

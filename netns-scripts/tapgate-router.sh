@@ -15,10 +15,10 @@ router_start() {
 
 # Starts tapgate with $configuration and waits until the ports that it makes are there.
 tapgate_start() {
-  # From a copy: control gives up root's right to read a home that only its user can read.
+  # From a copy: the dataplane's user may not look into everybody's home.
   [[ -x $tapgate ]] || tapgate_copy
   # Not `inside`: $! must be tapgate's own process.
-  ip netns exec router "$tapgate" run "$configuration" --runtime-dir "$state/tapgate" \
+  ip netns exec router "$tapgate" run "$configuration" --runtime-dir "$state/tapgate" --user nobody \
     >>"$state/tapgate.log" 2>&1 &
   control_pid=$!
   local deadline=$((SECONDS + 10))

@@ -44,15 +44,21 @@ pub enum Command {
     ///
     /// Starts the dataplane, or takes over the one that an earlier `run` left behind, and restarts
     /// it should it die. SIGHUP reads FILE again. TAPGATE_LOG sets what is logged: error, warn,
-    /// info (the default) or debug. Needs CAP_NET_ADMIN and CAP_NET_RAW, and gives
-    /// up every other capability.
+    /// info (the default) or debug. Needs CAP_NET_ADMIN and CAP_NET_RAW for the dataplane, which
+    /// gets nothing else and runs as a user of its own. This process gives up every capability.
     Run {
         /// The configuration file
         file: PathBuf,
         /// The dataplane's program [default: tapgate-dataplane beside this one]
         #[arg(long, value_name = "PATH")]
         dataplane: Option<PathBuf>,
+        /// The user that the dataplane runs as, and nothing else should
+        #[arg(long, value_name = "USER", default_value = "tapgate")]
+        user: String,
     },
+    /// A part of `run`, which starts it
+    #[command(hide = true)]
+    Launcher,
     /// Say whether FILE is right, and if not where and what to write instead
     Check {
         /// The configuration file

@@ -1,23 +1,28 @@
 //! Commands that talk to the control process.
 
-use std::os::fd::OwnedFd;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::Serialize;
 use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Request, Response};
 
-use crate::connect::{Peer, connect, failure, is_absent};
+use crate::connect::{Peer, connect, failure, is_absent, readable};
 use crate::failure::Failure;
 use crate::output::print;
+use crate::silence::Silence;
 use crate::{runtime_dir, source};
 
 /// How long a process may take to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an order may take: longer than control waits for the dataplane.
+/// How long an order may take, from one step of progress to the next: longer than control waits
+/// for the dataplane.
 const ORDER_PATIENCE: Duration = Duration::from_secs(45);
+/// How often control is asked for progress.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// `tapgate apply`.
 ///
@@ -31,7 +36,7 @@ pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<
     let order = Request::Apply {
         config: Box::new(config),
     };
-    match order_of(&mut peer, &order).map_err(failure)? {
+    match order_of(&mut peer, &order, &socket).map_err(failure)? {
         Response::Configured {
             generation,
             warnings,
@@ -96,7 +101,7 @@ pub fn stop(directory: &Path) -> Result<(), Failure> {
         Err(error) => return Err(failure(&error, "tapgate", &control)),
     };
     let process = pidfd_open(peer.pid, PidfdFlags::empty());
-    match order_of(&mut peer, &Request::Stop) {
+    match order_of(&mut peer, &Request::Stop, at) {
         Ok(Response::Ok) | Err(ChannelError::Closed) => {}
         Ok(Response::Failed { message }) => return Err(Failure::new(message)),
         Ok(other) => return Err(Failure::new(format!("{who} answered {other:?}"))),
@@ -115,18 +120,47 @@ pub fn stop(directory: &Path) -> Result<(), Failure> {
     print(&format!("stopped {who} (pid {pid})\n"))
 }
 
-fn order_of(peer: &mut Peer, request: &Request) -> Result<Response, ChannelError> {
+/// Sends `request` to the process that listens at `socket` and waits for the answer. What takes long
+/// is told on standard error, if that is a terminal.
+fn order_of(peer: &mut Peer, request: &Request, socket: &Path) -> Result<Response, ChannelError> {
     peer.channel
         .stream()
         .set_read_timeout(Some(ORDER_PATIENCE))?;
-    peer.channel.ask(request)
+    peer.channel.send(request, &[])?;
+    let mut silence = Silence::new(ORDER_PATIENCE, Instant::now());
+    let mut before = None;
+    while !readable(peer.channel.stream().as_fd(), PollFlags::IN, LOOK) {
+        let health = peer.channel.has_heartbeats().then(|| health(socket));
+        if let Some(Ok(Response::Health { progress, .. })) = health
+            && progress != before
+        {
+            before = progress;
+            silence.broken(Instant::now());
+            if let Some(progress) = progress
+                && io::stderr().is_terminal()
+            {
+                eprint!("\ropening ports: {progress} ");
+            }
+        }
+        if silence.is_too_long(Instant::now()) {
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
+    }
+    if before.is_some() && io::stderr().is_terminal() {
+        eprintln!();
+    }
+    Ok(peer.channel.receive()?.0)
+}
+
+/// How the dataplane has been, and how far it is: control's answer at `socket`.
+pub fn health(socket: &Path) -> Result<Response, ChannelError> {
+    let mut peer = connect(socket, PATIENCE)?;
+    if !peer.channel.has_heartbeats() {
+        return Err(ChannelError::Unexpected("control is older".to_owned()));
+    }
+    peer.channel.ask(&Request::Health)
 }
 
 fn ended(process: &OwnedFd) -> bool {
-    let timeout = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let mut fds = [PollFd::new(process, PollFlags::IN)];
-    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
+    readable(process.as_fd(), PollFlags::IN, Duration::from_secs(10))
 }

@@ -1,10 +1,12 @@
 //! Connecting to a tapgate process without waiting for one that does not answer.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with,
 };
@@ -86,4 +88,14 @@ pub fn failure(error: &ChannelError, who: &str, path: &Path) -> Failure {
         )),
         error => Failure::new(format!("talking to {who} at {at}: {error}")),
     }
+}
+
+/// Waits at most `patience` for one of `events` on `fd`, or its end.
+pub fn readable(fd: BorrowedFd<'_>, events: PollFlags, patience: Duration) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+    let timeout = Timespec {
+        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
 }

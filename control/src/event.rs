@@ -14,6 +14,13 @@ pub enum Event {
     Terminate,
     /// An order from the control socket.
     Call(Call),
+    /// The launcher is gone: no dataplane could be started.
+    LauncherLost,
+    /// A dataplane's worker does not go round.
+    StoodStill {
+        /// Which connection.
+        serial: u64,
+    },
     /// The connection to a dataplane ended.
     Lost {
         /// Which connection.

@@ -11,6 +11,9 @@ mod document;
 mod event;
 mod explain;
 mod failure;
+mod health;
+mod heartbeat;
+mod launcher;
 mod output;
 mod privileges;
 mod reader;
@@ -18,6 +21,7 @@ mod run;
 mod runtime_dir;
 mod server;
 mod show;
+mod silence;
 mod source;
 mod status;
 mod summary;
@@ -30,6 +34,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use failure::Failure;
 
 fn main() -> ExitCode {
     let Cli {
@@ -38,7 +43,12 @@ fn main() -> ExitCode {
     } = Cli::parse();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let done = match command {
-        Command::Run { file, dataplane } => run::run(&file, &runtime_dir, dataplane, colour),
+        Command::Run {
+            file,
+            dataplane,
+            user,
+        } => run::run(&file, &runtime_dir, dataplane, &user, colour),
+        Command::Launcher => launcher::serve().map_err(Failure::new),
         Command::Check { file, json } => check::check(&file, json, colour),
         Command::Apply { file, json } => client::apply(&file, &runtime_dir, json, colour),
         Command::Show { what, json, all } => show::show(&runtime_dir, what.into(), json, all),

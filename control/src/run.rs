@@ -1,8 +1,9 @@
 //! `tapgate run`: how the control process starts.
 //!
 //! After that the [`Supervisor`] decides everything, in one thread and in the order of
-//! [`Event`]s. control uses no capability and holds no packet; the dataplane goes on without it.
+//! [`Event`]s. control has no capability and holds no packet; the dataplane goes on without it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,15 +16,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
-use crate::dataplane::Program;
+use crate::dataplane::at_the_end_of;
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::launcher::Launcher;
 use crate::runtime_dir::{RuntimeDir, remove_leftovers};
 use crate::server::Server;
 use crate::supervisor::{Setup, Supervisor};
 use crate::{privileges, source};
 
-/// Runs until told to stop.
+/// Runs until told to stop. The dataplane is `program`, or the one beside us, and runs as `user`.
 ///
 /// # Errors
 /// It could not start; nothing is left of it.
@@ -31,6 +33,7 @@ pub fn run(
     file: &Path,
     directory: &Path,
     program: Option<PathBuf>,
+    user: &str,
     colour: bool,
 ) -> Result<(), Failure> {
     let (config, source) = source::load(file).map_err(|refusal| refusal.report(false, colour))?;
@@ -44,6 +47,7 @@ pub fn run(
         .with_target(false)
         .init();
     let program = program_at(program)?;
+    let account = privileges::account(user)?;
     allow_many_descriptors();
     // Before anything is made that a signal should undo.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
@@ -51,8 +55,14 @@ pub fn run(
     let directory = RuntimeDir::take(directory)?;
     let (events, inbox) = channel();
     let stop = Arc::new(AtomicBool::new(false));
-    let server = match settle(&directory, signals, &events, &stop) {
-        Ok(server) => server,
+    let begun = Launcher::begin(&program, directory.path(), account)
+        .map_err(Failure::new)
+        .and_then(|launcher| {
+            let server = settle(&directory, &launcher, signals, &events, &stop)?;
+            Ok((launcher, server))
+        });
+    let (launcher, server) = match begun {
+        Ok(begun) => begun,
         Err(failure) => {
             let _ = remove_leftovers(directory.path());
             return Err(failure);
@@ -61,7 +71,7 @@ pub fn run(
     let setup = Setup {
         file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
         colour,
-        program,
+        launcher,
         directory,
         server,
         events,
@@ -84,31 +94,33 @@ fn allow_many_descriptors() {
     );
 }
 
-/// Listens, gives up what control does not need, and starts its threads, in this order.
+/// Listens, gives up all capabilities, and starts control's threads, in this order.
 fn settle(
     directory: &RuntimeDir,
+    launcher: &Launcher,
     signals: Signals,
     events: &Sender<Event>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Arc<Server>, Failure> {
     let listener = directory.listen()?;
-    privileges::reduce()
+    privileges::renounce()
         .map_err(|error| Failure::new(format!("cannot give up capabilities: {error}")))?;
     listen_for(signals, events.clone(), Arc::clone(stop))
+        .and_then(|()| at_the_end_of(launcher.stream(), Event::LauncherLost, events.clone()))
         .and_then(|()| Server::start(listener, events.clone()))
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))
 }
 
-/// The dataplane's program: at `path`, or beside this one.
-fn program_at(path: Option<PathBuf>) -> Result<Program, Failure> {
+/// The dataplane's program: at `path`, or beside this one. It can be opened.
+fn program_at(path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let beside_us = || Ok(std::env::current_exe()?.with_file_name("tapgate-dataplane"));
     path.map_or_else(beside_us, Ok)
-        .and_then(|path| match Program::open(path.clone()) {
+        .and_then(|path| match File::open(&path) {
             Err(error) => Err(io::Error::new(
                 error.kind(),
                 format!("{}: {error}", path.display()),
             )),
-            program => program,
+            Ok(_) => Ok(path),
         })
         .map_err(|error| {
             Failure::new(format!(

@@ -2,12 +2,15 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::process::geteuid;
 use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET};
 
 use crate::connect::{connect, is_absent};
@@ -75,10 +78,14 @@ impl RuntimeDir {
             if !fs::metadata(path).is_ok_and(|now| now.ino() == held.ino()) {
                 continue;
             }
-            if !held.is_dir() || held.mode() & 0o022 != 0 {
+            let us = geteuid().as_raw();
+            if !held.is_dir() || held.uid() != us || held.mode() & 0o022 != 0 {
                 return Err(Failure::new(format!(
-                    "{at} must be a directory that only its owner can write; \
-                     name another with --runtime-dir, it is made if it is not there"
+                    "{at} must be a directory of user {us}, who runs this, that nobody else can \
+                     write; it is of user {} with mode {:o}\n\
+                     name another with --runtime-dir, it is made if it is not there",
+                    held.uid(),
+                    held.mode() & 0o7777
                 )));
             }
             return Ok(Self {
@@ -97,6 +104,22 @@ impl RuntimeDir {
     /// The dataplane's socket.
     pub fn dataplane_socket(&self) -> PathBuf {
         self.path.join(DATAPLANE_SOCKET)
+    }
+
+    /// Makes the dataplane's socket, for the owner of the directory only, in place of one left
+    /// over. The dataplane is another user and could not; it is given the socket to listen on.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn bind_dataplane_socket(&self) -> io::Result<OwnedFd> {
+        let path = self.dataplane_socket();
+        remove(&path)?;
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        // The file gets the mode that the socket has when it is bound (unix(7)).
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        bind(&socket, &SocketAddrUnix::new(&path)?)?;
+        Ok(socket)
     }
 
     /// Listens on control's socket, for the owner only.

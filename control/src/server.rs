@@ -12,6 +12,7 @@ use std::time::Duration;
 use tapgate_protocol::{Channel, ChannelError, Greeting, Request, Response, Versions};
 
 use crate::event::{Call, Event, Order};
+use crate::health::Health;
 
 /// Most connections that may wait for their peer's request; the next one ends the oldest of them.
 /// Only the owner of the socket can connect, so this guards against mistakes, not attacks.
@@ -34,6 +35,7 @@ pub struct Server {
     idle: Condvar,
     /// The running generation, for greetings.
     generation: AtomicU64,
+    health: Arc<Health>,
 }
 
 impl Server {
@@ -53,6 +55,11 @@ impl Server {
     /// Sets the generation that greetings tell.
     pub fn set_generation(&self, generation: u64) {
         self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// What is told of the dataplane's life.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Waits until every answer is sent, at most `patience`.
@@ -117,6 +124,10 @@ impl Server {
             let order = match self.request(&mut channel)? {
                 Request::Apply { config } => Order::Apply(config),
                 Request::Stop => Order::Stop,
+                Request::Health => {
+                    channel.send(&self.health.told(), &[])?;
+                    continue;
+                }
                 _ => {
                     refuse(
                         &mut channel,

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Rows, Show};
+use tapgate_protocol::{
+    CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Progress, Response, Rows, Show,
+};
 
 use crate::connect::{Peer, connect, failure, is_absent, is_timeout};
 use crate::failure::{Code, Failure};
 use crate::output::print;
-use crate::show;
+use crate::{client, show};
 
 /// How long a process may take to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,8 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Status {
     control: Option<Process>,
     dataplane: Option<Process>,
-    /// How many ports are in each state.
+    /// How many ports are in each state; nothing while work on them is under way.
     ports: BTreeMap<String, usize>,
+    /// How far what takes long is.
+    progress: Option<Progress>,
+    /// Dataplanes lost since control started, and those of them whose worker stood still.
+    lost: u64,
+    stood_still: u64,
 }
 
 #[derive(Serialize)]
@@ -54,8 +61,21 @@ pub fn status(directory: &Path, json: bool) -> Result<(), Failure> {
         control: process(&control),
         dataplane: process(&dataplane),
         ports: BTreeMap::new(),
+        progress: None,
+        lost: 0,
+        stood_still: 0,
     };
-    if let Ok(peer) = dataplane {
+    if let Ok(Response::Health {
+        lost,
+        stood_still,
+        progress,
+    }) = client::health(&directory.join(CONTROL_SOCKET))
+    {
+        (status.lost, status.stood_still) = (lost, stood_still);
+        status.progress = progress;
+    }
+    // Ports are shown when work on them is done.
+    if let (Ok(peer), None) = (dataplane, status.progress) {
         show::pages(peer.channel, Show::Ports, |rows| {
             if let Rows::Ports(ports) = rows {
                 for port in ports {
@@ -74,15 +94,19 @@ pub fn status(directory: &Path, json: bool) -> Result<(), Failure> {
             .iter()
             .map(|(state, n)| format!("{n} {state}"))
             .collect();
+        let lost = match (status.lost, status.stood_still) {
+            (0, _) => String::new(),
+            (lost, 0) => format!("; {lost} lost before it"),
+            (lost, still) => format!("; {lost} lost before it, {still} stood still"),
+        };
+        let ports = match status.progress {
+            Some(progress) => progress.to_string(),
+            None if ports.is_empty() => "none".to_owned(),
+            None => ports.join(", "),
+        };
         print(&format!(
-            "control    {}\ndataplane  {}\nports      {}\n",
-            lines[0],
-            lines[1],
-            if ports.is_empty() {
-                "none".to_owned()
-            } else {
-                ports.join(", ")
-            },
+            "control    {}\ndataplane  {}{lost}\nports      {ports}\n",
+            lines[0], lines[1],
         ))?;
     }
     match (status.control, status.dataplane) {

@@ -11,18 +11,19 @@ use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
 use tapgate_protocol::{Request, Response};
 
-use crate::dataplane::{Dataplane, DataplaneError, Program};
+use crate::dataplane::{Dataplane, DataplaneError};
 use crate::descriptors::Descriptors;
 use crate::event::{Call, Event, Order};
 use crate::failure::Failure;
+use crate::launcher::Launcher;
 use crate::runtime_dir::RuntimeDir;
 use crate::server::Server;
 use crate::source;
 use crate::summary::summary;
 
-/// How long the dataplane may take over a new configuration.
+/// How long the dataplane may take over a new configuration, from one step of progress to the next.
 const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the dataplane may take to end.
+/// How long the dataplane may take to end, from one step of progress to the next.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// If a dataplane lived this long, its death has a new cause: it is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -35,8 +36,8 @@ pub struct Setup {
     pub file: PathBuf,
     /// Whether diagnostics are coloured.
     pub colour: bool,
-    /// The dataplane's program.
-    pub program: Program,
+    /// Starts the dataplane.
+    pub launcher: Launcher,
     /// The runtime directory, ours alone.
     pub directory: RuntimeDir,
     /// Answers at control's socket.
@@ -114,7 +115,20 @@ impl Supervisor {
                 Ok(Event::Lost { serial }) if serial == self.serial => {
                     self.lost("the connection ended")
                 }
-                Ok(Event::Lost { .. }) => {}
+                Ok(Event::StoodStill { serial }) if serial == self.serial => {
+                    self.lost(&DataplaneError::StoodStill.to_string());
+                }
+                Ok(Event::Lost { .. } | Event::StoodStill { .. }) => {}
+                Ok(Event::LauncherLost) => {
+                    // The dataplane goes on, for the next control.
+                    self.dataplane = None;
+                    self.end();
+                    return Err(Failure::new(
+                        "the launcher is gone, without which no dataplane can be started\n\
+                         packets flow on; `tapgate run FILE` takes over"
+                            .to_owned(),
+                    ));
+                }
             }
         };
         let server = Arc::clone(&self.setup.server);
@@ -144,7 +158,15 @@ impl Supervisor {
             }
         }
         let config = self.config.clone();
-        match self.configure(config).map_err(failure)? {
+        let response = match self.configure(config) {
+            // One that an earlier control left behind may be stuck.
+            Err(error @ DataplaneError::StoodStill) => {
+                self.lost(&error.to_string());
+                return Ok(());
+            }
+            response => response.map_err(failure)?,
+        };
+        match response {
             Response::Configured { .. } => Ok(()),
             Response::Refused { errors } => {
                 Err(source.refusal(&errors).report(false, self.setup.colour))
@@ -156,11 +178,9 @@ impl Supervisor {
 
     /// Starts a dataplane and gives it what outlived the last one.
     fn start(&mut self) -> Result<(), DataplaneError> {
-        let socket = self.setup.directory.dataplane_socket();
         let dataplane = Dataplane::start(
-            &self.setup.program,
-            self.setup.directory.path(),
-            &socket,
+            &mut self.setup.launcher,
+            &self.setup.directory,
             &self.setup.stop,
         )?;
         self.attach(dataplane)?;
@@ -184,10 +204,13 @@ impl Supervisor {
 
     fn attach(&mut self, dataplane: Dataplane) -> Result<(), DataplaneError> {
         self.serial += 1;
-        dataplane
-            .watch(self.serial, self.setup.events.clone())
-            .map_err(|error| DataplaneError::Channel(error.into()))?;
-        self.dataplane = Some(dataplane);
+        // First: if it cannot be watched over, it is to be parted with.
+        self.dataplane.insert(dataplane).watch(
+            &self.setup.directory.dataplane_socket(),
+            self.serial,
+            &self.setup.events,
+            self.setup.server.health(),
+        )?;
         self.next_start = None;
         Ok(())
     }
@@ -275,8 +298,9 @@ impl Supervisor {
         if dataplane.age() > HEALTHY {
             self.failures = 0;
         }
+        self.setup.server.health().lost();
         let pid = dataplane.pid();
-        let end = dataplane.bury();
+        let end = dataplane.bury(&mut self.setup.launcher);
         tracing::error!(pid, "lost the dataplane: {why}: {end}");
         self.next_start = Some(Instant::now() + pause(self.failures));
         if self.failures == 0 {
@@ -308,7 +332,8 @@ impl Supervisor {
         tracing::error!("the dataplane cannot be restarted: {failed}");
         if let Some(dataplane) = self.dataplane.take() {
             self.serial += 1;
-            dataplane.bury();
+            self.setup.server.health().lost();
+            dataplane.bury(&mut self.setup.launcher);
         }
         self.next_start = Some(Instant::now() + pause(self.failures));
         self.failures += 1;
@@ -335,7 +360,7 @@ impl Supervisor {
         // First, so that the TAPs and the rules go when the dataplane lets go of them.
         self.kept.clear();
         if let Some(dataplane) = self.dataplane.take()
-            && let Err(what) = dataplane.stop(STOP_PATIENCE)
+            && let Err(what) = dataplane.stop(STOP_PATIENCE, &mut self.setup.launcher)
         {
             tracing::error!("{what}");
             for port in self.config.ports() {

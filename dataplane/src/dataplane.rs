@@ -13,7 +13,7 @@ use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, Port};
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
-use tapgate_protocol::Kept;
+use tapgate_protocol::{Kept, Progress, Work};
 
 use crate::binding::{Binding, Bound};
 use crate::hostguard::HostGuard;
@@ -22,6 +22,7 @@ use crate::link::Links;
 use crate::macs::Macs;
 use crate::port::Opened;
 use crate::port::memory::FarEnd;
+use crate::pulse::Pulse;
 use crate::shared;
 use crate::sys::sessions::SharedSessions;
 use crate::worker::WorkerHandle;
@@ -33,6 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Dataplane {
     state: Mutex<State>,
+    pulse: Arc<Pulse>,
 }
 
 /// What a configuration led to.
@@ -57,6 +59,7 @@ pub(crate) struct State {
     guard: HostGuard,
     adopted: Vec<(Kept, OwnedFd)>,
     lost: (Sender<PortId>, Receiver<PortId>),
+    pulse: Arc<Pulse>,
 }
 
 /// What exists from the first configuration on.
@@ -76,7 +79,9 @@ impl Dataplane {
     pub fn new() -> io::Result<Arc<Self>> {
         let links = Links::open()?;
         let changes = links.as_fd().try_clone_to_owned()?;
+        let pulse = Arc::<Pulse>::default();
         let dataplane = Arc::new(Self {
+            pulse: Arc::clone(&pulse),
             state: Mutex::new(State {
                 running: None,
                 bindings: BTreeMap::new(),
@@ -84,6 +89,7 @@ impl Dataplane {
                 guard: HostGuard::default(),
                 adopted: Vec::new(),
                 lost: unbounded(),
+                pulse,
             }),
         });
         let follower = Arc::downgrade(&dataplane);
@@ -126,9 +132,14 @@ impl Dataplane {
 
     /// The number of the running configuration, 0 before the first.
     pub fn generation(&self) -> u32 {
-        let state = self.state();
-        let running = state.running.as_ref();
-        running.map_or(0, |running| running.snapshots.load().generation())
+        self.pulse.generation()
+    }
+
+    /// Returns when the worker has gone round once more: how far work that takes long
+    /// is. Never waits for that work itself.
+    pub fn beat(&self) -> Option<Progress> {
+        self.pulse.beat();
+        self.pulse.progress()
     }
 
     /// The far end of a memory port.
@@ -140,10 +151,14 @@ impl Dataplane {
     pub fn stop(&self) {
         let mut state = self.state();
         state.running = None;
-        for (_, mut binding) in std::mem::take(&mut state.bindings) {
+        let bindings = std::mem::take(&mut state.bindings);
+        self.pulse.begin(Work::Closing, bindings.len());
+        for (_, mut binding) in bindings {
             binding.bound = Bound::Waiting("stopped".to_owned());
             binding.remove_device(&state.links);
+            self.pulse.step();
         }
+        self.pulse.end();
         state.adopted.clear();
         state.guard = HostGuard::default();
     }
@@ -173,13 +188,18 @@ impl State {
         if let Err(error) = self.links.update() {
             warnings.push(format!("cannot list network devices: {error}"));
         }
+        let waiting = |binding: &&Binding| matches!(binding.bound, Bound::Waiting(_));
+        let to_open = self.bindings.values().filter(waiting).count();
+        self.pulse.begin(Work::Opening, to_open);
         let opened = self.open_ports();
+        self.pulse.end();
         if self.running.is_some() {
             self.attach(opened);
         } else {
             self.running = Some(self.start(snapshot, opened, &mut warnings)?);
         }
         self.adopted.clear();
+        self.pulse.set_generation(generation);
 
         if let Some(running) = &self.running
             && running.capacity != config.router().sessions
@@ -217,6 +237,7 @@ impl State {
         let snapshots = Arc::new(ArcSwap::new(snapshot));
         let worker = WorkerHandle::start(&snapshots, memory, opened, self.lost.0.clone())
             .map_err(|error| format!("cannot start a worker: {error}"))?;
+        self.pulse.start(worker.caller());
         Ok(Running {
             snapshots,
             worker,
@@ -316,6 +337,7 @@ impl State {
             if let Some(both) = binding.open(&mut self.links, adopted) {
                 opened.push((binding.id, both));
             }
+            self.pulse.step();
         }
         opened
     }

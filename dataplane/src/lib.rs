@@ -8,6 +8,7 @@ pub mod link;
 mod macs;
 mod netfilter;
 pub mod port;
+mod pulse;
 pub mod server;
 pub mod shared;
 mod show;

@@ -19,7 +19,8 @@ const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The directory with the socket to listen on.
+    /// The directory with the socket to listen on. control has made the socket already, and gives
+    /// it to us as standard input.
     #[arg(long, value_name = "DIR", default_value = tapgate_protocol::DEFAULT_RUNTIME_DIR)]
     runtime_dir: PathBuf,
 }
@@ -56,7 +57,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     let directory = &arguments.runtime_dir;
-    let server = Server::bind(directory)
+    let server = Server::given(directory)
+        .map_or_else(|| Server::bind(directory), Ok)
         .map_err(|error| format!("cannot listen in {}: {error}", directory.display()))?;
     let dataplane = Dataplane::new().map_err(|error| format!("cannot list devices: {error}"))?;
 
@@ -76,7 +78,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the process; the dataplane has stopped.
+/// Ends the process; the dataplane has stopped. A socket that control made, control removes.
 fn end(_: &Dataplane, socket: &Path) {
     let _ = std::fs::remove_file(socket);
     tracing::info!("stopped");

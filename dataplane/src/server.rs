@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, listen, sockopt};
 use tapgate_protocol::{
     Channel, ChannelError, DATAPLANE_SOCKET, Greeting, Kept, MAX_DESCRIPTORS, Request, Response,
     Versions,
@@ -19,7 +20,10 @@ use crate::dataplane::Dataplane;
 /// How long a peer may take to make room for what it is sent.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The listening socket; its file goes with it.
+/// How many may wait to be accepted, as std has it.
+const BACKLOG: i32 = 128;
+
+/// The listening socket.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -27,6 +31,23 @@ pub struct Server {
 }
 
 impl Server {
+    /// Listens on our standard input, if it is a socket that control made for us in `directory`: we
+    /// are another user, who may not write there.
+    pub fn given(directory: &Path) -> Option<Self> {
+        let input = io::stdin();
+        let family = sockopt::socket_domain(&input).ok()?;
+        let kind = sockopt::socket_type(&input).ok()?;
+        if family != AddressFamily::UNIX || kind != SocketType::STREAM {
+            return None;
+        }
+        // Fails for a connection. It is not done before us, because the kernel tells those who
+        // connect the process that called it.
+        listen(&input, BACKLOG).ok()?;
+        let listener = input.as_fd().try_clone_to_owned().ok()?.into();
+        let path = directory.join(DATAPLANE_SOCKET);
+        Some(Self { listener, path })
+    }
+
     /// Listens in the runtime directory, which is made if it is not there.
     ///
     /// # Errors
@@ -139,9 +160,13 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 Ok(explanation) => Response::Explained(explanation),
                 Err(message) => Response::Failed { message },
             },
-            Request::Apply { .. } => {
-                failed(&"this is the dataplane: ask control to apply a configuration")
+            Request::Beat => {
+                let progress = dataplane.beat();
+                Response::Beat { progress }
             }
+            Request::Apply { .. } | Request::Health => failed(
+                &"this is the dataplane: ask control to apply a configuration, and for its health",
+            ),
             Request::Stop => {
                 // The answer comes when all is undone: whoever asked may rely on that.
                 dataplane.stop();

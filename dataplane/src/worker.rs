@@ -52,9 +52,15 @@ type Order = Box<dyn FnOnce(&mut Worker) + Send>;
 /// A running worker, as the rest of the dataplane sees it.
 #[derive(Debug)]
 pub struct WorkerHandle {
+    caller: Caller,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Has a worker do things.
+#[derive(Debug, Clone)]
+pub struct Caller {
     orders: Sender<Order>,
     bell: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// One thread's share of the router.
@@ -133,13 +139,28 @@ impl WorkerHandle {
         let thread = std::thread::Builder::new()
             .name("worker-0".to_owned())
             .spawn(move || worker.run())?;
+        let orders = sender;
         Ok(Self {
-            orders: sender,
-            bell,
+            caller: Caller { orders, bell },
             thread: Some(thread),
         })
     }
 
+    /// For others to have the worker do things.
+    pub fn caller(&self) -> Caller {
+        self.caller.clone()
+    }
+
+    /// As [`Caller::ask`].
+    pub fn ask<R: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut Worker) -> R + Send + 'static,
+    ) -> Option<R> {
+        self.caller.ask(order)
+    }
+}
+
+impl Caller {
     /// Has the worker do something between two batches, and waits for the result. `None`: it has
     /// ended.
     pub fn ask<R: Send + 'static>(

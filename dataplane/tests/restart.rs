@@ -11,9 +11,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use lab::{Lab, attempt, eventually, run};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tapgate_engine::config::{Config, File};
-use tapgate_protocol::{Channel, DATAPLANE_SOCKET, Kept, Request, Response, Versions};
+use tapgate_protocol::{
+    Channel, ChannelError, DATAPLANE_SOCKET, Kept, Progress, Request, Response, Versions,
+};
 
 const TAPS: usize = 40;
 const QUEUES: usize = 8;
@@ -207,4 +212,79 @@ fn a_control_from_before_an_upgrade_is_understood_and_given_what_it_can_take() {
              is from before an upgrade, start it anew"
         ]
     );
+}
+
+/// The heartbeat of a dataplane, asked on a connection of its own.
+fn beat(channel: &mut Channel) -> Result<Option<Progress>, ChannelError> {
+    channel.send(&Request::Beat, &[])?;
+    hear_beat(channel)
+}
+
+fn hear_beat(channel: &mut Channel) -> Result<Option<Progress>, ChannelError> {
+    match channel.receive()?.0 {
+        Response::Beat { progress } => Ok(progress),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn progress_is_told_while_ports_are_opened() {
+    allow_many_descriptors();
+    let mut lab = Lab::new();
+    let guest = lab.guest("a");
+    let directory = RuntimeDir::new("progress");
+    let _process = Process::start(&directory);
+    let config = configuration(&guest);
+    let mut listener = Channel::new(connect(&directory));
+    listener.greet().unwrap();
+    assert_eq!(beat(&mut listener).unwrap(), None);
+
+    let mut channel = Channel::new(connect(&directory));
+    channel.greet().unwrap();
+    let configuring = std::thread::spawn(move || configure(&mut channel, &config));
+    let mut told = Vec::new();
+    while !configuring.is_finished() {
+        told.extend(beat(&mut listener).unwrap());
+        // Whoever asks who is there is not kept waiting either.
+        Channel::new(connect(&directory)).greet().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(beat(&mut listener).unwrap(), None);
+    assert!(told.iter().all(|progress| progress.of == TAPS as u32));
+    assert!(told.is_sorted_by_key(|progress| progress.done), "{told:?}");
+    let between = told.iter().filter(|told| (1..told.of).contains(&told.done));
+    assert!(between.count() > 2, "{told:?}");
+}
+
+#[test]
+fn a_worker_that_stands_still_has_no_heartbeat() {
+    let _lab = Lab::new();
+    let directory = RuntimeDir::new("standstill");
+    let process = Process::start(&directory);
+    let mut channel = Channel::new(connect(&directory));
+    channel.greet().unwrap();
+    let file: File = toml::from_str("[ports]\nm = { memory = true }\n").unwrap();
+    configure(&mut channel, &Config::try_from(file).unwrap());
+    let mut listener = Channel::new(connect(&directory));
+    listener.greet().unwrap();
+    assert_eq!(beat(&mut listener).unwrap(), None);
+
+    // As if it were stuck: this one thread of the process alone.
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.0.id())).unwrap();
+    let worker = tasks
+        .map(|task| task.unwrap().path())
+        .find(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == "worker-0");
+    let worker = worker.unwrap().file_name().unwrap().to_owned();
+    let worker = Pid::from_raw(worker.to_str().unwrap().parse().unwrap());
+    ptrace::seize(worker, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(worker).unwrap();
+    waitpid(worker, Some(WaitPidFlag::__WALL)).unwrap();
+    let patience = std::time::Duration::from_secs(1);
+    listener.stream().set_read_timeout(Some(patience)).unwrap();
+    let heard = beat(&mut listener);
+    let others = Channel::new(connect(&directory)).greet();
+    ptrace::detach(worker, None).unwrap();
+    assert!(heard.is_err());
+    others.unwrap();
+    assert_eq!(hear_beat(&mut listener).unwrap(), None);
 }

@@ -66,6 +66,12 @@ fn dataplane_killed() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn dataplane_stands_still() {
+    scenario("standstill", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn apply_under_load() {
     scenario("apply", "tapgate");
 }
@@ -80,6 +86,12 @@ fn devices_vanish_and_return() {
 #[ignore = "needs root; run by make test"]
 fn stopped_leaves_nothing() {
     scenario("stop", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn the_processes_have_few_rights() {
+    scenario("rights", "tapgate");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::version::{MANY_DESCRIPTORS, Versions};
+use crate::version::{HEARTBEATS, MANY_DESCRIPTORS, Versions};
 use crate::{Request, Response};
 
 /// Largest message, in bytes: a configuration of 10^5 addresses fits many times over.
@@ -163,6 +163,12 @@ impl Channel {
         } else {
             DESCRIPTORS_AT_ONCE
         }
+    }
+
+    /// Whether the other side answers [`Request::Beat`] and [`Request::Health`], in the version
+    /// agreed on.
+    pub fn has_heartbeats(&self) -> bool {
+        self.version >= HEARTBEATS
     }
 
     /// Sends a request and waits for its answer.

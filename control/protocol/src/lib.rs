@@ -12,6 +12,7 @@ mod show;
 mod version;
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use tapgate_engine::config::{Config, ConfigError};
 
@@ -67,8 +68,46 @@ pub enum Request {
     },
     /// command line -> dataplane: what would become of a packet.
     Explain(ExplainQuery),
+    /// control -> dataplane: does the worker go round? Answered by [`Response::Beat`] once it has;
+    /// not at all while it stands still. Since version 3.
+    Beat,
+    /// command line -> control: how the dataplane has been, and how far it is. Since version 3.
+    Health,
     /// End in good order and leave nothing behind. To control: both processes.
     Stop,
+}
+
+/// How far the dataplane is with what takes long: the kernel needs some 20 ms to move a TAP to
+/// another namespace, and as much to remove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it does.
+    pub work: Work,
+    /// Ports it is done with.
+    pub done: u32,
+    /// All that it has to do it to.
+    pub of: u32,
+}
+
+/// Work that takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Ports of a configuration are opened.
+    Opening,
+    /// All ports are closed, because it ends.
+    Closing,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { work, done, of } = self;
+        let work = match work {
+            Work::Opening => "opening ports",
+            Work::Closing => "closing ports",
+        };
+        write!(f, "{work}, {done} of {of}")
+    }
 }
 
 /// A descriptor that control keeps so that it survives the dataplane.
@@ -127,6 +166,20 @@ pub enum Response {
         rows: Rows,
         /// Ask again with this cursor for more; `None` at the end.
         next: Option<u64>,
+    },
+    /// To [`Request::Beat`].
+    Beat {
+        /// `None`: nothing that takes long is under way.
+        progress: Option<Progress>,
+    },
+    /// To [`Request::Health`]; counted since control started.
+    Health {
+        /// Dataplanes that were lost, whatever the cause.
+        lost: u64,
+        /// Those of them that were ended because their worker stood still.
+        stood_still: u64,
+        /// `None`: nothing that takes long is under way.
+        progress: Option<Progress>,
     },
     /// To [`Request::Explain`].
     Explained(Explanation),

@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tapgate_engine::config::{Config, ConfigError, PortKind, Segment};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, DropRow, Explanation, Greeting, Kept, PortRow,
-    Request, Response, Rows, Show, Versions,
+    Channel, ChannelError, DropRow, Explanation, Greeting, Kept, PortRow, Progress, Request,
+    Response, Rows, Show, Versions, Work,
 };
 
 /// Where the lab is: set for the fake only.
@@ -27,14 +27,11 @@ pub const NEWER: Versions = Versions {
     oldest: Versions::OURS.newest + 1,
     newest: Versions::OURS.newest + 2,
 };
-/// Where the socket goes.
-pub const RUNTIME_DIR: &str = "TAPGATE_TEST_RUNTIME_DIR";
 
 /// Not a test: the fake's main function, found by its name on the script's command line.
 #[test]
 fn fake_dataplane() {
-    let (Some(lab), Some(directory)) = (std::env::var_os(LAB), std::env::var_os(RUNTIME_DIR))
-    else {
+    let Some(lab) = std::env::var_os(LAB) else {
         return;
     };
     let lab = PathBuf::from(lab);
@@ -42,10 +39,13 @@ fn fake_dataplane() {
     if lab.join("die").exists() {
         std::process::exit(7);
     }
-    let listener = UnixListener::bind(Path::new(&directory).join(DATAPLANE_SOCKET)).unwrap();
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    rustix::net::listen(&socket, 128).unwrap();
+    let listener = UnixListener::from(socket);
     let fake = Arc::new(Fake {
         lab,
         generation: Mutex::new(0),
+        progress: Mutex::new(None),
         kept: Mutex::new(Vec::new()),
     });
     for stream in listener.incoming() {
@@ -57,6 +57,7 @@ fn fake_dataplane() {
 struct Fake {
     lab: PathBuf,
     generation: Mutex<u64>,
+    progress: Mutex<Option<Progress>>,
     kept: Mutex<Vec<(Kept, OwnedFd)>>,
 }
 
@@ -114,7 +115,12 @@ impl Fake {
                     other: None,
                 }],
             },
-            Request::Configure { config } => return self.configure(channel, &config),
+            Request::Configure { config } => {
+                if told("slow") {
+                    self.open_slowly();
+                }
+                return self.configure(channel, &config);
+            }
             Request::Show { what, cursor } => page(what, cursor),
             Request::Explain(query) => Response::Explained(Explanation {
                 steps: Vec::new(),
@@ -127,11 +133,32 @@ impl Fake {
                 channel.send(&Response::Ok, &[])?;
                 std::process::exit(0);
             }
-            Request::Apply { .. } => Response::Failed {
+            Request::Beat if told("stuck") => {
+                thread::sleep(Duration::from_secs(3600));
+                return Ok(());
+            }
+            Request::Beat => Response::Beat {
+                progress: *self.progress.lock().unwrap(),
+            },
+            Request::Apply { .. } | Request::Health => Response::Failed {
                 message: "not for me".to_owned(),
             },
         };
         channel.send(&answer, &[])
+    }
+
+    /// Eighty ports in eight seconds.
+    fn open_slowly(&self) {
+        let of = 80;
+        for done in 0..of {
+            *self.progress.lock().unwrap() = Some(Progress {
+                work: Work::Opening,
+                done,
+                of,
+            });
+            thread::sleep(Duration::from_millis(100));
+        }
+        *self.progress.lock().unwrap() = None;
     }
 
     fn configure(&self, channel: &mut Channel, config: &Config) -> Result<(), ChannelError> {

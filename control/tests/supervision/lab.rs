@@ -34,19 +34,19 @@ impl Lab {
         let lab = Self { path };
         lab.write("tapgate.toml", CONFIG);
         let script = format!(
-            "#!/bin/sh\n{}='{}' {}=\"$2\" exec '{}' --exact fake::fake_dataplane >/dev/null\n",
+            "#!/bin/sh\n{}='{}' exec '{}' --exact fake::fake_dataplane >/dev/null\n",
             fake::LAB,
             lab.path.display(),
-            fake::RUNTIME_DIR,
             std::env::current_exe().unwrap().display(),
         );
-        lab.write("dataplane", &script);
-        fs::set_permissions(
-            lab.path.join("dataplane"),
-            fs::Permissions::from_mode(0o755),
-        )
-        .unwrap();
+        lab.write_program("dataplane", &script);
         lab
+    }
+
+    pub fn write_program(&self, name: &str, text: &str) {
+        self.write(name, text);
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.path.join(name), executable).unwrap();
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -105,7 +105,10 @@ impl Lab {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let stderr = self.path.join(format!("stderr-{n}"));
-        let mut command = self.command(&["run", "tapgate.toml", "--dataplane", "./dataplane"]);
+        // As another user the fake could not do its part.
+        let user = ["--user", "root"];
+        let run = ["run", "tapgate.toml", "--dataplane", "./dataplane"];
+        let mut command = self.command(&[run.as_slice(), &user].concat());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

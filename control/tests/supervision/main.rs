@@ -2,8 +2,10 @@
 
 mod descriptors;
 mod fake;
+mod heartbeat;
 mod hostile;
 mod lab;
 mod lifecycle;
 mod orders;
+mod rights;
 mod upgrade;

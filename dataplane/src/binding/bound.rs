@@ -274,6 +274,9 @@ fn open_tap(
             (Some(netns), io::ErrorKind::NotFound) => {
                 format!("there is no network namespace {netns} yet")
             }
+            (Some(netns), io::ErrorKind::PermissionDenied) => {
+                format!("the dataplane's user may not open namespace {netns}, or not move a device there")
+            }
             (Some(netns), _) => format!("cannot move {device} to namespace {netns}: {error}"),
             (None, _) => format!("cannot set up {device}: {error}"),
         })?;
@@ -293,7 +296,9 @@ fn explained(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EBUSY) => "a device of this name exists".to_owned(),
         Some(libc::EPERM) => "not permitted; CAP_NET_ADMIN is needed".to_owned(),
-        Some(libc::EACCES) => "no access to /dev/net/tun; see to its owner and mode".to_owned(),
+        Some(libc::EACCES) => "the dataplane's user has no access to /dev/net/tun; \
+                               `chmod 666 /dev/net/tun`, as udev does"
+            .to_owned(),
         _ => error.to_string(),
     }
 }
