@@ -158,8 +158,8 @@ fn a05_a_conflict_is_answered_once_in_ten_seconds() {
         router.inject(up, claim);
         assert_eq!(
             router.sent().len(),
-            2,
-            "{victim}: both forms, ten seconds later"
+            1,
+            "{victim}: one frame, ten seconds later"
         );
     }
 }

@@ -6,6 +6,7 @@ mod announce;
 mod answers;
 mod antispoof;
 mod claims;
+mod hostile;
 mod listener;
 mod neighbors;
 mod services;

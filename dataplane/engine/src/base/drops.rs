@@ -79,6 +79,7 @@ reasons! {
     SpoofedSource = "spoofed-source": "A guest's packet has a source address it does not own (RFC 2827). Check `addresses` and `public` in [guests], or the port's `source`; `show guests` counts it by port.",
     SpoofedArp = "spoofed-arp": "A guest's ARP message says that an address it does not own is its own. `show guests` counts it by port.",
     SpoofedAdvertisement = "spoofed-advertisement": "A guest's neighbour advertisement is about an address it does not own. `show guests` counts it by port.",
+    GatewayClaimed = "gateway-claimed": "A guest says that an address of its network's gateway is its own, or probes for it. It is told whose it is, and the gateway keeps it (RFC 4862 §5.4.5 would have it yield). `show guests` counts it by port.",
     RogueServer = "rogue-server": "A guest sent what only DHCP servers and routers say. `show guests` counts it by port.",
     LeftToHost = "left-to-host": "For the host's own kernel, which shares this MAC and address. Normal where a personality is `shared`.",
     AskedByOwner = "asked-by-owner": "A guest asks for, or probes, an address that is its own: never answered, or it would find it taken.",
@@ -101,6 +102,7 @@ impl DropReason {
                 | Self::SpoofedSource
                 | Self::SpoofedArp
                 | Self::SpoofedAdvertisement
+                | Self::GatewayClaimed
                 | Self::RogueServer
         )
     }

@@ -40,7 +40,7 @@ pub struct Interface {
     /// `Some`: the host's kernel has its MAC and addresses too, and answers for them. Only these
     /// ports (and ICMP identifiers) are ours.
     pub shared: Option<PortRange>,
-    /// Whether its IPv4 addresses are claimed before use (RFC 5227).
+    /// Whether its IPv4 addresses are claimed before use (RFC 5227); never a network's.
     pub claims_ipv4: bool,
     /// Largest IP packet that leaves by it, in bytes.
     pub mtu: u32,
@@ -95,12 +95,13 @@ impl Interface {
         }
     }
 
-    /// The own addresses that are claimed before use: IPv6, and IPv4 where that is wanted.
+    /// The own addresses that are claimed before use: a personality's IPv6, and its IPv4 where that is
+    /// wanted. A network's gateway asks no guest for leave (H06; RFC 4862 §5.1 with
+    /// DupAddrDetectTransmits 0).
     pub(crate) fn claimed(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let v4 = self.claims_ipv4;
-        self.own
-            .iter()
-            .filter(move |address| v4 || address.is_ipv6())
+        let (v6, v4) = (self.personality, self.claims_ipv4);
+        let is_claimed = move |address: &IpAddr| if address.is_ipv4() { v4 } else { v6 };
+        self.own.iter().filter(is_claimed)
     }
 
     /// Whether a frame may leave with this source address (the egress guard's question).

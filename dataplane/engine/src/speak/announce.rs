@@ -44,9 +44,34 @@ pub(crate) fn once<T: Trace>(
     if !ctx.router.claims.is_ours(interface.id, address) {
         return;
     }
+    let ports = interface.ports.as_slice();
     match address {
-        IpAddr::V4(address) => say::arp_announcement(ctx, interface, address),
-        IpAddr::V6(address) => say::neighbor_announcement(ctx, interface, address, takeover),
+        // Some peers update from one form only (RFC 5227 §3).
+        IpAddr::V4(address) => {
+            for form in [say::Form::Request, say::Form::Reply] {
+                say::arp_announcement(ctx, interface, address, form, ports);
+            }
+        }
+        IpAddr::V6(address) => {
+            say::neighbor_announcement(ctx, interface, address, takeover, ports);
+        }
+    }
+}
+
+/// Tells whoever is behind `port`, where somebody else claims `address`, whose it is: by one frame
+/// (RFC 5227 §2.4; A05).
+pub(crate) fn defend<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    interface: &Interface,
+    address: IpAddr,
+    port: PortId,
+) {
+    let port = std::slice::from_ref(&port);
+    match address {
+        IpAddr::V4(address) => {
+            say::arp_announcement(ctx, interface, address, say::Form::Request, port);
+        }
+        IpAddr::V6(address) => say::neighbor_announcement(ctx, interface, address, true, port),
     }
 }
 

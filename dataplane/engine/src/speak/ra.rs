@@ -4,8 +4,7 @@ mod message;
 
 use std::net::Ipv6Addr;
 
-use super::answers;
-use crate::base::addr::InterfaceId;
+use super::{answers, claims};
 use crate::base::drops::DropReason;
 use crate::model::interface::{GATEWAY, Interface};
 use crate::model::trace::{Step, Trace};
@@ -33,6 +32,7 @@ pub(crate) fn solicited<T: Trace>(
     let serves = |network: &&Interface| !network.personality && network.services.ra.is_some();
     let network = ctx.snapshot.hearing(link).find(serves);
     let network = network.ok_or(DropReason::NdIgnored)?;
+    claims::not_ours(ctx, asker.into(), link, DropReason::NdSenderIsUs)?;
     answers::may_answer(ctx, link.port)?;
     // The unspecified address is nobody's: no neighbour is learnt from it.
     let to = (!asker.is_unspecified()).then(|| (asker, mac.unwrap_or(link.source)));
@@ -51,9 +51,7 @@ pub(crate) fn solicited<T: Trace>(
 
 /// Sends the next advertisement that is due. Whether there was one.
 pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
-    let claims = &ctx.router.claims;
-    let is_ours = |(interface, _): (InterfaceId, _)| claims.is_ours(interface, GATEWAY.into());
-    match ctx.router.advertisers.poll(ctx.now, is_ours) {
+    match ctx.router.advertisers.poll(ctx.now) {
         Some(due) => {
             send(ctx, &due);
             true

@@ -70,25 +70,33 @@ pub(crate) fn arp_probe<T>(ctx: &mut Context<'_, T>, interface: &Interface, addr
     egress::flood(ctx, &arp.frame(), interface, everybody);
 }
 
-/// Announces `address`: in the request form and in the reply form, since some peers update from only
-/// one of them (RFC 5227 §3).
+/// How an address is announced by ARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Request,
+    Reply,
+}
+
+/// Tells everybody behind `ports` that `address` is here (RFC 5227 §2.3, §3).
 pub(crate) fn arp_announcement<T>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,
     address: Ipv4Addr,
+    form: Form,
+    ports: &[PortId],
 ) {
-    for (reply, target_mac) in [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)] {
-        let arp = Arp {
-            reply,
-            sender_mac: interface.mac,
-            sender: address,
-            target_mac,
-            target: address,
-        };
-        ctx.shard.counters.arp_announcements_sent += 1;
-        let everybody = (MacAddr::BROADCAST, interface.ports.as_slice());
-        egress::flood(ctx, &arp.frame(), interface, everybody);
-    }
+    let arp = Arp {
+        reply: form == Form::Reply,
+        sender_mac: interface.mac,
+        sender: address,
+        target_mac: match form {
+            Form::Request => MacAddr::ZERO,
+            Form::Reply => MacAddr::BROADCAST,
+        },
+        target: address,
+    };
+    ctx.shard.counters.arp_announcements_sent += 1;
+    egress::flood(ctx, &arp.frame(), interface, (MacAddr::BROADCAST, ports));
 }
 
 /// RFC 4861 §7.2.2 (N09, N11).
@@ -140,17 +148,18 @@ pub(crate) fn duplicate_probe<T>(
     egress::flood(ctx, &frame, interface, group);
 }
 
-/// Tells everybody that `address` is here (RFC 4861 §7.2.6; N17).
+/// Tells everybody behind `ports` that `address` is here (RFC 4861 §7.2.6; N17).
 pub(crate) fn neighbor_announcement<T>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,
     address: Ipv6Addr,
     takeover: bool,
+    ports: &[PortId],
 ) {
     let flags = if takeover { ROUTER | OVERRIDE } else { ROUTER };
     let frame = advertisement(interface, (address, flags), ALL_NODES);
     ctx.shard.counters.neighbor_announcements_sent += 1;
-    let group = (multicast_mac(ALL_NODES), interface.ports.as_slice());
+    let group = (multicast_mac(ALL_NODES), ports);
     egress::flood(ctx, &frame, interface, group);
 }
 

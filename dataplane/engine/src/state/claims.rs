@@ -2,13 +2,14 @@
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | (new IPv6 address) | | probing: one solicitation with a nonce, 1 s (RFC 4862 §5.4; N12, N14) |
-//! | (new IPv4 address, `acd`) | | probing: 0–1 s, three probes 1–2 s apart, 2 s (RFC 5227 §2.1.1; A04) |
+//! | (new IPv6 address of a personality) | | probing: one solicitation with a nonce, 1 s (RFC 4862 §5.4; N12, N14) |
+//! | (new IPv4 address of one, `acd`) | | probing: 0–1 s, three probes 1–2 s apart, 2 s (RFC 5227 §2.1.1; A04) |
 //! | probing | nobody objects | ours: announced |
 //! | probing | somebody has it, or wants it too | duplicate: not used, reported, tried again after 60 s |
 //! | ours | somebody claims it | ours: defended, at most once in 10 s (RFC 5227 §2.4 (c); A05) |
 //!
-//! An address that is not in the table is ours.
+//! An address that is not in the table is ours. So is a network's gateway from the start: whether
+//! guests object is not asked (H06).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,0 +1,184 @@
+//! What hostile guests say to the router's face: that its addresses are theirs, and questions
+//! without end.
+
+use etherparse::PacketBuilder;
+use tapgate_engine::addr::MacAddr;
+use tapgate_engine::drops::DropReason;
+use tapgate_engine::frame::Verdict;
+use tapgate_tests::packet::is_at;
+use tapgate_tests::pair::*;
+use tapgate_tests::router::Router;
+
+use super::answers::{Ask, OTHER, request};
+
+const GATEWAY4: &str = "10.0.1.254";
+const GATEWAY6: [&str; 2] = ["fe80::1", GATE];
+
+/// A network with two guests' ports, its addresses of both families, and all services.
+fn config(source: &str, guests: &str) -> String {
+    format!(
+        r#"
+[ports]
+up = {{ memory = true }}
+g = {{ memory = true, source = "{source}" }}
+h = {{ memory = true }}
+[personalities]
+A = {{ port = "up", mac = "02:00:00:00:00:aa", addresses = ["198.51.100.10/24", "2001:db8:9::10/64"], gateway = ["198.51.100.1", "2001:db8:9::1"] }}
+[networks]
+a = {{ ports = ["g", "h"], addresses = ["10.0.1.254/24", "{GATE}/64"], mac = "02:00:00:00:01:fe", ra = {{}}, dhcp6 = {{}} }}
+{guests}
+[tables]
+main = [{{ to = "default", dev = "A" }}, {{ to = "::/0", dev = "A" }}]
+"#
+    )
+}
+
+fn configs() -> [String; 3] {
+    let guests = r#"[guests]
+v = { port = "g", mac = "02:00:00:00:01:01", addresses = ["10.0.1.5", "2001:db8:1::1"] }
+w = { port = "h", mac = "02:00:00:00:01:02", addresses = ["10.0.1.6", "2001:db8:1::2"] }"#;
+    [
+        config("strict", guests),
+        config("strict", ""),
+        config("off", ""),
+    ]
+}
+
+/// Every way in which a guest can say that it has, or wants, an address of the gateway.
+fn objections() -> Vec<Vec<u8>> {
+    let all = ("ff02::1", [0x33, 0x33, 0, 0, 0, 1]);
+    let mut list = Vec::new();
+    for target in GATEWAY6 {
+        for (flags, source) in [(0x20, target), (0xa0, target), (0x20, "fe80::5")] {
+            let ends = (source, all.0);
+            list.push(nd((GUEST, all.1), ends, (136, flags), target, Some(2)));
+        }
+        list.push(request(GUEST, target, target, Ask::Probe));
+        list.push(request(GUEST, target, "2001:db8:1::77", Ask::Ordinary));
+    }
+    list.push(router_solicitation(GUEST, "fe80::1"));
+    for ask in [Ask::Ordinary, Ask::Probe] {
+        list.push(request(GUEST, GATEWAY4, GATEWAY4, ask));
+    }
+    let reply = |to| is_at((MacAddr(GUEST), GATEWAY4), (MacAddr(to), GATEWAY4)).bytes();
+    list.extend([reply(ROUTER_IN), reply([0xff; 6])]);
+    list
+}
+
+/// Whether a guest asks for an address without having one.
+fn is_probe(objection: &[u8]) -> bool {
+    match objection[12..14] {
+        [8, 6] => objection[28..32] == [0; 4],
+        _ => objection[22..38] == [0; 16],
+    }
+}
+
+/// All that guests need of their gateway is there, on the objector's port and on the other.
+fn is_at_work(router: &mut Router, when: &str) {
+    for (port, mac, own4, own6) in [
+        ("g", GUEST, "10.0.1.5", "2001:db8:1::1"),
+        ("h", OTHER, "10.0.1.6", "2001:db8:1::2"),
+    ] {
+        // Its answers to that port were many.
+        router.wait(1_000);
+        router.take_all();
+        for target in GATEWAY6 {
+            router.inject(port, request(mac, own6, target, Ask::Ordinary));
+            let sent = router.sent();
+            let answer = sent
+                .iter()
+                .find(|(to, bytes)| to == port && bytes[54] == 136 && bytes[62..78] == v6(target));
+            let (_, answer) = answer.unwrap_or_else(|| panic!("{when}, {port}: {target}"));
+            assert_eq!(answer[80..86], ROUTER_IN, "{when}, {port}: {target}");
+        }
+        let verdict = router.inject(port, request(mac, own4, GATEWAY4, Ask::Ordinary));
+        assert_eq!(verdict, router.emit(port), "{when}, {port}");
+        assert_eq!(router.sent()[0].1[22..28], ROUTER_IN);
+        assert_eq!(
+            router.inject(port, information_request(mac)),
+            Verdict::Consumed,
+            "{when}, {port}"
+        );
+        assert_eq!(router.sent().len(), 1, "{when}, {port}: a DHCPv6 reply");
+        let ask = router_solicitation(mac, "fe80::5");
+        assert_eq!(router.inject(port, ask), Verdict::Consumed);
+        router.wait(600);
+        let advertised = |(to, bytes): &(String, Vec<u8>)| {
+            to == port && bytes[54] == 134 && bytes[22..38] == v6("fe80::1")
+        };
+        assert!(router.sent().iter().any(advertised), "{when}, {port}: RA");
+    }
+}
+
+fn router_solicitation(mac: Mac, source: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(mac, [0x33, 0x33, 0, 0, 0, 2])
+        .ipv6(v6(source), v6("ff02::2"), 255)
+        .icmpv6_raw(133, 0, [0; 4])
+        .write(&mut frame, &[&[1, 1][..], &mac].concat())
+        .unwrap();
+    frame
+}
+
+/// A DHCPv6 information request (RFC 8415 §18.2.6).
+fn information_request(mac: Mac) -> Vec<u8> {
+    let message = [&[11, 0, 0, 1, 0, 1, 0, 10, 0, 3, 0, 1][..], &mac].concat();
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(mac, [0x33, 0x33, 0, 1, 0, 2])
+        .ipv6(v6("fe80::5"), v6("ff02::1:2"), 1)
+        .udp(546, 547)
+        .write(&mut frame, &message)
+        .unwrap();
+    frame
+}
+
+#[test]
+fn h06_no_guest_takes_the_gateways_address_away() {
+    for text in configs() {
+        let mut router = Router::new(&text);
+        let objections = objections();
+        let mut expected = 0;
+        for (when, wait) in [
+            ("at the start", 0),
+            ("while it would be tentative", 400),
+            ("later", 30_000),
+            ("after apply", 0),
+            ("long after apply", 61_000),
+        ] {
+            if when == "after apply" {
+                // Another address for the gateway: everything of it is looked at anew.
+                router.reload(&text.replace("10.0.1.254/24\",", "10.0.1.254/23\","));
+            }
+            router.wait(wait);
+            for objection in &objections {
+                let verdict = router.inject("g", objection);
+                // A probe is answered, as anybody's is.
+                let refused = verdict == Verdict::Drop(DropReason::GatewayClaimed);
+                assert_eq!(refused, !is_probe(objection), "{when}: {objection:02x?}");
+                expected += 1;
+            }
+            is_at_work(&mut router, when);
+        }
+        let notices = router.notices();
+        assert!(notices.iter().all(|notice| !notice.given_up));
+        let counted = (router.port("g"), DropReason::GatewayClaimed, expected);
+        assert_eq!(router.violations(), [counted], "named by port");
+    }
+}
+
+#[test]
+fn h06_an_objection_is_answered_where_it_was_made_and_seldom() {
+    for text in configs() {
+        let mut router = Router::settled(&text);
+        let mut sent = 0;
+        for _ in 0..50 {
+            for objection in objections() {
+                router.inject("g", &objection);
+                let out = router.sent();
+                assert!(out.iter().all(|(port, _)| port == "g"));
+                sent += if is_probe(&objection) { 0 } else { out.len() };
+            }
+        }
+        assert_eq!(sent, 3, "one defence for each address in ten seconds");
+    }
+}
