@@ -182,3 +182,62 @@ fn h06_an_objection_is_answered_where_it_was_made_and_seldom() {
         assert_eq!(sent, 3, "one defence for each address in ten seconds");
     }
 }
+
+/// A query in a network with many ports: the version-2 one is 28 bytes long.
+fn query(mac: Mac, length: usize, delay: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let [high, low] = delay.to_be_bytes();
+    PacketBuilder::ethernet2(mac, [0x33, 0x33, 0, 0, 0, 1])
+        .ipv6(v6("fe80::5"), v6("ff02::1"), 1)
+        .icmpv6_raw(130, 0, [high, low, 0, 0])
+        .write(&mut frame, &vec![0; length - 8])
+        .unwrap();
+    frame
+}
+
+#[test]
+fn h08_a_guests_query_is_answered_on_its_port_once_a_second() {
+    let ports: Vec<String> = (0..100).map(|n| format!("p{n}")).collect();
+    let listed: Vec<String> = ports
+        .iter()
+        .map(|port| format!("{port} = {{ memory = true }}"))
+        .collect();
+    let text = format!(
+        "[ports]\n{}\n[networks]\na = {{ ports = {ports:?}, addresses = [\"{GATE}/64\", \"2001:db8:2::9/64\"] }}\n",
+        listed.join("\n")
+    );
+    for (length, kind) in [(28, 143), (24, 131)] {
+        let mut router = Router::settled(&text);
+        let mut reports = Vec::new();
+        for ms in 0..6_000 {
+            // The longest delay a query can ask for is no way to be left alone either.
+            for delay in [0xffff, 1_000] {
+                let verdict = router.inject("p7", query(GUEST, length, delay));
+                assert!(matches!(
+                    verdict,
+                    Verdict::Consumed | Verdict::Drop(DropReason::AnswerLimited)
+                ));
+            }
+            router.wait(1);
+            for (port, bytes) in router.sent() {
+                assert_eq!((&port[..], bytes[62]), ("p7", kind), "{bytes:02x?}");
+                reports.push((ms, bytes));
+            }
+        }
+        let each: Vec<i32> = reports.windows(2).map(|two| two[1].0 - two[0].0).collect();
+        assert!(each.iter().all(|gap| *gap >= 1_000), "{each:?}");
+        let groups = ["ff02::1:ff00:1", "ff02::1:ff00:9", "ff02::1:ff00:fe"];
+        for group in groups {
+            let told = |(_, bytes): &(i32, Vec<u8>)| bytes.windows(16).any(|at| at == v6(group));
+            assert!(reports.iter().any(told), "{length}: {group}");
+        }
+        assert!(router.dropped(DropReason::AnswerLimited) > 11_000);
+        // What one guest says of the version in use is not so for the others.
+        router.wait(2_000);
+        router.take_all();
+        router.inject("p8", query(OTHER, 28, 1_000));
+        router.wait(1_000);
+        let sent = router.sent();
+        assert_eq!((sent.len(), &sent[0].0[..], sent[0].1[62]), (1, "p8", 143));
+    }
+}

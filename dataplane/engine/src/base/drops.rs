@@ -83,7 +83,7 @@ reasons! {
     RogueServer = "rogue-server": "A guest sent what only DHCP servers and routers say. `show guests` counts it by port.",
     LeftToHost = "left-to-host": "For the host's own kernel, which shares this MAC and address. Normal where a personality is `shared`.",
     AskedByOwner = "asked-by-owner": "A guest asks for, or probes, an address that is its own: never answered, or it would find it taken.",
-    AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`, or more than 4096 answers waited for their time (`proxy_delay`).",
+    AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`, or again who listens (MLD) while it was being told, which takes a second; or more than 4096 answers waited for their time (`proxy_delay`).",
     MldMalformed = "mld-malformed": "A multicast listener query that fails the checks of RFC 3810 (link-local source, hop limit 1, checksum). A broken or hostile sender.",
     ServiceNotOffered = "service-not-offered": "A guest asked for DHCP or DHCPv6 where there is none for it. Give its network `dhcp` or `dhcp6`, and the guest an address in [guests].",
     NotTheGuest = "not-the-guest": "A DHCP request of somebody who is no guest of that port. Check `port` and `mac` in [guests]; a guest without `mac` must be the only one on its port.",
