@@ -23,6 +23,15 @@ pub(crate) fn receive<A: Family, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'_>,
 ) -> Result<Verdict, DropReason> {
+    // RFC 4862 §5.4: a tentative address is nobody's yet (N12).
+    let destination = packet.flow.destination.into();
+    let holder = ctx
+        .snapshot
+        .holder(destination)
+        .unwrap_or(arrival.interface);
+    if !ctx.router.claims.is_ours(holder.id, destination) {
+        return Err(DropReason::AddressTentative);
+    }
     if let Some(problem) = packet.routing_problem {
         return Err(refuse_header(ctx, frame, packet, arrival, problem));
     }

@@ -117,8 +117,8 @@ pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
             }
         }
         Some(claims::Step::Won(interface, address)) => {
+            announce::won(ctx, interface, address);
             let router = &mut ctx.router;
-            router.announcer.add(interface, vec![address], ctx.now);
             let link_local = ctx.snapshot.interface(interface);
             if link_local.and_then(|i| i.link_local).map(IpAddr::V6) == Some(address) {
                 router.memberships.report_again(interface, ctx.now);

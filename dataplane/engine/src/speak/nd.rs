@@ -105,6 +105,9 @@ fn solicited<T: Trace>(
     let (interface, flags, delay) =
         match answers::answer_for(ctx, target, link, DropReason::NdNotForUs) {
             Answer::Own(interface) => (interface, ROUTER | OVERRIDE, None),
+            Answer::Proxied(interface) if ctx.router.claims.source_on(interface).is_none() => {
+                return Err(DropReason::AddressTentative);
+            }
             // RFC 4861 §7.2.8: a proxy does not override (N05).
             Answer::Proxied(interface) => (interface, ROUTER, answers::proxy_delay(ctx, link)),
             Answer::Wait(id) => {

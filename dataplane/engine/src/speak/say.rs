@@ -8,6 +8,7 @@ use crate::model::interface::Interface;
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::arp::Arp;
+use crate::wire::frame::OwnedFrame;
 use crate::wire::nd::{
     self, ALL_NODES, NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Nonce, OVERRIDE, ROUTER,
     SOURCE_LINK_LAYER, TARGET_LINK_LAYER, link_layer_option, multicast_mac, solicited_node,
@@ -106,11 +107,9 @@ fn neighbor_solicitation<T>(
     target: Ipv6Addr,
     to: Option<(MacAddr, PortId)>,
 ) {
-    // Until the link-local address is claimed there is no source to ask from. The neighbour table
-    // asks again later.
-    let claims = &ctx.router.claims;
-    let ours = |address: &Ipv6Addr| claims.is_ours(interface.id, (*address).into());
-    let Some(source) = interface.link_local.filter(ours) else {
+    // Until an address is claimed there is no source to ask from. The neighbour table asks again
+    // later.
+    let Some(source) = ctx.router.claims.source_on(interface) else {
         return;
     };
     let destination = if to.is_some() {
@@ -157,7 +156,9 @@ pub(crate) fn neighbor_announcement<T>(
     ports: &[PortId],
 ) {
     let flags = if takeover { ROUTER | OVERRIDE } else { ROUTER };
-    let frame = advertisement(interface, (address, flags), ALL_NODES);
+    let Some(frame) = advertisement(ctx, interface, (address, flags), ALL_NODES) else {
+        return;
+    };
     ctx.shard.counters.neighbor_announcements_sent += 1;
     let group = (multicast_mac(ALL_NODES), ports);
     egress::flood(ctx, &frame, interface, group);
@@ -171,22 +172,24 @@ pub(crate) fn advertise<T>(
     destination: Ipv6Addr,
     to: (MacAddr, PortId),
 ) {
-    let frame = advertisement(interface, about, destination);
-    egress::send(ctx, frame, interface, to);
+    if let Some(frame) = advertisement(ctx, interface, about, destination) {
+        egress::send(ctx, frame, interface, to);
+    }
 }
 
 /// A neighbour advertisement about `target`, from the address itself if it is the interface's own,
-/// else from its link-local address, since a proxy has no other to speak with.
-fn advertisement(
+/// else from one that it speaks from, since a proxy has no other. `None`: it has none yet.
+fn advertisement<T>(
+    ctx: &Context<'_, T>,
     interface: &Interface,
     (target, flags): (Ipv6Addr, u8),
     destination: Ipv6Addr,
-) -> crate::wire::frame::OwnedFrame {
-    let source = match interface.link_local {
-        Some(link_local) if !interface.owns(target.into()) => link_local,
-        _ => target,
+) -> Option<OwnedFrame> {
+    let source = match interface.owns(target.into()) {
+        true => target,
+        false => ctx.router.claims.source_on(interface)?,
     };
     let option = link_layer_option(TARGET_LINK_LAYER, interface.mac);
     let kind = (NEIGHBOR_ADVERTISEMENT, flags);
-    nd::frame((source, destination), kind, target, &option)
+    Some(nd::frame((source, destination), kind, target, &option))
 }
