@@ -7,6 +7,7 @@ mod answers;
 mod antispoof;
 mod claims;
 mod hostile;
+mod linklocal;
 mod listener;
 mod neighbors;
 mod services;

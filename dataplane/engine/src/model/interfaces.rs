@@ -10,6 +10,7 @@ use super::admission::{ANY, Admission};
 use super::interface::{Interface, link_local};
 use super::owners::{Guest, Owners};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::ip::is_of_a_link;
 use crate::config::{self, Config, InterfaceKind, RouteAction, SourceCheck};
 
 /// All interfaces of a snapshot, and what is found by port, MAC or address.
@@ -60,7 +61,7 @@ impl Interfaces {
             .iter()
             .filter(|interface| interface.personality)
             .flat_map(|interface| interface.next_hops.iter().copied())
-            .filter(|hop| !matches!(hop, IpAddr::V6(hop) if hop.is_unicast_link_local()))
+            .filter(|hop| !is_of_a_link(*hop))
             .collect();
         all
     }
@@ -160,7 +161,9 @@ impl Interfaces {
             }
             self.on_port[port.index()].push(id);
         }
-        for prefix in &spec.addresses {
+        // A link-local address says nothing without its link.
+        let addresses = spec.addresses.iter();
+        for prefix in addresses.filter(|prefix| !is_of_a_link(prefix.addr())) {
             self.holders.insert(prefix.addr(), id);
             if let IpNet::V4(net) = prefix
                 && net.prefix_len() < 31
@@ -177,6 +180,10 @@ impl Interfaces {
             || spec.services.speak_ipv6()
             || guests.any(Guest::has_ipv6))
         .then(|| link_local(spec));
+        let written = |address: &IpAddr| own.clone().any(|own| own == *address);
+        let derived = link_local
+            .map(IpAddr::V6)
+            .filter(|address| !written(address));
         self.by_id[id.index()] = Some(Interface {
             id,
             name: spec.name.clone(),
@@ -185,7 +192,7 @@ impl Interfaces {
             vlan,
             ports,
             addresses: spec.addresses.clone(),
-            own: own.chain(link_local.map(IpAddr::V6)).collect(),
+            own: own.clone().chain(derived).collect(),
             link_local,
             next_hops: gateways,
             shared,

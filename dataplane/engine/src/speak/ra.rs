@@ -81,7 +81,8 @@ fn send<T: Trace>(ctx: &mut Context<'_, T>, due: &Advertisement) {
     let everybody = (ALL_NODES, multicast_mac(ALL_NODES));
     let (to, mac) = due.to.unwrap_or(everybody);
     // A farewell, too, comes from the gateway's address, which may just have been given up.
-    let frame = message::frame((GATEWAY, to), &body);
+    let source = interface.link_local.unwrap_or(GATEWAY);
+    let frame = message::frame((source, to), &body);
     ctx.shard.counters.router_advertisements_sent += 1;
     egress::send(ctx, frame, interface, (mac, port));
 }
