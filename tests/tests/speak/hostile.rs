@@ -241,3 +241,27 @@ fn h08_a_guests_query_is_answered_on_its_port_once_a_second() {
         assert_eq!((sent.len(), &sent[0].0[..], sent[0].1[62]), (1, "p8", 143));
     }
 }
+
+#[test]
+fn a06_h05_who_asks_on_the_uplink_from_inside_is_not_answered() {
+    let [with_guests, without, _] = configs();
+    let inside4 = ["10.0.1.5", "10.0.1.77", GATEWAY4];
+    let inside6 = ["2001:db8:1::1", "2001:db8:1::77", GATE];
+    for text in [with_guests, without] {
+        let mut router = Router::settled(&text);
+        let asked = [("198.51.100.10", inside4), ("2001:db8:9::10", inside6)];
+        let pairs = asked
+            .iter()
+            .flat_map(|(own, from)| from.map(|from| (*own, from)));
+        for (own, from) in pairs {
+            for ask in [Ask::Ordinary, Ask::Unicast(ROUTER_OUT)] {
+                let verdict = router.inject("up", request(GATEWAY, from, own, ask));
+                assert_eq!(verdict, Verdict::Drop(DropReason::InsideSource), "{from}");
+                assert!(router.is_silent());
+            }
+        }
+        // Providers' gateways ask from other subnets.
+        let foreign = request(GATEWAY, "192.0.2.99", "198.51.100.10", Ask::Ordinary);
+        assert_eq!(router.inject("up", foreign), router.emit("up"));
+    }
+}

@@ -41,6 +41,7 @@ reasons! {
     Martian = "martian": "A source or destination that must not be forwarded (RFC 1812 §5.3.7): 0/8, 127/8, 169.254/16, multicast or broadcast source.",
     Broadcast = "broadcast": "A broadcast or multicast, or a unicast packet in a broadcast frame (RFC 1812 §5.3.4): never forwarded.",
     WrongPersonality = "wrong-personality": "Addressed to one personality's MAC but another's address. The provider's ARP table may be stale.",
+    InsideSource = "inside-source": "From an uplink, with a source address that is our own, a guest's or in a network's prefix: forged by somebody on that link (RFC 2827), or the provider sends our own packets back.",
     WrongInterface = "wrong-interface": "A packet of a session, or an echo request, that came in by another interface than its answers leave by: a forged source address, or asymmetric routing around us.",
     TtlExceeded = "ttl-exceeded": "TTL used up on the way (RFC 1812 §5.3.1); traceroute does that. Else look for a routing loop.",
     NoRoute = "no-route": "No rule leads to a route for the destination. Check `tapgate explain` and `show rules`.",

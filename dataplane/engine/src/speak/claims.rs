@@ -47,7 +47,8 @@ pub(crate) fn claiming<'s>(
 ///
 /// # Errors
 /// It is one, and the frame is dropped: a guest's as [`DropReason::GatewayClaimed`], any other for
-/// `reason`.
+/// `reason`. Or it came by an uplink, where nobody has it, though nobody there asks us for it either
+/// (A06, H05).
 pub(crate) fn not_ours<T: Trace>(
     ctx: &mut Context<'_, T>,
     address: IpAddr,
@@ -56,6 +57,9 @@ pub(crate) fn not_ours<T: Trace>(
 ) -> Result<(), DropReason> {
     match claimant(ctx.snapshot, address, link) {
         Some(interface) => Err(conflict(ctx, interface, address, link, reason)),
+        None if ctx.snapshot.is_uplink(link.port) && ctx.snapshot.is_ours(address) => {
+            Err(DropReason::InsideSource)
+        }
         None => Ok(()),
     }
 }
