@@ -69,7 +69,7 @@ reasons! {
     ArpSenderMismatch = "arp-sender-mismatch": "The ARP sender's MAC is not the frame's source, or is not one station's. A hostile or broken sender.",
     ArpSenderIsUs = "arp-sender-is-us": "Somebody else claims an address of ours. Find it by the MAC in the log: two hosts have the same address.",
     ArpNotForUs = "arp-not-for-us": "An ARP request for an address that is not ours. Normal on a shared link.",
-    NdMalformed = "nd-malformed": "A neighbour-discovery message that fails the checks of RFC 4861 (hop limit 255, checksum, lengths). A broken or hostile sender.",
+    NdMalformed = "nd-malformed": "A neighbour-discovery message that fails the checks of RFC 4861 (hop limit 255, checksum, lengths), or came as a fragment (RFC 6980). A broken or hostile sender.",
     NdSenderIsUs = "nd-sender-is-us": "Somebody else claims an IPv6 address of ours. Find it by its MAC: two hosts have the same address.",
     NdNotForUs = "nd-not-for-us": "A neighbour solicitation for an address that is not ours. Normal on a shared link.",
     NdUnsolicited = "nd-unsolicited": "A neighbour advertisement nobody here asked for and nobody here needs.",

@@ -44,6 +44,10 @@ pub(crate) fn receive<T: Trace>(
     if packet.ttl != HOP_LIMIT || body[1] != 0 || checksum::fold(sum) != 0xffff {
         return Err(DropReason::NdMalformed);
     }
+    // RFC 6980 §5, an "atomic" fragment among them (G03).
+    if packet.has_fragment_header(frame.bytes) {
+        return Err(DropReason::NdMalformed);
+    }
     match body[0] {
         ROUTER_SOLICITATION => ra::solicited(ctx, packet, body, link),
         NEIGHBOR_SOLICITATION => {
