@@ -370,8 +370,9 @@ pub struct Snat {
     /// The address to wear: one of a personality's own. The entry applies to packets that leave
     /// by that personality.
     pub to: IpAddr,
-    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`, which is the default;
-    /// the personality's own range where it is `shared`.
+    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`. Default all of them: a port
+    /// below 1024 is given one below 1024, and no other one is while there are others (RFC 4787
+    /// REQ-3). Where the personality is `shared`, its own range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<PortRange>,
 }
