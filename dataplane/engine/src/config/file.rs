@@ -229,7 +229,8 @@ pub struct Guest {
 pub struct Network {
     /// The guests' ports: names from `[ports]`. They are isolated from each other.
     pub ports: Vec<String>,
-    /// The gateway's addresses with the segment's prefix lengths.
+    /// The gateway's addresses with the segment's prefix lengths. A link-local one takes the place of
+    /// fe80::1, and may be on other networks too.
     pub addresses: Vec<Prefix>,
     /// The gateway's MAC; derived from the network's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
