@@ -47,8 +47,8 @@ pub(crate) fn claiming<'s>(
 ///
 /// # Errors
 /// It is one, and the frame is dropped: a guest's as [`DropReason::GatewayClaimed`], any other for
-/// `reason`. Or it came by an uplink, where nobody has it, though nobody there asks us for it either
-/// (A06, H05).
+/// `reason`. Or the frame came by an uplink, where nobody can have `address`: it is our own elsewhere,
+/// a guest's, or in a network (A06, H05).
 pub(crate) fn not_ours<T: Trace>(
     ctx: &mut Context<'_, T>,
     address: IpAddr,
@@ -102,7 +102,7 @@ pub(crate) fn count_objection<T: Trace>(
 }
 
 /// A guest claims, or probes for, an address of its network's gateway (H06).
-pub(crate) fn gateway_claimed<T: Trace>(ctx: &mut Context<'_, T>, address: IpAddr) -> DropReason {
+fn gateway_claimed<T: Trace>(ctx: &mut Context<'_, T>, address: IpAddr) -> DropReason {
     ctx.trace
         .step(|| Step::Violation(Violation::Gateway(address)));
     DropReason::GatewayClaimed

@@ -162,7 +162,9 @@ impl Announcer {
         if !numbers.is_empty() {
             let mut left: BTreeSet<IpAddr> = addresses.iter().copied().collect();
             for number in numbers {
-                self.join(interface, number, &mut left, (rounds, takeover));
+                if !left.is_empty() {
+                    self.join(interface, number, &mut left, (rounds, takeover));
+                }
             }
             addresses.retain(|address| left.contains(address));
         }
