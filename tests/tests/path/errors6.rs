@@ -240,3 +240,67 @@ fn s11_errors_about_permitted_flows_reach_their_sender() {
         assert_eq!(router.inject(up, bytes), router.emit(guest), "{kind}");
     }
 }
+
+#[test]
+fn s04_a_link_local_source_is_told_that_it_reaches_its_link_only() {
+    let mut router = acquainted();
+    let up = "up";
+    ask(&mut router, "g", (GUEST, ROUTER_IN), "fe80::5", "fe80::1");
+    ask(
+        &mut router,
+        up,
+        (GATEWAY, ROUTER_OUT),
+        "fe80::9",
+        "fe80::ff:fe00:aa",
+    );
+    for (port, macs, ends, own) in [
+        ("g", (GUEST, ROUTER_IN), ("fe80::5", FAR), "fe80::1"),
+        (
+            up,
+            (GATEWAY, ROUTER_OUT),
+            ("fe80::9", HOST),
+            "fe80::ff:fe00:aa",
+        ),
+    ] {
+        router.take_all();
+        let verdict = router.inject(port, udp6(macs, ends, 64, 10));
+        assert_eq!(verdict, Verdict::Drop(DropReason::Martian));
+        let sent = router.sent();
+        assert_eq!((sent.len(), &sent[0].0[..]), (1, port));
+        let (from, to, kind, code, _) = icmp6(&sent[0].1);
+        assert_eq!((from, to), (v6(own).into(), v6(ends.0).into()));
+        assert_eq!((kind, code), (1, 2), "beyond scope of source address");
+    }
+    // Not to ourselves, whoever pretends to be us.
+    router.inject("g", udp6((GUEST, ROUTER_IN), ("fe80::1", FAR), 64, 10));
+    assert!(router.is_silent());
+}
+
+#[test]
+fn s10_destination_options_are_refused_by_the_destination_alone() {
+    let mut router = acquainted();
+    let link = (GUEST, ROUTER_IN);
+    let with = |option: u8, to| {
+        let options = [&[17, 0, 1, 0, option, 2, 0, 0][..], &UDP].concat();
+        raw(link, (HOST, to), 60, &options)
+    };
+    for (option, expected) in [
+        (0x9e, Some((4, 2))),
+        (0xde, Some((4, 2))),
+        (0x5e, None),
+        (0x1e, Some((1, 4))),
+    ] {
+        assert_eq!(
+            told(&mut router, with(option, GATE)),
+            expected,
+            "{option:#x}"
+        );
+    }
+    router.take_all();
+    router.inject("g", with(0x9e, GATE));
+    let (_, error) = router.last_sent().unwrap();
+    assert_eq!(error[58..62], [0, 0, 0, 44], "points at the option");
+    let mut router = resolved();
+    let passing = with(0x9e, "2001:db8:9::77");
+    assert_eq!(router.inject("g", passing), router.emit("up"));
+}

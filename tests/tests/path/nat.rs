@@ -7,8 +7,10 @@ mod model;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_tests::packet::{self, Packet, error, pong, tcp, udp};
+use tapgate_tests::pair;
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::Router;
 
@@ -293,4 +295,37 @@ fn packet_tuple(ip: &[u8], quoted: bool) -> Tuple {
         destination: (address(16), destination),
         quoted,
     }
+}
+
+/// A stranger's rlogin or IKE cares whether a port is below 1024.
+#[test]
+fn t03_a_well_known_port_stays_one() {
+    let mut router = Router::settled(MULTI_MAC);
+    router.answer_everything();
+    let mut leaves_from = |from: &str, network, port: &str| {
+        let packet = udp(from, &format!("{REMOTE}:500"), b"").link(GUEST_A, network);
+        router.inject(port, packet.bytes());
+        let sent = router.take_packets("uplink");
+        assert_eq!(sent.len(), 1, "{from}");
+        u16::from_be_bytes([sent[0][34], sent[0][35]])
+    };
+    for port in [1, 500, 1_023, 1_024, 40_000] {
+        assert_eq!(
+            leaves_from(&format!("10.0.1.1:{port}"), NET_A, "guest-a"),
+            port
+        );
+    }
+    for host in 2..20 {
+        let other = leaves_from(&format!("10.0.1.{host}:1023"), NET_A, "guest-a");
+        assert!(other < 1_023 && other % 2 == 1, "{other}");
+    }
+    // Ports of an address that is shared with the host are the host's, but for the range that is ours.
+    let mut router = Router::settled(pair::SHARED);
+    router.answer_everything();
+    let packet = udp("10.0.1.1:500", &format!("{REMOTE}:500"), b"");
+    let link = (MacAddr(pair::GUEST), MacAddr(pair::ROUTER_IN));
+    router.inject("g", packet.link(link.0, link.1).bytes());
+    let sent = router.take_packets("up");
+    let port = u16::from_be_bytes([sent[0][34], sent[0][35]]);
+    assert!((61_000..=61_003).contains(&port), "{port}");
 }

@@ -128,3 +128,25 @@ fn reports(router: &mut Router, port: &str) -> Vec<(u8, [u8; 16])> {
     }
     records
 }
+
+/// A querier that lets us take our time does not keep us from answering another in time.
+#[test]
+fn m02_the_sooner_of_two_answers_is_given() {
+    let query = |delay: u16| {
+        let [high, low] = delay.to_be_bytes();
+        let mut rest = vec![0; 20];
+        rest[16] = 2;
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2(GATEWAY, [0x33, 0x33, 0, 0, 0, 1])
+            .ipv6(v6("fe80::9"), v6("ff02::1"), 1)
+            .icmpv6_raw(130, 0, [high, low, 0, 0])
+            .write(&mut bytes, &rest)
+            .unwrap();
+        bytes
+    };
+    let mut router = Router::settled(SHARED);
+    router.inject("up", query(0xffff)); // more than two hours
+    router.inject("up", query(1_000));
+    router.wait(1_000);
+    assert!(reports(&mut router, "up").contains(&(2, v6("ff02::1:ff00:20"))));
+}

@@ -6,6 +6,8 @@ mod announce;
 mod answers;
 mod antispoof;
 mod claims;
+mod hostile;
+mod linklocal;
 mod listener;
 mod neighbors;
 mod services;

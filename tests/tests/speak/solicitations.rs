@@ -156,3 +156,48 @@ fn n09_an_unknown_next_hop_is_solicited_and_the_packet_leaves_when_it_answers() 
     let (port, bytes) = router.last_sent().expect("the packet that waited");
     assert_eq!((&port[..], &bytes[..6], bytes[21]), (guest, &GUEST[..], 8));
 }
+
+#[test]
+fn g03_neighbour_discovery_in_fragments_is_not_heeded() {
+    let mut router = acquainted();
+    let target = "2001:db8:1::fe";
+    let all_routers = [0x33, 0x33, 0, 0, 0, 2];
+    for (macs, ips, kind, option) in [
+        ((GUEST, ROUTER_IN), (HOST, target), 135, 1),
+        ((GUEST, ROUTER_IN), (HOST, target), 136, 2),
+        ((GUEST, all_routers), ("fe80::5", "ff02::2"), 133, 1),
+    ] {
+        let whole = nd(macs, ips, (kind, 0), target, Some(option));
+        let fragment = |bits: u8| {
+            let mut bytes = whole[..54].to_vec();
+            bytes.extend([58, 0, 0, bits, 0, 0, 0, 7]);
+            bytes.extend(&whole[54..]);
+            let length = (bytes.len() - 54) as u16;
+            bytes[18..20].copy_from_slice(&length.to_be_bytes());
+            bytes[20] = 44;
+            bytes
+        };
+        // One of its own, and the first of several.
+        for bits in [0, 1] {
+            let verdict = router.inject("g", fragment(bits));
+            assert!(matches!(verdict, Verdict::Drop(_)), "{kind}: {verdict:?}");
+            assert!(router.is_silent(), "{kind}");
+        }
+        let dropped = router.dropped(DropReason::NdMalformed);
+        assert_eq!(
+            router.inject("g", fragment(0)),
+            Verdict::Drop(DropReason::NdMalformed)
+        );
+        assert_eq!(router.dropped(DropReason::NdMalformed), dropped + 1);
+    }
+    // The same in one piece.
+    let whole = nd(
+        (GUEST, ROUTER_IN),
+        (HOST, target),
+        (135, 0),
+        target,
+        Some(1),
+    );
+    assert_eq!(router.inject("g", whole), Verdict::Consumed);
+    assert_eq!(router.sent().len(), 1);
+}

@@ -41,6 +41,7 @@ reasons! {
     Martian = "martian": "A source or destination that must not be forwarded (RFC 1812 §5.3.7): 0/8, 127/8, 169.254/16, multicast or broadcast source.",
     Broadcast = "broadcast": "A broadcast or multicast, or a unicast packet in a broadcast frame (RFC 1812 §5.3.4): never forwarded.",
     WrongPersonality = "wrong-personality": "Addressed to one personality's MAC but another's address. The provider's ARP table may be stale.",
+    InsideSource = "inside-source": "From an uplink, with a source address that is our own, a guest's or in a network's prefix: forged by somebody on that link (RFC 2827), or the provider sends our own packets back.",
     WrongInterface = "wrong-interface": "A packet of a session, or an echo request, that came in by another interface than its answers leave by: a forged source address, or asymmetric routing around us.",
     TtlExceeded = "ttl-exceeded": "TTL used up on the way (RFC 1812 §5.3.1); traceroute does that. Else look for a routing loop.",
     NoRoute = "no-route": "No rule leads to a route for the destination. Check `tapgate explain` and `show rules`.",
@@ -71,7 +72,7 @@ reasons! {
     ArpSenderMismatch = "arp-sender-mismatch": "The ARP sender's MAC is not the frame's source, or is not one station's. A hostile or broken sender.",
     ArpSenderIsUs = "arp-sender-is-us": "Somebody else claims an address of ours. Find it by the MAC in the log: two hosts have the same address.",
     ArpNotForUs = "arp-not-for-us": "An ARP request for an address that is not ours. Normal on a shared link.",
-    NdMalformed = "nd-malformed": "A neighbour-discovery message that fails the checks of RFC 4861 (hop limit 255, checksum, lengths). A broken or hostile sender.",
+    NdMalformed = "nd-malformed": "A neighbour-discovery message that fails the checks of RFC 4861 (hop limit 255, checksum, lengths), or came as a fragment (RFC 6980). A broken or hostile sender.",
     NdSenderIsUs = "nd-sender-is-us": "Somebody else claims an IPv6 address of ours. Find it by its MAC: two hosts have the same address.",
     NdNotForUs = "nd-not-for-us": "A neighbour solicitation for an address that is not ours. Normal on a shared link.",
     NdUnsolicited = "nd-unsolicited": "A neighbour advertisement nobody here asked for and nobody here needs.",
@@ -82,10 +83,11 @@ reasons! {
     SpoofedSource = "spoofed-source": "A guest's packet has a source address it does not own (RFC 2827). Check `addresses` and `public` in [guests], or the port's `source`; `show guests` counts it by port.",
     SpoofedArp = "spoofed-arp": "A guest's ARP message says that an address it does not own is its own. `show guests` counts it by port.",
     SpoofedAdvertisement = "spoofed-advertisement": "A guest's neighbour advertisement is about an address it does not own. `show guests` counts it by port.",
+    GatewayClaimed = "gateway-claimed": "A guest says that an address of its network's gateway is its own, or probes for it. It is told whose it is, and the gateway keeps it (RFC 4862 §5.4.5 would have it yield). `show guests` counts it by port.",
     RogueServer = "rogue-server": "A guest sent what only DHCP servers and routers say. `show guests` counts it by port.",
     LeftToHost = "left-to-host": "For the host's own kernel, which shares this MAC and address. Normal where a personality is `shared`.",
     AskedByOwner = "asked-by-owner": "A guest asks for, or probes, an address that is its own: never answered, or it would find it taken.",
-    AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`, or more than 4096 answers waited for their time (`proxy_delay`).",
+    AnswerLimited = "answer-limited": "A guest's port asked more than `[router] answers_per_second`, or again who listens (MLD) while it was being told, which takes a second; or more than 4096 answers waited for their time (`proxy_delay`).",
     MldMalformed = "mld-malformed": "A multicast listener query that fails the checks of RFC 3810 (link-local source, hop limit 1, checksum). A broken or hostile sender.",
     ServiceNotOffered = "service-not-offered": "A guest asked for DHCP or DHCPv6 where there is none for it. Give its network `dhcp` or `dhcp6`, and the guest an address in [guests].",
     NotTheGuest = "not-the-guest": "A DHCP request of somebody who is no guest of that port. Check `port` and `mac` in [guests]; a guest without `mac` must be the only one on its port.",
@@ -104,6 +106,7 @@ impl DropReason {
                 | Self::SpoofedSource
                 | Self::SpoofedArp
                 | Self::SpoofedAdvertisement
+                | Self::GatewayClaimed
                 | Self::RogueServer
         )
     }

@@ -25,6 +25,13 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + 'st
     fn write_pair(self, other: Self, hasher: &mut impl Hasher);
 }
 
+/// Whether `address` is an IPv6 link-local one: it belongs to a link, so that several links may have
+/// it (RFC 4007 §6).
+#[inline]
+pub fn is_of_a_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
 impl Address for Ipv4Addr {
     type Bytes = [u8; 4];
     const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;

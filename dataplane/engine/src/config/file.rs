@@ -281,7 +281,8 @@ pub struct Guest {
 pub struct Network {
     /// The guests' ports: names from `[ports]`. They are isolated from each other.
     pub ports: Vec<String>,
-    /// The gateway's addresses with the segment's prefix lengths.
+    /// The gateway's addresses with the segment's prefix lengths. A link-local one takes the place of
+    /// fe80::1, and may be on other networks too.
     pub addresses: Vec<Prefix>,
     /// The gateway's MAC; derived from the network's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -422,8 +423,9 @@ pub struct Snat {
     /// The address to wear: one of a personality's own. The entry applies to packets that leave
     /// by that personality.
     pub to: IpAddr,
-    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`, which is the default;
-    /// the personality's own range where it is `shared`.
+    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`. Default all of them: a port
+    /// below 1024 is given one below 1024, and no other one is while there are others (RFC 4787
+    /// REQ-3). Where the personality is `shared`, its own range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<PortRange>,
 }

@@ -82,7 +82,8 @@ impl Default for Dhcp6 {
     }
 }
 
-/// `ra = { … }`: router advertisements, which make fe80::1 the guests' default gateway.
+/// `ra = { … }`: router advertisements, which make the network's link-local address (fe80::1 if
+/// none is written) the guests' default gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ra {

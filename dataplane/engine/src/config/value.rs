@@ -30,9 +30,10 @@ impl PortRange {
 }
 
 impl Default for PortRange {
+    /// All of them.
     fn default() -> Self {
         Self {
-            first: 1024,
+            first: 1,
             last: 65_535,
         }
     }

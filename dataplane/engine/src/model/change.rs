@@ -190,7 +190,8 @@ impl Change {
             ports.sort_unstable();
             ports
         };
-        let same = before == now;
+        // From another address it is another router's (RFC 4861 §6.2.8).
+        let same = before == now && was.is_some_and(|was| was.link_local == is.link_local);
         let now = now.map(Arc::new);
         let (had, has) = (sorted(was), sorted(Some(is)));
         for pair in merge(had.iter(), has.iter(), |port| **port) {

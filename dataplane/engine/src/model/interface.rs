@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use super::owners::Owners;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
-use crate::base::ip::Address;
+use crate::base::ip::{Address, is_of_a_link};
 use crate::config::services::Services;
 use crate::config::{self, PortRange};
 
-/// The link-local address of every network's gateway.
+/// The link-local address of a network's gateway, if no other is configured.
 pub(crate) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// A personality or a network's gateway, compiled.
@@ -32,15 +32,16 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Its own addresses alone, link-local ones among them.
     pub own: Own,
-    /// Its IPv6 link-local address, if it has any IPv6 address: fe80::1 for a network's gateway,
-    /// derived from the MAC for a personality (RFC 4291 §2.5.6, appendix A).
+    /// The IPv6 link-local address it speaks from, if it has any IPv6 address: the first one
+    /// configured, else fe80::1 for a network's gateway, and derived from the MAC for a personality
+    /// (RFC 4291 §2.5.6, appendix A).
     pub link_local: Option<Ipv6Addr>,
     /// Next hops of configured routes that lead out by it; its gateways first.
     pub next_hops: Vec<IpAddr>,
     /// `Some`: the host's kernel has its MAC and addresses too, and answers for them. Only these
     /// ports (and ICMP identifiers) are ours.
     pub shared: Option<PortRange>,
-    /// Whether its IPv4 addresses are claimed before use (RFC 5227).
+    /// Whether its IPv4 addresses are claimed before use (RFC 5227); never a network's.
     pub claims_ipv4: bool,
     /// Largest IP packet that leaves by it, in bytes.
     pub mtu: u32,
@@ -95,12 +96,13 @@ impl Interface {
         }
     }
 
-    /// The own addresses that are claimed before use: IPv6, and IPv4 where that is wanted.
+    /// The own addresses that are claimed before use: a personality's IPv6, and its IPv4 where that is
+    /// wanted. A network's gateway asks no guest for leave (H06; RFC 4862 §5.1 with
+    /// DupAddrDetectTransmits 0).
     pub(crate) fn claimed(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let v4 = self.claims_ipv4;
-        self.own
-            .iter()
-            .filter(move |address| v4 || address.is_ipv6())
+        let (v6, v4) = (self.personality, self.claims_ipv4);
+        let is_claimed = move |address: &IpAddr| if address.is_ipv4() { v4 } else { v6 };
+        self.own.iter().filter(is_claimed)
     }
 
     /// Whether a frame may leave with this source address (the egress guard's question).
@@ -115,7 +117,7 @@ impl Interface {
             .iter()
             .any(|prefix| prefix.contains(&address))
             || self.next_hops.contains(&address)
-            || matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+            || is_of_a_link(address)
     }
 
     /// The next hop to `destination` on this link: itself, or a gateway of its family.
@@ -127,20 +129,32 @@ impl Interface {
         self.next_hops.iter().find_map(|hop| A::from_ip(*hop))
     }
 
-    /// The address to speak to `peer` from: one whose prefix covers it, else the first of its
-    /// family.
+    /// The address to speak to `peer` from: the link-local one to a link-local peer, else one whose
+    /// prefix covers it, else the first of its family (RFC 6724 §5).
     pub fn source_for<A: Address>(&self, peer: A) -> Option<A> {
         let peer: IpAddr = peer.into();
+        if is_of_a_link(peer) {
+            return self.link_local.and_then(|own| A::from_ip(own.into()));
+        }
         let covering = self.addresses.iter().find(|prefix| prefix.contains(&peer));
         covering
             .into_iter()
             .chain(&self.addresses)
+            .filter(|prefix| !is_of_a_link(prefix.addr()))
             .find_map(|prefix| A::from_ip(prefix.addr()))
     }
 }
 
 /// The link-local address of an interface that has any IPv6 address.
 pub(crate) fn link_local(spec: &config::Interface) -> Ipv6Addr {
+    let configured = spec
+        .addresses
+        .iter()
+        .map(IpNet::addr)
+        .find(|address| is_of_a_link(*address));
+    if let Some(IpAddr::V6(configured)) = configured {
+        return configured;
+    }
     if !spec.kind.is_personality() {
         return GATEWAY;
     }

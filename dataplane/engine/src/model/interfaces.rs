@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
+use prefix_trie::joint::map::JointPrefixMap;
 
 use super::admission::{ANY, Admission};
 use super::interface::{Interface, link_local};
 use super::owners::{Guest, Owners};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::base::ip::is_of_a_link;
 use crate::config::{self, Config, InterfaceKind, RouteAction, SourceCheck};
 
 /// All interfaces of a snapshot, and what is found by port, MAC or address.
@@ -25,6 +27,8 @@ pub(crate) struct Interfaces {
     /// The next hops of personalities: the provider's routers.
     gateways: HashSet<IpAddr, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
+    /// Connected prefixes, and whether each is a network's.
+    connected: JointPrefixMap<IpNet, bool>,
 }
 
 /// The numbers of ports and interfaces, by their place in a configuration's lists.
@@ -60,7 +64,7 @@ impl Interfaces {
             .iter()
             .filter(|interface| interface.personality)
             .flat_map(|interface| interface.next_hops.iter().copied())
-            .filter(|hop| !matches!(hop, IpAddr::V6(hop) if hop.is_unicast_link_local()))
+            .filter(|hop| !is_of_a_link(*hop))
             .collect();
         all
     }
@@ -126,6 +130,12 @@ impl Interfaces {
         self.gateways.contains(&address)
     }
 
+    /// Whether `address` is in a network's prefix, and no longer prefix of an uplink has it.
+    pub(crate) fn is_in_network(&self, address: IpAddr) -> bool {
+        let longest = self.connected.get_lpm(&IpNet::from(address));
+        longest.is_some_and(|(_, networks)| *networks)
+    }
+
     pub(crate) fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
         self.broadcast.contains(&address)
     }
@@ -160,8 +170,12 @@ impl Interfaces {
             }
             self.on_port[port.index()].push(id);
         }
-        for prefix in &spec.addresses {
+        // A link-local address says nothing without its link.
+        let addresses = spec.addresses.iter();
+        for prefix in addresses.filter(|prefix| !is_of_a_link(prefix.addr())) {
             self.holders.insert(prefix.addr(), id);
+            let networks = !spec.kind.is_personality();
+            self.connected.insert(prefix.trunc(), networks);
             if let IpNet::V4(net) = prefix
                 && net.prefix_len() < 31
             {
@@ -177,6 +191,10 @@ impl Interfaces {
             || spec.services.speak_ipv6()
             || guests.any(Guest::has_ipv6))
         .then(|| link_local(spec));
+        let written = |address: &IpAddr| own.clone().any(|own| own == *address);
+        let derived = link_local
+            .map(IpAddr::V6)
+            .filter(|address| !written(address));
         self.by_id[id.index()] = Some(Interface {
             id,
             name: spec.name.clone(),
@@ -185,7 +203,7 @@ impl Interfaces {
             vlan,
             ports,
             addresses: spec.addresses.clone(),
-            own: own.chain(link_local.map(IpAddr::V6)).collect(),
+            own: own.clone().chain(derived).collect(),
             link_local,
             next_hops: gateways,
             shared,

@@ -18,9 +18,7 @@ pub struct Presence {
 
 impl Presence {
     pub(crate) fn of(interface: &Interface, owners: &Owners) -> Self {
-        let own = interface.addresses.iter().map(|prefix| prefix.addr());
-        let link_local = interface.link_local.map(IpAddr::V6);
-        let own = own.chain(link_local).filter(|_| interface.shared.is_none());
+        let own = interface.own.iter().filter(|_| interface.shared.is_none());
         let guests = || owners.public_on(interface.id).iter();
         let addresses = own.chain(guests().map(|(address, _)| *address)).collect();
         let of_guests = guests().filter_map(|(address, _)| match address {

@@ -62,6 +62,8 @@ pub enum Violation {
     Mac(MacAddr),
     /// With an address that no guest of the port has.
     Address(IpAddr),
+    /// With an address of its network's gateway.
+    Gateway(IpAddr),
     /// An answer of a DHCP server.
     Dhcp,
     /// A router advertisement or a redirect.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
-use crate::base::ip::Address;
+use crate::base::ip::{Address, is_of_a_link};
 use crate::config::SourceCheck;
 use crate::model::interface::Interface;
 use crate::model::route::{Selector, Way, route};
@@ -81,7 +81,7 @@ fn may_claim<A: Address>(
         None | Some(SourceCheck::Off) => true,
         // The unspecified address is used by duplicate-address detection and DHCP, and a link-local
         // one never leaves the link.
-        _ if claimed.is_unspecified() || is_link_local(claimed) => true,
+        _ if claimed.is_unspecified() || is_of_a_link(claimed) => true,
         Some(SourceCheck::Strict) if admission.guests => match snapshot.owners().owner(claimed) {
             Some(guest) => guest.port == ingress,
             None => snapshot.owners().alive_in(claimed) == Some(interface.id),
@@ -99,8 +99,4 @@ fn may_claim<A: Address>(
             }
         }
     }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

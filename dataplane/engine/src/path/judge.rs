@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::admit;
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
+use crate::base::ip::is_of_a_link;
 use crate::config::Limits as Quota;
 use crate::model::interface::Interface;
 use crate::model::nat::Snat;
@@ -207,7 +208,7 @@ fn receive<'s, A: Family>(
         None => source.may_be_source() && destination.may_be_destination(),
     };
     if forged || !allowed {
-        return Err(DropReason::Martian.into());
+        return Err(martian(source, destination, interface));
     }
     if let Some(ingress) = query.ingress {
         let place = (ingress, interface);
@@ -221,6 +222,18 @@ fn receive<'s, A: Family>(
         return Err(DropReason::WrongPersonality.into());
     }
     Ok(holder)
+}
+
+/// Why an impossible packet is refused. Only one that may not leave its source's link is told of:
+/// such a source is somebody's (RFC 4443 §3.1, S04).
+#[cold]
+fn martian<A: Family>(source: A, destination: A, interface: &Interface) -> Refusal {
+    let somebodys = is_of_a_link(source.into()) && !interface.owns(source.into());
+    let beyond = somebodys && destination.may_be_destination();
+    Refusal {
+        reason: DropReason::Martian,
+        told: beyond.then_some(IcmpError::BeyondScope),
+    }
 }
 
 /// Whether a packet that came to a MAC we share with the host's kernel is the kernel's: all that is

@@ -2,11 +2,10 @@
 
 use super::hop::{self, Hop};
 use super::judge::Refusal;
-use super::refuse::{answers_back, own_way, refuse};
+use super::refuse::{answers_back, refuse, way_back};
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
 use crate::model::interface::Arrival;
-use crate::model::route::Way;
 use crate::model::trace::Trace;
 use crate::state::context::Context;
 use crate::state::egress;
@@ -23,7 +22,16 @@ pub(crate) fn receive<A: Family, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'_>,
 ) -> Result<Verdict, DropReason> {
-    if let Some(problem) = packet.routing_problem {
+    // RFC 4862 §5.4: a tentative address is nobody's yet (N12).
+    let destination = packet.flow.destination.into();
+    let holder = ctx
+        .snapshot
+        .holder(destination)
+        .unwrap_or(arrival.interface);
+    if !ctx.router.claims.is_ours(holder.id, destination) {
+        return Err(DropReason::AddressTentative);
+    }
+    if let Some(problem) = packet.problem_at_end {
         return Err(refuse_header(ctx, frame, packet, arrival, problem));
     }
     let unwanted = match packet.transport {
@@ -73,15 +81,7 @@ fn echo<A: Family, T: Trace>(
         destination,
         ..
     } = packet.flow;
-    let way = if source.is_link_local() {
-        Way {
-            interface: arrival.interface,
-            next_hop: source,
-            guest: None,
-        }
-    } else {
-        own_way(ctx, destination, source)?
-    };
+    let way = way_back(ctx, arrival.interface, destination, source)?;
     if !answers_back(arrival.interface, way.interface) {
         return Err(DropReason::WrongInterface);
     }

@@ -100,23 +100,25 @@ fn send<A: Family, T: Trace>(
 ) -> Option<()> {
     let snapshot = ctx.snapshot;
     let (asked, sender) = (packet.flow.destination, packet.flow.source);
-    let mut source = if snapshot.holder(asked.into()).is_some() {
+    let own = interface.owns(asked.into()) || snapshot.holder(asked.into()).is_some();
+    let mut source = if own {
         asked
     } else {
         interface
             .source_for(sender)
             .or_else(|| router_id(snapshot))?
     };
-    let mut way = own_way(ctx, source, sender).ok()?;
+    let mut way = way_back(ctx, interface, source, sender).ok()?;
     if !way.interface.owns(source.into()) && source != asked {
         // F10: from the address of the interface it leaves by.
         source = way
             .interface
             .source_for(sender)
             .or_else(|| router_id(snapshot))?;
-        way = own_way(ctx, source, sender).ok()?;
+        way = way_back(ctx, interface, source, sender).ok()?;
     }
-    if !answers_back(interface, way.interface) {
+    let is_ours = ctx.router.claims.is_ours(way.interface.id, source.into());
+    if !answers_back(interface, way.interface) || !is_ours {
         return None;
     }
     let quoted = frame.bytes.get(ETHERNET..packet.end)?;
@@ -125,13 +127,22 @@ fn send<A: Family, T: Trace>(
     Some(())
 }
 
-/// The way of a packet of our own.
-pub(crate) fn own_way<'s, A: Address, T: Trace>(
+/// The way of an answer to `sender`, whose packet came in by `interface`: a link-local sender is on
+/// that link, and every other where the rules say.
+pub(crate) fn way_back<'w, 's: 'w, A: Family, T: Trace>(
     ctx: &mut Context<'s, T>,
+    interface: &'w Interface,
     source: A,
-    destination: A,
-) -> Result<Way<'s, A>, DropReason> {
-    let selector = Selector::ours(source, destination);
+    sender: A,
+) -> Result<Way<'w, A>, DropReason> {
+    if sender.is_link_local() {
+        return Ok(Way {
+            interface,
+            next_hop: sender,
+            guest: None,
+        });
+    }
+    let selector = Selector::ours(source, sender);
     route(ctx.snapshot, selector, ctx.trace).map_err(|no_way| no_way.reason())
 }
 
@@ -163,7 +174,7 @@ fn may_be_told<A: Family>(packet: &Packet<A>, snapshot: &Snapshot) -> bool {
     let (source, destination) = (packet.flow.source, packet.flow.destination);
     packet.transport != Transport::IcmpError
         && !packet.later_fragment
-        && source.is_one_host()
+        && source.may_be_told()
         && !snapshot.is_group(source)
         && !snapshot.is_group(destination)
 }

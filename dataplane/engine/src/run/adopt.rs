@@ -89,10 +89,12 @@ pub fn adopt_router(snapshot: &Snapshot, router: &mut Router, now: Instant) -> u
         }
     }
     for (interface, addresses) in &change.appearing {
-        router.announcer.add_all(*interface, addresses.clone(), now);
+        let addresses = announce::ready(snapshot, router, *interface, addresses);
+        router.announcer.add_all(*interface, addresses, now);
     }
     for (interface, addresses) in &change.moving {
-        router.announcer.add(*interface, addresses.clone(), now);
+        let addresses = announce::ready(snapshot, router, *interface, addresses);
+        router.announcer.add(*interface, addresses, now);
     }
     for Groups {
         interface,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::answers::{self, Answer};
-use super::claims::{claimant, claiming, conflict};
+use super::claims::{claiming, conflict, count_objection, not_ours};
 use crate::base::addr::MacAddr;
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
@@ -44,10 +44,12 @@ pub(crate) fn receive<T: Trace>(
         }
         Answer::Silence(reason) => return Err(reason),
     };
+    let (sender, target) = (arp.sender.into(), arp.target.into());
+    count_objection(ctx, interface, (sender, target), link);
     answers::may_answer(ctx, link.port)?;
     ctx.trace.step(|| Step::ArpAnswered {
-        sender: arp.sender.into(),
-        target: arp.target.into(),
+        sender,
+        target,
         whose,
     });
     frame.truncate(FRAME);
@@ -80,20 +82,17 @@ fn check<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link) -> Result<()
     {
         return Err(DropReason::UnknownMac);
     }
+    not_ours(ctx, arp.sender.into(), link, DropReason::ArpSenderIsUs)?;
     if let Some(network) = snapshot.network_on(link.port) {
         let (place, reason) = ((link.port, network), DropReason::SpoofedArp);
         admit::address(snapshot, place, arp.sender, reason, ctx.trace)?;
-    }
-    if let Some(interface) = claimant(snapshot, arp.sender.into(), link) {
-        conflict(ctx, interface, arp.sender.into(), link.source);
-        return Err(DropReason::ArpSenderIsUs);
     }
     // Somebody else wants what we are claiming (RFC 5227 §2.1.1; A04).
     if arp.sender.is_unspecified()
         && let Some(interface) = claiming(snapshot, ctx.router, arp.target.into(), link)
     {
-        conflict(ctx, interface, arp.target.into(), link.source);
-        return Err(DropReason::ArpSenderIsUs);
+        let (target, reason) = (arp.target.into(), DropReason::ArpSenderIsUs);
+        return Err(conflict(ctx, interface, target, link, reason));
     }
     Ok(())
 }

@@ -168,9 +168,6 @@ pub(crate) fn request6<T: Trace>(
     if packet.flow.destination != dhcp6::SERVERS || !asker.is_unicast_link_local() {
         return Err(DropReason::DhcpIgnored);
     }
-    if !ctx.router.claims.is_ours(network.id, source.into()) {
-        return Err(DropReason::AddressTentative);
-    }
     let payload = payload(frame, packet)?;
     let guest = client(ctx.snapshot, link.port, link.source)?;
     answers::may_answer(ctx, link.port)?;

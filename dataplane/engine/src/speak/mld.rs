@@ -41,8 +41,13 @@ pub(crate) fn query<T: Trace>(
         .map_or(Ipv6Addr::UNSPECIFIED, |octets| Ipv6Addr::from(*octets));
     let mut answered = false;
     for interface in ctx.snapshot.on_port(link.port, link.vlan) {
-        let memberships = &mut ctx.router.memberships;
-        answered |= memberships.queried(interface.id, group, (longest, version_1), ctx.now);
+        let (memberships, how) = (&mut ctx.router.memberships, (longest, version_1));
+        answered |= if interface.personality {
+            memberships.queried(interface.id, group, how, ctx.now)
+        } else {
+            let place = (interface.id, link.port);
+            memberships.queried_by_guest(place, group, how, ctx.now)?
+        };
     }
     if answered {
         ctx.shard.counters.mld_queries_answered += 1;
@@ -62,10 +67,15 @@ pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     let claims = &ctx.router.claims;
     let ours = |address: &Ipv6Addr| claims.is_ours(interface.id, IpAddr::V6(*address));
     let source = interface.link_local.filter(ours);
+    let ports = match &due.port {
+        None => interface.ports.as_slice(),
+        // It may have left the network since it asked.
+        Some(port) if interface.ports.contains(port) => std::slice::from_ref(port),
+        Some(_) => return true,
+    };
     for (to, frame) in frames(&due, source.unwrap_or(Ipv6Addr::UNSPECIFIED)) {
         ctx.shard.counters.mld_reports_sent += 1;
-        let to = (multicast_mac(to), interface.ports.as_slice());
-        egress::flood(ctx, &frame, interface, to);
+        egress::flood(ctx, &frame, interface, (multicast_mac(to), ports));
     }
     true
 }

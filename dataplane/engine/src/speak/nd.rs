@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 
 use super::answers::{self, Answer};
-use super::claims::{claimant, claiming, conflict};
+use super::claims::{claiming, conflict, count_objection, not_ours};
 use super::{ra, say};
 use crate::base::checksum;
 use crate::base::drops::DropReason;
@@ -44,21 +44,33 @@ pub(crate) fn receive<T: Trace>(
     if packet.ttl != HOP_LIMIT || body[1] != 0 || checksum::fold(sum) != 0xffff {
         return Err(DropReason::NdMalformed);
     }
+    // RFC 6980 §5, an "atomic" fragment among them (G03).
+    if packet.has_fragment_header(frame.bytes) {
+        return Err(DropReason::NdMalformed);
+    }
     match body[0] {
         ROUTER_SOLICITATION => ra::solicited(ctx, packet, body, link),
         NEIGHBOR_SOLICITATION => {
             let message = parse(body, SOURCE_LINK_LAYER)?;
+            let sender = packet.flow.source.into();
+            not_ours(ctx, sender, link, DropReason::NdSenderIsUs)?;
             admit_sender(ctx, packet, link)?;
             solicited(ctx, frame, packet, &message, link)
         }
         NEIGHBOR_ADVERTISEMENT => {
             let message = parse(body, TARGET_LINK_LAYER)?;
+            // RFC 4861 §7.1.2 (N02).
+            if message.flags & SOLICITED != 0 && packet.flow.destination.is_multicast() {
+                return Err(DropReason::NdMalformed);
+            }
+            let target = message.target.into();
+            not_ours(ctx, target, link, DropReason::NdSenderIsUs)?;
             admit_sender(ctx, packet, link)?;
             if let Some(network) = snapshot.network_on(link.port) {
                 let (place, reason) = ((link.port, network), DropReason::SpoofedAdvertisement);
                 admit::address(snapshot, place, message.target, reason, ctx.trace)?;
             }
-            advertised(ctx, packet, &message, link)
+            advertised(ctx, &message, link)
         }
         ROUTER_ADVERTISEMENT | REDIRECT if snapshot.admission(link.port).is_checked() => {
             ctx.trace.step(|| Step::Violation(Violation::Router));
@@ -89,10 +101,6 @@ fn solicited<T: Trace>(
     link: Link,
 ) -> Result<Verdict, DropReason> {
     let sender = packet.flow.source;
-    if let Some(interface) = claimant(ctx.snapshot, sender.into(), link) {
-        conflict(ctx, interface, sender.into(), link.source);
-        return Err(DropReason::NdSenderIsUs);
-    }
     check_solicitation(packet, message)?;
     if sender.is_unspecified() && is_rival(ctx, message, link) {
         return Err(DropReason::NdSenderIsUs);
@@ -101,6 +109,9 @@ fn solicited<T: Trace>(
     let (interface, flags, delay) =
         match answers::answer_for(ctx, target, link, DropReason::NdNotForUs) {
             Answer::Own(interface) => (interface, ROUTER | OVERRIDE, None),
+            Answer::Proxied(interface) if ctx.router.claims.source_on(interface).is_none() => {
+                return Err(DropReason::AddressTentative);
+            }
             // RFC 4861 §7.2.8: a proxy does not override (N05).
             Answer::Proxied(interface) => (interface, ROUTER, answers::proxy_delay(ctx, link)),
             Answer::Wait(id) => {
@@ -109,6 +120,7 @@ fn solicited<T: Trace>(
             }
             Answer::Silence(reason) => return Err(reason),
         };
+    count_objection(ctx, interface, (sender.into(), target), link);
     answers::may_answer(ctx, link.port)?;
     ctx.trace.step(|| Step::NdAnswered {
         sender: sender.into(),
@@ -159,7 +171,7 @@ fn is_rival<T: Trace>(ctx: &mut Context<'_, T>, message: &Message, link: Link) -
     };
     let claims = &ctx.router.claims;
     if !claims.is_mine(interface.id, target, message.nonce) {
-        conflict(ctx, interface, target, link.source);
+        conflict(ctx, interface, target, link, DropReason::NdSenderIsUs);
     }
     true
 }
@@ -167,21 +179,12 @@ fn is_rival<T: Trace>(ctx: &mut Context<'_, T>, message: &Message, link: Link) -
 /// Somebody says whose an address is.
 fn advertised<T: Trace>(
     ctx: &mut Context<'_, T>,
-    packet: &Packet<Ipv6Addr>,
     message: &Message,
     link: Link,
 ) -> Result<Verdict, DropReason> {
     let solicited = message.flags & SOLICITED != 0;
-    // RFC 4861 §7.1.2 (N02).
-    if solicited && packet.flow.destination.is_multicast() {
-        return Err(DropReason::NdMalformed);
-    }
     let (snapshot, now) = (ctx.snapshot, ctx.now);
     let target = message.target.into();
-    if let Some(interface) = claimant(snapshot, target, link) {
-        conflict(ctx, interface, target, link.source);
-        return Err(DropReason::NdSenderIsUs);
-    }
     let mut wanted = false;
     for interface in snapshot.hearing(link) {
         let neighbors = &mut ctx.router.neighbors;

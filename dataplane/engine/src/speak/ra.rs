@@ -4,8 +4,7 @@ mod message;
 
 use std::net::Ipv6Addr;
 
-use super::answers;
-use crate::base::addr::InterfaceId;
+use super::{answers, claims};
 use crate::base::drops::DropReason;
 use crate::model::interface::{GATEWAY, Interface};
 use crate::model::trace::{Step, Trace};
@@ -33,6 +32,7 @@ pub(crate) fn solicited<T: Trace>(
     let serves = |network: &&Interface| !network.personality && network.services.ra.is_some();
     let network = ctx.snapshot.hearing(link).find(serves);
     let network = network.ok_or(DropReason::NdIgnored)?;
+    claims::not_ours(ctx, asker.into(), link, DropReason::NdSenderIsUs)?;
     answers::may_answer(ctx, link.port)?;
     // The unspecified address is nobody's: no neighbour is learnt from it.
     let to = (!asker.is_unspecified()).then(|| (asker, mac.unwrap_or(link.source)));
@@ -51,9 +51,7 @@ pub(crate) fn solicited<T: Trace>(
 
 /// Sends the next advertisement that is due. Whether there was one.
 pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
-    let claims = &ctx.router.claims;
-    let is_ours = |(interface, _): (InterfaceId, _)| claims.is_ours(interface, GATEWAY.into());
-    match ctx.router.advertisers.poll(ctx.now, is_ours) {
+    match ctx.router.advertisers.poll(ctx.now) {
         Some(due) => {
             send(ctx, &due);
             true
@@ -83,7 +81,8 @@ fn send<T: Trace>(ctx: &mut Context<'_, T>, due: &Advertisement) {
     let everybody = (ALL_NODES, multicast_mac(ALL_NODES));
     let (to, mac) = due.to.unwrap_or(everybody);
     // A farewell, too, comes from the gateway's address, which may just have been given up.
-    let frame = message::frame((GATEWAY, to), &body);
+    let source = interface.link_local.unwrap_or(GATEWAY);
+    let frame = message::frame((source, to), &body);
     ctx.shard.counters.router_advertisements_sent += 1;
     egress::send(ctx, frame, interface, (mac, port));
 }

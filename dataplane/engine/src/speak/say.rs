@@ -8,6 +8,7 @@ use crate::model::interface::Interface;
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::arp::Arp;
+use crate::wire::frame::OwnedFrame;
 use crate::wire::nd::{
     self, ALL_NODES, NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Nonce, OVERRIDE, ROUTER,
     SOURCE_LINK_LAYER, TARGET_LINK_LAYER, link_layer_option, multicast_mac, solicited_node,
@@ -70,25 +71,33 @@ pub(crate) fn arp_probe<T>(ctx: &mut Context<'_, T>, interface: &Interface, addr
     egress::flood(ctx, &arp.frame(), interface, everybody);
 }
 
-/// Announces `address`: in the request form and in the reply form, since some peers update from only
-/// one of them (RFC 5227 §3).
+/// How an address is announced by ARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Request,
+    Reply,
+}
+
+/// Tells everybody behind `ports` that `address` is here (RFC 5227 §2.3, §3).
 pub(crate) fn arp_announcement<T>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,
     address: Ipv4Addr,
+    form: Form,
+    ports: &[PortId],
 ) {
-    for (reply, target_mac) in [(false, MacAddr::ZERO), (true, MacAddr::BROADCAST)] {
-        let arp = Arp {
-            reply,
-            sender_mac: interface.mac,
-            sender: address,
-            target_mac,
-            target: address,
-        };
-        ctx.shard.counters.arp_announcements_sent += 1;
-        let everybody = (MacAddr::BROADCAST, interface.ports.as_slice());
-        egress::flood(ctx, &arp.frame(), interface, everybody);
-    }
+    let arp = Arp {
+        reply: form == Form::Reply,
+        sender_mac: interface.mac,
+        sender: address,
+        target_mac: match form {
+            Form::Request => MacAddr::ZERO,
+            Form::Reply => MacAddr::BROADCAST,
+        },
+        target: address,
+    };
+    ctx.shard.counters.arp_announcements_sent += 1;
+    egress::flood(ctx, &arp.frame(), interface, (MacAddr::BROADCAST, ports));
 }
 
 /// RFC 4861 §7.2.2 (N09, N11).
@@ -98,11 +107,9 @@ fn neighbor_solicitation<T>(
     target: Ipv6Addr,
     to: Option<(MacAddr, PortId)>,
 ) {
-    // Until the link-local address is claimed there is no source to ask from. The neighbour table
-    // asks again later.
-    let claims = &ctx.router.claims;
-    let ours = |address: &Ipv6Addr| claims.is_ours(interface.id, (*address).into());
-    let Some(source) = interface.link_local.filter(ours) else {
+    // Until an address is claimed there is no source to ask from. The neighbour table asks again
+    // later.
+    let Some(source) = ctx.router.claims.source_on(interface) else {
         return;
     };
     let destination = if to.is_some() {
@@ -140,17 +147,20 @@ pub(crate) fn duplicate_probe<T>(
     egress::flood(ctx, &frame, interface, group);
 }
 
-/// Tells everybody that `address` is here (RFC 4861 §7.2.6; N17).
+/// Tells everybody behind `ports` that `address` is here (RFC 4861 §7.2.6; N17).
 pub(crate) fn neighbor_announcement<T>(
     ctx: &mut Context<'_, T>,
     interface: &Interface,
     address: Ipv6Addr,
     takeover: bool,
+    ports: &[PortId],
 ) {
     let flags = if takeover { ROUTER | OVERRIDE } else { ROUTER };
-    let frame = advertisement(interface, (address, flags), ALL_NODES);
+    let Some(frame) = advertisement(ctx, interface, (address, flags), ALL_NODES) else {
+        return;
+    };
     ctx.shard.counters.neighbor_announcements_sent += 1;
-    let group = (multicast_mac(ALL_NODES), interface.ports.as_slice());
+    let group = (multicast_mac(ALL_NODES), ports);
     egress::flood(ctx, &frame, interface, group);
 }
 
@@ -162,22 +172,24 @@ pub(crate) fn advertise<T>(
     destination: Ipv6Addr,
     to: (MacAddr, PortId),
 ) {
-    let frame = advertisement(interface, about, destination);
-    egress::send(ctx, frame, interface, to);
+    if let Some(frame) = advertisement(ctx, interface, about, destination) {
+        egress::send(ctx, frame, interface, to);
+    }
 }
 
 /// A neighbour advertisement about `target`, from the address itself if it is the interface's own,
-/// else from its link-local address, since a proxy has no other to speak with.
-fn advertisement(
+/// else from one that it speaks from, since a proxy has no other. `None`: it has none yet.
+fn advertisement<T>(
+    ctx: &Context<'_, T>,
     interface: &Interface,
     (target, flags): (Ipv6Addr, u8),
     destination: Ipv6Addr,
-) -> crate::wire::frame::OwnedFrame {
-    let source = match interface.link_local {
-        Some(link_local) if !interface.owns(target.into()) => link_local,
-        _ => target,
+) -> Option<OwnedFrame> {
+    let source = match interface.owns(target.into()) {
+        true => target,
+        false => ctx.router.claims.source_on(interface)?,
     };
     let option = link_layer_option(TARGET_LINK_LAYER, interface.mac);
     let kind = (NEIGHBOR_ADVERTISEMENT, flags);
-    nd::frame((source, destination), kind, target, &option)
+    Some(nd::frame((source, destination), kind, target, &option))
 }

@@ -25,8 +25,6 @@ const MAX_INITIAL: u8 = 3;
 const MAX_FINAL: u8 = 3;
 const MIN_DELAY_BETWEEN: Duration = Duration::from_secs(3);
 const MAX_ANSWER_DELAY: u64 = 500;
-/// How long to wait for the gateway's own address to be free.
-const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// A guest's port that is advertised to.
 pub(crate) type Place = (InterfaceId, PortId);
@@ -155,23 +153,12 @@ impl Advertisers {
         self.due.next()
     }
 
-    /// The next port where something is due by now. `may_speak`: whether the gateway's address is
-    /// ours there; where it is not, what is due is put off.
-    pub(crate) fn poll(
-        &mut self,
-        now: Instant,
-        may_speak: impl Fn(Place) -> bool,
-    ) -> Option<Advertisement> {
+    /// The next port where something is due by now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Advertisement> {
         while let Some(place) = self.due.pop(now) {
             let Some(entry) = self.by_place.get_mut(&place) else {
                 continue;
             };
-            if !may_speak(place) {
-                // Nothing is said from an address that may be another's (RFC 4862 §5.4).
-                entry.put_off(now);
-                self.schedule(place);
-                continue;
-            }
             let alone = entry.answer.take_if(|(due, ..)| *due <= now);
             let to = alone.map(|(_, address, mac)| (address, mac));
             let advertisement = entry.advertisement(place, to);
@@ -269,15 +256,6 @@ impl Advertiser {
     fn earliest(&self, wanted: Instant) -> Instant {
         self.last
             .map_or(wanted, |last| wanted.max(last + MIN_DELAY_BETWEEN))
-    }
-
-    /// What is due is due later.
-    fn put_off(&mut self, now: Instant) {
-        let later = now + PUT_OFF;
-        self.next = self.next.max(later);
-        if let Some((due, ..)) = &mut self.answer {
-            *due = later.max(*due);
-        }
     }
 
     /// What `new` no longer says.

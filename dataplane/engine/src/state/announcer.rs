@@ -1,10 +1,19 @@
 //! Which addresses are still to be announced, and when.
 //!
-//! A burst of three for what is new (start, link up, a reload that changed it, a guest that
-//! came or moved), then every address once in `announce_interval` (RFC 5227 §3, RFC 4861 §7.2.6;
-//! N17). Many addresses go out 64 at a time, so that they do not hold up the guests' traffic.
+//! A burst of three for what is new (start, link up, a reload that changed it, a claim that was won, a
+//! guest that came or moved), then every address once in `announce_interval` (RFC 5227 §3, RFC 4861
+//! §7.2.6; N17). Many addresses go out 64 at a time, so that they do not hold up the guests' traffic.
+//!
+//! An address is in one burst at most. Several causes at once share it:
+//!
+//! | the address is | another cause |
+//! |---|---|
+//! | in no burst | begins one now |
+//! | in a burst with two announcements left, or more | changes nothing: they serve both |
+//! | in a burst with fewer left | begins anew when the next was due |
+//! | in a burst that is over, for two seconds more | begins anew when these are over |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,10 +21,13 @@ use crate::base::addr::InterfaceId;
 use crate::base::deadlines::Deadlines;
 use crate::base::time::Instant;
 
-/// Announcements in a burst, and the time between them (RFC 4861 §10 MAX_NEIGHBOR_ADVERTISEMENT;
-/// RFC 5227 §1.1 asks for two).
+/// Announcements in a burst: RFC 4861 §10 MAX_NEIGHBOR_ADVERTISEMENT.
 const ROUNDS: u8 = 3;
-const BETWEEN_ROUNDS: Duration = Duration::from_secs(1);
+/// Announcements that are enough for a cause: RFC 5227 §1.1 ANNOUNCE_NUM.
+const ENOUGH: u8 = 2;
+/// The time between two: RFC 5227 §1.1 ANNOUNCE_INTERVAL; RFC 4861 §7.2.6 wants one second at least
+/// (A04, N17).
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(2);
 /// Addresses announced in one go, and the pause after it.
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -37,6 +49,7 @@ struct Burst {
     addresses: Vec<IpAddr>,
     /// The next of `addresses`.
     at: usize,
+    /// How many are left; with none, it only keeps its addresses from beginning anew too soon.
     rounds: u8,
     /// When this round began.
     began: Instant,
@@ -59,10 +72,15 @@ impl Announcer {
         self.push(interface, addresses, (ROUNDS, true), now);
     }
 
-    /// Announces `addresses` on `interface` in a burst, instead of whatever else was to be announced
-    /// there.
+    /// Announces `addresses` on `interface` in a burst, and nothing else there any more.
     pub(crate) fn add_all(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
-        self.drop_bursts(interface, |burst| burst.addresses != addresses);
+        let numbers = self.numbers_on(interface);
+        if !numbers.is_empty() {
+            let all: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+            for number in numbers {
+                self.split(interface, number, |address| !all.contains(address));
+            }
+        }
         self.add(interface, addresses, now);
     }
 
@@ -73,7 +91,9 @@ impl Announcer {
 
     /// Forgets what was to be announced on an interface that is gone.
     pub(crate) fn forget(&mut self, interface: InterfaceId) {
-        self.drop_bursts(interface, |_| true);
+        for number in self.numbers_on(interface) {
+            self.split(interface, number, |_| true);
+        }
     }
 
     /// Repeats everything every `interval` seconds from now on; never if that is 0.
@@ -101,75 +121,135 @@ impl Announcer {
 
     /// The next addresses to be announced by now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Announcement> {
-        let (number, interface) = self.due.pop(now)?;
-        let burst = self.bursts.get_mut(&(interface, number))?;
-        let end = burst.addresses.len().min(burst.at + AT_ONCE);
-        let announcement = Announcement {
-            interface,
-            addresses: burst.addresses[burst.at..end].to_vec(),
-            takeover: burst.takeover,
-        };
-        burst.at = end;
-        let mut due = now + PAUSE;
-        if end == burst.addresses.len() {
-            burst.at = 0;
-            burst.rounds -= 1;
-            due = due.max(burst.began + BETWEEN_ROUNDS);
-            burst.began = due;
-        }
-        if burst.rounds == 0 {
-            self.bursts.remove(&(interface, number));
-        } else {
+        while let Some((number, interface)) = self.due.pop(now) {
+            let Some(burst) = self.bursts.get_mut(&(interface, number)) else {
+                continue;
+            };
+            if burst.rounds == 0 {
+                self.bursts.remove(&(interface, number));
+                continue;
+            }
+            if burst.at == 0 {
+                burst.began = now;
+            }
+            let end = burst.addresses.len().min(burst.at + AT_ONCE);
+            let announcement = Announcement {
+                interface,
+                addresses: burst.addresses[burst.at..end].to_vec(),
+                takeover: burst.takeover,
+            };
+            burst.at = end;
+            let mut due = now + PAUSE;
+            if end == burst.addresses.len() {
+                burst.at = 0;
+                burst.rounds -= 1;
+                due = due.max(burst.began + BETWEEN_ROUNDS);
+            }
             self.due.set((number, interface), due);
+            return Some(announcement);
         }
-        Some(announcement)
+        None
     }
 
     fn push(
         &mut self,
         interface: InterfaceId,
-        addresses: Vec<IpAddr>,
+        mut addresses: Vec<IpAddr>,
         (rounds, takeover): (u8, bool),
         now: Instant,
     ) {
-        if addresses.is_empty() {
+        let numbers = self.numbers_on(interface);
+        if !numbers.is_empty() {
+            let mut left: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+            for number in numbers {
+                if !left.is_empty() {
+                    self.join(interface, number, &mut left, (rounds, takeover));
+                }
+            }
+            addresses.retain(|address| left.contains(address));
+        }
+        let burst = Burst {
+            addresses,
+            at: 0,
+            rounds,
+            began: now,
+            takeover,
+        };
+        self.begin(interface, burst, now);
+    }
+
+    /// Has a burst that is under way serve those of `left` that are in it too, which leave `left`.
+    fn join(
+        &mut self,
+        interface: InterfaceId,
+        number: u32,
+        left: &mut BTreeSet<IpAddr>,
+        (rounds, takeover): (u8, bool),
+    ) {
+        let Some(burst) = self.bursts.get_mut(&(interface, number)) else {
+            return;
+        };
+        if burst.rounds >= rounds.min(ENOUGH) {
+            for address in &burst.addresses {
+                burst.takeover |= left.remove(address) && takeover;
+            }
             return;
         }
-        // A device that flaps begins its burst anew each time. It keeps the time that the burst was
-        // due next, so that flapping sends no more than one burst would.
-        let same = |burst: &Burst| burst.addresses == addresses;
-        let running = self.bursts_on(interface).find(|(_, burst)| same(burst));
-        let due = running
-            .and_then(|(number, _)| self.due.get((number, interface)))
-            .unwrap_or(now);
-        self.drop_bursts(interface, same);
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.bursts.insert(
-            (interface, number),
-            Burst {
-                addresses,
-                at: 0,
+        let due = self.due.get((number, interface)).unwrap_or(burst.began);
+        if let Some(burst) = self.split(interface, number, |address| left.remove(address)) {
+            let anew = Burst {
                 rounds,
-                began: due,
                 takeover,
-            },
-        );
-        self.due.set((number, interface), due);
+                ..burst
+            };
+            self.begin(interface, anew, due);
+        }
     }
 
-    /// The bursts on `interface`, each with its number.
-    fn bursts_on(&self, interface: InterfaceId) -> impl Iterator<Item = (u32, &Burst)> {
-        let bursts = self.bursts.range((interface, 0)..=(interface, u32::MAX));
-        bursts.map(|((_, number), burst)| (*number, burst))
-    }
-
-    fn drop_bursts(&mut self, interface: InterfaceId, gone: impl Fn(&Burst) -> bool) {
-        let bursts = self.bursts_on(interface).filter(|(_, burst)| gone(burst));
-        let numbers: Vec<u32> = bursts.map(|(number, _)| number).collect();
-        for number in numbers {
+    /// Takes the addresses that are `wanted` out of a burst; they are the result, as a burst of their
+    /// own that is as far.
+    fn split(
+        &mut self,
+        interface: InterfaceId,
+        number: u32,
+        mut wanted: impl FnMut(&IpAddr) -> bool,
+    ) -> Option<Burst> {
+        let burst = self.bursts.get_mut(&(interface, number))?;
+        let mut taken = Burst {
+            addresses: Vec::new(),
+            at: 0,
+            ..*burst
+        };
+        let at = std::mem::take(&mut burst.at);
+        for (n, address) in std::mem::take(&mut burst.addresses).into_iter().enumerate() {
+            let to = if wanted(&address) {
+                &mut taken
+            } else {
+                &mut *burst
+            };
+            to.addresses.push(address);
+            to.at += usize::from(n < at);
+        }
+        if burst.addresses.is_empty() {
             self.bursts.remove(&(interface, number));
             self.due.clear((number, interface));
         }
+        (!taken.addresses.is_empty()).then_some(taken)
+    }
+
+    fn begin(&mut self, interface: InterfaceId, burst: Burst, due: Instant) {
+        if burst.addresses.is_empty() {
+            return;
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.bursts.insert((interface, number), burst);
+        self.due.set((number, interface), due);
+    }
+
+    /// The numbers of the bursts on `interface`.
+    fn numbers_on(&self, interface: InterfaceId) -> Vec<u32> {
+        let bursts = self.bursts.range((interface, 0)..=(interface, u32::MAX));
+        bursts.map(|((_, number), _)| *number).collect()
     }
 }

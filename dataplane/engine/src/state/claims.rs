@@ -2,22 +2,24 @@
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | (new IPv6 address) | | probing: one solicitation with a nonce, 1 s (RFC 4862 §5.4; N12, N14) |
-//! | (new IPv4 address, `acd`) | | probing: 0–1 s, three probes 1–2 s apart, 2 s (RFC 5227 §2.1.1; A04) |
+//! | (new IPv6 address of a personality) | | probing: one solicitation with a nonce, 1 s (RFC 4862 §5.4; N12, N14) |
+//! | (new IPv4 address of one, `acd`) | | probing: 0–1 s, three probes 1–2 s apart, 2 s (RFC 5227 §2.1.1; A04) |
 //! | probing | nobody objects | ours: announced |
 //! | probing | somebody has it, or wants it too | duplicate: not used, reported, tried again after 60 s |
 //! | ours | somebody claims it | ours: defended, at most once in 10 s (RFC 5227 §2.4 (c); A05) |
 //!
-//! An address that is not in the table is ours.
+//! An address that is not in the table is ours. So is a network's gateway from the start: whether
+//! guests object is not asked (H06).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::base::addr::{InterfaceId, MacAddr};
 use crate::base::deadlines::Deadlines;
 use crate::base::random::Random;
 use crate::base::time::Instant;
+use crate::model::interface::Interface;
 use crate::wire::nd::Nonce;
 
 /// RFC 4861 §10 RETRANS_TIMER: how long an IPv6 probe waits for an objection.
@@ -109,6 +111,14 @@ impl Claims {
     #[inline]
     pub(crate) fn is_ours(&self, interface: InterfaceId, address: IpAddr) -> bool {
         self.open.is_empty() || !self.open.contains_key(&(interface, address))
+    }
+
+    /// The address that `interface` speaks from to its link: its link-local one, or else another of
+    /// its own. `None`: all of them are still being claimed, or somebody else's (N12).
+    pub(crate) fn source_on(&self, interface: &Interface) -> Option<Ipv6Addr> {
+        let ours = |address: &Ipv6Addr| self.is_ours(interface.id, IpAddr::V6(*address));
+        let others = interface.own.v6.iter().copied();
+        interface.link_local.into_iter().chain(others).find(ours)
     }
 
     /// How far the claim is, if it is not settled.

@@ -487,6 +487,20 @@ mod tests {
     }
 
     #[test]
+    fn t03_without_a_range_each_class_keeps_to_itself() {
+        let mut nat = ExternalPorts::new(23, Share::ALL);
+        let range = PortRange::default();
+        assert_eq!(nat.acquire(&want(17, inside(1, 1_023), range)), Ok(1_023));
+        assert_eq!(nat.acquire(&want(17, inside(1, 1_024), range)), Ok(1_024));
+        for host in 2..200 {
+            let low = nat.acquire(&want(17, inside(host, 1_023), range)).unwrap();
+            assert!((1..1_024).contains(&low) && low % 2 == 1, "{low}");
+            let high = nat.acquire(&want(17, inside(host, 1_024), range)).unwrap();
+            assert!(high >= 1_024 && high % 2 == 0, "{high}");
+        }
+    }
+
+    #[test]
     fn t16_a_full_range_gives_nothing_and_uses_every_port_before() {
         let mut nat = ExternalPorts::new(11, Share::ALL);
         let range = PortRange {

@@ -170,8 +170,9 @@ impl Shard {
         }
     }
 
+    /// Counts what a guest may not send, for its port.
     #[cold]
-    fn count_violation(&mut self, reason: DropReason, ingress: Option<PortId>) {
+    pub(crate) fn count_violation(&mut self, reason: DropReason, ingress: Option<PortId>) {
         if let Some(port) = ingress {
             *self.violations.entry((port, reason)).or_default() += 1;
         }

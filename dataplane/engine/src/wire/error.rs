@@ -31,6 +31,8 @@ pub enum IcmpError {
     },
     /// Not allowed.
     Prohibited,
+    /// Its source means nothing beyond the link it came from.
+    BeyondScope,
     /// Not allowed from that source.
     SourcePolicy,
     /// TTL or hop limit used up.

@@ -7,7 +7,25 @@ use ipnet::IpNet;
 
 use super::check::Check;
 use crate::base::addr::MacAddr;
+use crate::base::ip::is_of_a_link;
 use crate::config::{Prefix, Segment};
+
+/// A link: an uplink's port and VLAN, or a network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Link {
+    Uplink(String, Option<u16>),
+    Network(String),
+}
+
+/// An address, and for a link-local one its link.
+pub(super) type Place = (IpAddr, Option<Link>);
+
+impl Link {
+    /// `address` on this link.
+    pub(super) fn place(&self, address: IpAddr) -> Place {
+        (address, is_of_a_link(address).then(|| self.clone()))
+    }
+}
 
 impl Check {
     /// `mac` must be one that a station can wear.
@@ -31,7 +49,8 @@ impl Check {
         &mut self,
         at: &[Segment],
         prefixes: &[Prefix],
-        seen: &mut BTreeMap<IpAddr, Vec<Segment>>,
+        link: &Link,
+        seen: &mut BTreeMap<Place, Vec<Segment>>,
     ) {
         if prefixes.is_empty() {
             self.fault(
@@ -53,10 +72,10 @@ impl Check {
             }
             self.unique(
                 seen,
-                address,
+                link.place(address),
                 here,
                 &format!("address {address} is configured twice"),
-                "an address belongs to exactly one interface",
+                "an address belongs to exactly one interface, a link-local one to one of each link",
             );
         }
     }
@@ -84,7 +103,7 @@ impl Check {
             );
         } else if !onlink
             && !own.iter().any(|prefix| prefix.contains(&gateway))
-            && !matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
+            && !is_of_a_link(gateway)
         {
             self.fault(
                 at,

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::address::not_a_host;
 use super::check::{Check, place};
 use crate::base::addr::MacAddr;
+use crate::base::ip::is_of_a_link;
 use crate::config::{
     File, FileGuest, Guest, Interface, InterfaceKind, Port, PortKind, Prefix, Segment,
 };
@@ -91,7 +92,6 @@ impl Check {
         for (n, prefix) in prefixes.iter().enumerate() {
             let at = || place!["guests", name, key, n];
             let address = prefix.0.addr();
-            let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
             if prefix.has_host_bits() {
                 self.fault(
                     at(),
@@ -103,7 +103,7 @@ impl Check {
                 );
             } else if let Some(why) = not_a_host(address) {
                 self.fault(at(), format!("{prefix} {why}"), "write what the guest owns");
-            } else if link_local {
+            } else if is_of_a_link(address) {
                 self.fault(
                     at(),
                     format!("{prefix} is link-local, which every guest has by itself"),

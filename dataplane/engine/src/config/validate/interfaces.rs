@@ -1,21 +1,22 @@
 //! `[personalities]` and `[networks]`: one list of interfaces.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::address::{Link, Place};
 use super::check::{Check, place};
 use crate::base::addr::MacAddr;
+use crate::base::ip::is_of_a_link;
 use crate::config::services::Services;
 use crate::config::{
-    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Proxy, Segment,
+    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Prefix, Proxy, Segment,
 };
 
 /// What interfaces must not have in common, and where it was seen first.
 #[derive(Default)]
 struct Seen {
-    addresses: BTreeMap<IpAddr, Vec<Segment>>,
+    addresses: BTreeMap<Place, Vec<Segment>>,
     /// By port and VLAN: personalities on different links may wear the same MAC.
     macs: BTreeMap<(usize, Option<u16>, MacAddr), Vec<Segment>>,
     ports: BTreeMap<usize, PortUse>,
@@ -69,11 +70,13 @@ impl Check {
         self.addresses(
             &at("addresses"),
             &personality.addresses,
+            &uplink_of(personality),
             &mut seen.addresses,
         );
         self.vlan(at("vlan"), personality.vlan);
         let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
-        for (n, prefix) in addresses.iter().enumerate() {
+        let routed = |(_, prefix): &(usize, &IpNet)| !is_of_a_link(prefix.addr());
+        for (n, prefix) in addresses.iter().enumerate().filter(routed) {
             let here = place!["personalities", name, "addresses", n];
             seen.uplink_prefixes.entry(prefix.trunc()).or_insert(here);
         }
@@ -162,8 +165,15 @@ impl Check {
         if network.mac.is_some() {
             self.station_mac(at("mac"), mac);
         }
-        self.addresses(&at("addresses"), &network.addresses, &mut seen.addresses);
-        for (n, prefix) in network.addresses.iter().enumerate() {
+        let link = Link::Network(name.clone());
+        self.addresses(
+            &at("addresses"),
+            &network.addresses,
+            &link,
+            &mut seen.addresses,
+        );
+        let routed = |(_, prefix): &(usize, &Prefix)| !is_of_a_link(prefix.0.addr());
+        for (n, prefix) in network.addresses.iter().enumerate().filter(routed) {
             self.segment(
                 name,
                 prefix.0,
@@ -329,7 +339,7 @@ impl Check {
             let own: &[Segment] = &["personalities".into(), name.into()];
             let gateways = &personality.gateway.0;
             for (n, gateway) in gateways.iter().enumerate() {
-                let elsewhere = seen.addresses.get(gateway);
+                let elsewhere = seen.addresses.get(&uplink_of(personality).place(*gateway));
                 if let Some(there) = elsewhere.filter(|at| !at.starts_with(own)) {
                     self.conflict(
                         gateway_at(name, gateways.len(), n),
@@ -373,6 +383,11 @@ impl Check {
         }
         found
     }
+}
+
+/// The link that a personality is on.
+fn uplink_of(personality: &Personality) -> Link {
+    Link::Uplink(personality.port.clone(), personality.vlan)
 }
 
 /// A locally administered unicast MAC derived from a network's name (FNV-1a), the same on every

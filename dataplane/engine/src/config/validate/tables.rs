@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::check::{Check, place};
+use crate::base::ip::is_of_a_link;
 use crate::config::{
     File, FileRoute, Interface, InterfaceKind, MAIN, Route, RouteAction, RouteType, Segment, Table,
 };
@@ -131,7 +132,9 @@ impl Check {
         via: IpAddr,
         interfaces: &[Interface],
     ) -> Option<RouteAction> {
-        let covers = |i: &Interface| i.addresses.iter().any(|net| net.contains(&via));
+        // Any link may have a link-local one.
+        let covers =
+            |i: &Interface| !is_of_a_link(via) && i.addresses.iter().any(|net| net.contains(&via));
         let found = interfaces.iter().position(covers);
         if found.is_none() {
             self.fault(
@@ -189,7 +192,7 @@ impl Check {
         let elsewhere = interfaces
             .iter()
             .filter(own)
-            .find(|i| Some(&i.name) != route.dev.as_ref());
+            .find(|i| Some(&i.name) != route.dev.as_ref() && !is_of_a_link(via));
         if let Some(owner) = elsewhere {
             self.fault(
                 at,
@@ -211,13 +214,15 @@ fn ends_here(kind: RouteType) -> Option<RouteAction> {
     }
 }
 
-/// One route for each prefix that interfaces have connected. A prefix that several personalities
+/// One route for each prefix that interfaces have connected, but for link-local ones, to which nothing
+/// is routed. A prefix that several personalities
 /// share lists them all: the one that owns the packet's source then carries it.
 fn connected(interfaces: &[Interface]) -> Vec<Route> {
     let mut shared: BTreeMap<IpNet, Vec<usize>> = BTreeMap::new();
     for (index, interface) in interfaces.iter().enumerate() {
         for prefix in &interface.addresses {
-            if prefix.prefix_len() < prefix.max_prefix_len() {
+            let routed = !is_of_a_link(prefix.addr());
+            if routed && prefix.prefix_len() < prefix.max_prefix_len() {
                 let list = shared.entry(prefix.trunc()).or_default();
                 if !list.contains(&index) {
                     list.push(index);

@@ -252,6 +252,9 @@ fn forbidden(violation: &Violation) -> String {
         Violation::Address(address) => {
             format!("{address} does not belong to a guest on that port")
         }
+        Violation::Gateway(address) => {
+            format!("{address} is the network gateway's, whoever claims it")
+        }
         Violation::Dhcp => "a guest must not answer DHCP".to_owned(),
         Violation::Router => "a guest must not advertise routes".to_owned(),
     }

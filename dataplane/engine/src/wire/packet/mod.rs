@@ -106,8 +106,13 @@ pub trait Family: Address {
     /// Valid on one link only: answered where it came from, never routed.
     fn is_link_local(self) -> bool;
 
-    /// One host can be reached by it: an ICMP error may be sent there.
+    /// One host can be reached by it.
     fn is_one_host(self) -> bool;
+
+    /// One host is known to have it, so that an ICMP error may be sent there.
+    fn may_be_told(self) -> bool {
+        self.is_one_host()
+    }
 }
 
 /// A parsed IP packet; offsets are from the start of the frame.
@@ -125,8 +130,8 @@ pub struct Packet<A> {
     pub later_fragment: bool,
     /// An option that every router on the way must refuse (RFC 8200 §4.2).
     pub problem: Option<Problem>,
-    /// A routing header that its destination must refuse (RFC 5095 §3).
-    pub routing_problem: Option<Problem>,
+    /// A routing header or an option that its destination must refuse (RFC 5095 §3, RFC 8200 §4.2).
+    pub problem_at_end: Option<Problem>,
     /// Where the transport header starts.
     pub l4: usize,
     /// One past the packet's last byte; beyond it lies link padding (F02).

@@ -60,7 +60,7 @@ impl Family for Ipv4Addr {
             dont_fragment: fragment & 0x4000 != 0,
             later_fragment: fragment & 0x1fff != 0,
             problem: None,
-            routing_problem: None,
+            problem_at_end: None,
             l4: ETHERNET + header_length,
             end: ETHERNET + total,
         };
@@ -140,7 +140,7 @@ impl Family for Ipv4Addr {
             IcmpError::ProtocolUnreachable => (3, 2, 0),
             IcmpError::PortUnreachable => (3, 3, 0),
             IcmpError::TooBig { mtu } => (3, 4, mtu.min(0xffff)),
-            IcmpError::Prohibited | IcmpError::SourcePolicy => (3, 13, 0),
+            IcmpError::Prohibited | IcmpError::SourcePolicy | IcmpError::BeyondScope => (3, 13, 0),
             IcmpError::TtlExceeded => (11, 0, 0),
             IcmpError::ParameterProblem(problem) => (12, 0, (problem.pointer as u32) << 24),
         }
@@ -200,6 +200,11 @@ impl Family for Ipv4Addr {
 
     fn is_one_host(self) -> bool {
         !(self.octets()[0] == 0 || self.is_loopback() || self.is_multicast() || self.is_broadcast())
+    }
+
+    /// RFC 1812 §4.3.2.7: nor class E, 240/4 (F11).
+    fn may_be_told(self) -> bool {
+        self.is_one_host() && self.octets()[0] < 240
     }
 }
 

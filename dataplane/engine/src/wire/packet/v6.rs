@@ -56,7 +56,7 @@ impl Family for Ipv6Addr {
             dont_fragment: true,
             later_fragment: false,
             problem: None,
-            routing_problem: None,
+            problem_at_end: None,
             l4: ETHERNET + HEADER,
             end: ETHERNET + HEADER + payload,
         };
@@ -125,6 +125,7 @@ impl Family for Ipv6Addr {
         match error {
             IcmpError::NoRoute => (1, 0, 0),
             IcmpError::Prohibited => (1, 1, 0),
+            IcmpError::BeyondScope => (1, 2, 0),
             IcmpError::HostUnreachable => (1, 3, 0),
             IcmpError::PortUnreachable => (1, 4, 0),
             IcmpError::SourcePolicy => (1, 5, 0),
@@ -194,6 +195,18 @@ impl Family for Ipv6Addr {
 }
 
 impl Packet<Ipv6Addr> {
+    /// Whether there is a fragment header before the transport's, be it of a whole packet.
+    pub fn has_fragment_header(&self, bytes: &[u8]) -> bool {
+        let (mut next, mut at) = (bytes[ETHERNET + 6], ETHERNET + HEADER);
+        while at < self.l4 {
+            if next == FRAGMENT {
+                return true;
+            }
+            (next, at) = (bytes[at], at + (usize::from(bytes[at + 1]) + 1) * 8);
+        }
+        false
+    }
+
     /// Finds the transport header behind the extension headers (RFC 8200 §4), and in them what
     /// must be refused (S10).
     #[inline]
@@ -229,12 +242,15 @@ impl Packet<Ipv6Addr> {
                 // RFC 8200 §4.1: only right behind the fixed header.
                 HOP_BY_HOP => return Err(DropReason::IpMalformed),
                 // Type 0 with segments left: its destination answers with code 0 (RFC 5095 §3).
-                ROUTING if header[2] == 0 && header[3] > 0 && self.routing_problem.is_none() => {
-                    self.routing_problem = Some(Problem {
+                ROUTING if header[2] == 0 && header[3] > 0 && self.problem_at_end.is_none() => {
+                    self.problem_at_end = Some(Problem {
                         code: 0,
                         pointer: at + 2,
                         told: true,
                     });
+                }
+                DESTINATION_OPTIONS if self.problem_at_end.is_none() => {
+                    self.problem_at_end = refused_option(&header[2..], at + 2);
                 }
                 _ => {}
             }
@@ -245,7 +261,7 @@ impl Packet<Ipv6Addr> {
     }
 }
 
-/// The first hop-by-hop option whose type says that who does not know it must discard the packet:
+/// The first option whose type says that who does not know it must discard the packet:
 /// high bits not 00; with 10, or 11 for unicast, the sender is told (RFC 8200 §4.2). Known: padding and router alert.
 fn refused_option(mut options: &[u8], mut at: u16) -> Option<Problem> {
     const PAD1: u8 = 0;
