@@ -223,7 +223,8 @@ impl Router {
         let before = self.engine.drops().clone();
         let counted = self.engine.handled();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
-        let explained = self.explains.then(|| self.explained(&owned, ingress));
+        let explains = self.explains && !is_answer(&owned.bytes);
+        let explained = explains.then(|| self.explained(&owned, ingress));
         let mut frame = owned.as_frame();
         let verdict = self.engine.process(&mut frame, ingress, self.now);
         let mut sent = Vec::new();
@@ -356,6 +357,16 @@ impl Router {
             self.remembered.pop_front();
         }
         self.remembered.push_back(event);
+    }
+}
+
+/// Whether a frame is an ARP reply or a neighbour advertisement. `explain` is asked about packets of
+/// guests and strangers, and does not know what the router itself is asking for at the moment.
+fn is_answer(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x06]) => frame.get(21) == Some(&2),
+        Some([0x86, 0xdd]) => (frame.get(20), frame.get(54)) == (Some(&58), Some(&136)),
+        _ => false,
     }
 }
 
