@@ -7,9 +7,10 @@ DUT ?= tapgate
 RECIPE ?= multi-mac
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 300
+SOAK_SECONDS ?= 600
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
-LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
+LAB = $(SUDO) env SOAK_SECONDS=$(SOAK_SECONDS) $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
 
 # Where make is not run by root, the tests that make namespaces are.
 RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/netns-scripts/as-root.sh)
@@ -71,6 +72,11 @@ bench-scale: packages ## 10,000 guests on 1,000 ports: start, apply, and how lon
 fuzz: packages ## Coverage-guided fuzzing: four targets, FUZZ_SECONDS=300 each
 	@netns-scripts/packages.sh fuzz
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+.PHONY: soak
+soak: packages build ## SOAK_SECONDS=600 of honest guests beside one that attacks, and a table of what became of them
+	cargo build --quiet -p tapgate-tests --bins
+	@$(LAB) run soak DUT=$(DUT)
 
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh
