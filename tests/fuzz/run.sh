@@ -56,12 +56,13 @@ fuzz() {
     -artifact_prefix="tests/fuzz/artifacts/$1/"
 }
 
-# minimise TARGET: of all that was found and was there, the fewest that reach the same code.
+# minimise TARGET: of all that was found and was there, few that together reach the same code.
 minimise() {
   local before after
   before=$(find "tests/fuzz/corpus/$1" ".lab/fuzz/$1" -type f | wc -l)
   rm -rf ".lab/fuzz/$1.least" && mkdir ".lab/fuzz/$1.least"
-  fuzzer run "$1" ".lab/fuzz/$1.least" ".lab/fuzz/$1" "tests/fuzz/corpus/$1" -- -merge=1 -max_len=$most 2>/dev/null
+  fuzzer run "$1" ".lab/fuzz/$1.least" ".lab/fuzz/$1" "tests/fuzz/corpus/$1" -- \
+    -set_cover_merge=1 -use_counters=0 -max_len=$most 2>/dev/null
   rm -rf "tests/fuzz/corpus/$1" && mv ".lab/fuzz/$1.least" "tests/fuzz/corpus/$1"
   after=$(find "tests/fuzz/corpus/$1" -type f | wc -l)
   echo "$1: $after inputs of $before, $(du -bs "tests/fuzz/corpus/$1" | cut -f 1) bytes"

@@ -17,8 +17,11 @@ mod play;
 pub mod seeds;
 pub mod sessions;
 
-/// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+/// A target's name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 4] = [
     ("control", control::run),
     ("file", file::run),
     ("frames", frames::run),

@@ -51,7 +51,7 @@ pub const MENDED: u8 = 16;
 
 /// Most frames of an input, and most time.
 const MOST_FRAMES: usize = 500;
-const MOST_TIME: Duration = Duration::from_secs(8_000);
+const MOST_TIME: Duration = Duration::from_secs(2_000);
 
 /// The rest of an input; behind its end are zeroes.
 pub(crate) struct Bytes<'i>(pub(crate) &'i [u8]);
