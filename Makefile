@@ -6,9 +6,11 @@ SHELL := bash
 DUT ?= tapgate
 RECIPE ?= multi-mac
 PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 300
+SOAK_SECONDS ?= 600
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [[ $$EUID -eq 0 ]] || echo sudo)
-LAB = $(SUDO) env $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
+LAB = $(SUDO) env SOAK_SECONDS=$(SOAK_SECONDS) $(if $(TAPGATE),TAPGATE=$(TAPGATE)) $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) netns-scripts/lab.sh
 
 # Where make is not run by root, the tests that make namespaces are.
 RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/netns-scripts/as-root.sh)
@@ -35,7 +37,7 @@ test: check build lab-ready ## Everything: formatting, lints, licences, all test
 check: packages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cd netns-scripts && shellcheck -x *.sh recipes/*.sh scenarios/*.sh ../.ci/*
+	cd netns-scripts && shellcheck -x *.sh recipes/*.sh scenarios/*.sh ../.ci/* ../tests/fuzz/*.sh
 	.ci/deny
 
 .PHONY: build
@@ -68,6 +70,16 @@ bench-instructions: packages ## Instructions a frame takes, counted by callgrind
 .PHONY: bench-scale
 bench-scale: packages ## 10,000 guests on 1,000 ports: start, apply, and how long apply stops forwarding
 	@cargo run --release --quiet -p tapgate-benches --bin scale
+
+.PHONY: fuzz
+fuzz: packages ## Coverage-guided fuzzing: four targets, FUZZ_SECONDS=300 each
+	@netns-scripts/packages.sh fuzz
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+.PHONY: soak
+soak: packages build ## SOAK_SECONDS=600 of honest guests beside one that attacks, and a table of what became of them
+	cargo build --quiet -p tapgate-tests --bins
+	@$(LAB) run soak DUT=$(DUT)
 
 .PHONY: lab-up
 lab-up: packages ## Start the demo's lab and leave it running: see netns-scripts/lab.sh

@@ -1,63 +1,7 @@
-//! The command line and the control process of tapgate.
+//! The program `tapgate`.
 
-mod check;
-mod cli;
-mod client;
-mod connect;
-mod dataplane;
-mod descriptors;
-mod diagnostics;
-mod document;
-mod event;
-mod explain;
-mod failure;
-mod health;
-mod heartbeat;
-mod launcher;
-mod output;
-mod privileges;
-mod reader;
-mod run;
-mod runtime_dir;
-mod server;
-mod show;
-mod silence;
-mod source;
-mod status;
-mod summary;
-mod supervisor;
-mod syntax;
-
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use cli::{Cli, Command};
-use failure::Failure;
-
 fn main() -> ExitCode {
-    let Cli {
-        runtime_dir,
-        command,
-    } = Cli::parse();
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let done = match command {
-        Command::Run {
-            file,
-            dataplane,
-            user,
-        } => run::run(&file, &runtime_dir, dataplane, &user, colour),
-        Command::Launcher => launcher::serve().map_err(Failure::new),
-        Command::Check { file, json } => check::check(&file, json, colour),
-        Command::Apply { file, json } => client::apply(&file, &runtime_dir, json, colour),
-        Command::Show { what, json, all } => show::show(&runtime_dir, what.into(), json, all),
-        Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
-        Command::Status { json } => status::status(&runtime_dir, json),
-        Command::Stop => client::stop(&runtime_dir),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    tapgate::main()
 }

@@ -35,7 +35,7 @@ pub struct Refusal {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<(Config, Source), Box<Refusal>> {
     let source = Source::read(path)?;
-    match source.check() {
+    match check_text(&source.text) {
         Ok(config) => Ok((config, source)),
         Err(diagnostics) => Err(Box::new(Refusal {
             source,
@@ -111,31 +111,35 @@ impl Source {
             }
         }
     }
+}
 
-    fn check(&self) -> Result<Config, Vec<Diagnostic>> {
-        let document = Document::parse(&self.text)
-            .map_err(|errors| crate::syntax::diagnostics(&self.text, errors))?;
-        if document.root().is_empty() {
-            return Err(vec![Diagnostic::whole(
-                "there is nothing in the file",
-                "write at least [ports]; the files in examples/ are a start",
-            )]);
-        }
-        let file = reader::read(&document).map_err(|faults| {
-            faults
-                .iter()
-                .map(|fault| Diagnostic::of_fault(fault, &document, &self.text))
-                .collect::<Vec<_>>()
-        })?;
-        Config::try_from(file).map_err(|ConfigErrors(errors)| {
-            let mut found: Vec<_> = errors
-                .iter()
-                .map(|error| Diagnostic::of_error(error, &document))
-                .collect();
-            found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
-            found
-        })
+/// The configuration that is written in `text`.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the text.
+pub fn check_text(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let document =
+        Document::parse(text).map_err(|errors| crate::syntax::diagnostics(text, errors))?;
+    if document.root().is_empty() {
+        return Err(vec![Diagnostic::whole(
+            "there is nothing in the file",
+            "write at least [ports]; the files in examples/ are a start",
+        )]);
     }
+    let file = reader::read(&document).map_err(|faults| {
+        faults
+            .iter()
+            .map(|fault| Diagnostic::of_fault(fault, &document, text))
+            .collect::<Vec<_>>()
+    })?;
+    Config::try_from(file).map_err(|ConfigErrors(errors)| {
+        let mut found: Vec<_> = errors
+            .iter()
+            .map(|error| Diagnostic::of_error(error, &document))
+            .collect();
+        found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+        found
+    })
 }
 
 impl Refusal {
@@ -211,7 +215,7 @@ mod tests {
             name: "file".to_owned(),
             text: text.to_owned(),
         };
-        match source.check() {
+        match check_text(&source.text) {
             Ok(config) => {
                 let sent = serde_json::to_vec(&config).unwrap();
                 assert_eq!(serde_json::from_slice::<Config>(&sent).unwrap(), config);

@@ -29,7 +29,7 @@ const AFTER: Duration = Duration::from_secs(4);
 const MEMORY: &str = "session_memory_bytes";
 
 /// Frames by port, each with its time since the start of the case.
-type Captures = BTreeMap<String, Vec<(Duration, Vec<u8>)>>;
+pub type Captures = BTreeMap<String, Vec<(Duration, Vec<u8>)>>;
 
 /// What goes into a case.
 #[derive(Debug, Default)]
@@ -128,6 +128,13 @@ pub fn all() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// What goes into the recorded case called `name`, and its configuration if it has one of its own.
+pub fn inputs(name: &str) -> (Captures, Option<String>) {
+    let folder = root().join(name);
+    let own = fs::read_to_string(folder.join("config.toml")).ok();
+    (recorded(&folder, "in", "pcap"), own)
 }
 
 fn root() -> PathBuf {

@@ -1,10 +1,14 @@
 //! What the programs share that send frames into a lab: options, pace, result.
 
 use std::error::Error;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send as send_on, socket};
 use smoltcp::phy::{Device, Medium, RawSocket, TxToken};
 
 /// Runs a program with its arguments; prints how many `what` it sent, or why it could not.
@@ -59,4 +63,57 @@ pub fn send<B: AsRef<[Vec<u8>]>>(
         thread::sleep(due.saturating_sub(start.elapsed()));
     }
     Ok(count)
+}
+
+/// Length of a `virtio_net_hdr` (VIRTIO 1.2 §5.1.6), which the kernel reads before each frame that an
+/// [`Attached`] sends.
+pub const VNET_HEADER: usize = 10;
+
+/// A packet socket on a device that sends frames with offload metadata.
+#[derive(Debug)]
+pub struct Attached(OwnedFd);
+
+impl Attached {
+    /// A socket on the device called so.
+    ///
+    /// # Errors
+    /// No such device; not root.
+    pub fn to(device: &str) -> Result<Self, Box<dyn Error>> {
+        let index = nix::net::if_::if_nametoindex(device)?;
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        let on: libc::c_int = 1;
+        // SAFETY: all zeroes is a sockaddr_ll without protocol: nothing is received.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = index as i32;
+        // SAFETY: both values outlive the calls and are passed with their sizes.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_VNET_HDR,
+                (&raw const on).cast(),
+                size_of_val(&on) as libc::socklen_t,
+            ) == 0
+                && libc::bind(
+                    socket.as_raw_fd(),
+                    (&raw const address).cast(),
+                    size_of_val(&address) as libc::socklen_t,
+                ) == 0
+        };
+        match done {
+            true => Ok(Self(socket)),
+            false => Err(io::Error::last_os_error().into()),
+        }
+    }
+
+    /// Sends a frame behind its [`VNET_HEADER`] bytes; whether the kernel took it.
+    pub fn send(&self, frame: &[u8]) -> bool {
+        send_on(self.0.as_raw_fd(), frame, MsgFlags::empty()).is_ok()
+    }
 }

@@ -1,6 +1,7 @@
 //! The harness: the engine with a clock and a network around it; every frame that comes out is
 //! checked.
 
+mod books;
 mod engine;
 mod look;
 mod report;
@@ -15,7 +16,7 @@ use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
 use tapgate_engine::segment::{complete_checksum, segment};
-use tapgate_engine::session::SessionMemory;
+use tapgate_engine::session::{SessionMemory, Sessions};
 use tapgate_engine::time::Instant;
 
 use crate::packet::{tagged, untag};
@@ -77,9 +78,14 @@ impl Router {
     }
 
     /// The same as [`Self::new`], over session memory that something else may have used before.
-    pub fn with_memory(text: &str, memory: SessionMemory) -> Self {
+    pub fn with_memory(text: &str, memory: impl Into<Sessions>) -> Self {
+        Self::over(&config(text), memory)
+    }
+
+    /// The same with a configuration that was read before.
+    pub fn over(config: &Config, memory: impl Into<Sessions>) -> Self {
         Self {
-            engine: Engine::new(&config(text), memory, SEED, START),
+            engine: Engine::new(config, memory.into(), SEED, START),
             now: START,
             stations: Vec::new(),
             everybody_answers: false,
@@ -106,7 +112,12 @@ impl Router {
 
     /// Adopts another configuration file.
     pub fn reload(&mut self, text: &str) {
-        self.engine.adopt(&config(text), self.now);
+        self.change_to(&config(text));
+    }
+
+    /// Adopts another configuration that was read before.
+    pub fn change_to(&mut self, config: &Config) {
+        self.engine.adopt(config, self.now);
         self.remember(Event::Reload(self.engine.generation()));
         self.drain();
         self.settle();
@@ -166,6 +177,12 @@ impl Router {
         port.unwrap_or_else(|| panic!("no port {name}"))
     }
 
+    /// The name of a port, counted around: there is one for every number.
+    pub fn port_name(&self, number: usize) -> String {
+        let ports = self.engine.config().ports();
+        ports[number % ports.len()].name.clone()
+    }
+
     /// The verdict of a frame that leaves by the port called `name`.
     pub fn emit(&self, name: &str) -> Verdict {
         Verdict::Emit(self.port(name))
@@ -204,8 +221,10 @@ impl Router {
         self.tainted |= is_wrong(&owned);
         self.last = Some((ingress, owned.clone()));
         let before = self.engine.drops().clone();
+        let counted = self.engine.handled();
         let frees = matches!(owned.bytes.get(12..14), Some([0x08, 0x06] | [0x86, 0xdd]));
-        let explained = self.explains.then(|| self.explained(&owned, ingress));
+        let explains = self.explains && !is_answer(&owned.bytes);
+        let explained = explains.then(|| self.explained(&owned, ingress));
         let mut frame = owned.as_frame();
         let verdict = self.engine.process(&mut frame, ingress, self.now);
         let mut sent = Vec::new();
@@ -222,6 +241,7 @@ impl Router {
             );
         }
         self.counted(verdict, &before, frees);
+        self.engine.handled().check(&counted, verdict);
         for (port, frame) in sent {
             self.deliver(port, frame);
         }
@@ -337,6 +357,16 @@ impl Router {
             self.remembered.pop_front();
         }
         self.remembered.push_back(event);
+    }
+}
+
+/// Whether a frame is an ARP reply or a neighbour advertisement. `explain` is asked about packets of
+/// guests and strangers, and does not know what the router itself is asking for at the moment.
+fn is_answer(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x06]) => frame.get(21) == Some(&2),
+        Some([0x86, 0xdd]) => (frame.get(20), frame.get(54)) == (Some(&58), Some(&136)),
+        _ => false,
     }
 }
 

@@ -177,3 +177,9 @@ fn n06_groups_are_known_to_a_switch_that_snoops() {
 fn n06_groups_are_known_to_a_switch_that_snoops_by_the_kernel() {
     scenario("snooping", "kernel");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn honest_guests_beside_one_that_attacks() {
+    scenario("soak", "tapgate");
+}

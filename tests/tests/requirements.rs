@@ -30,7 +30,7 @@ fn tree() -> (Vec<PathBuf>, Vec<(String, String)>) {
             let entry = entry.unwrap();
             let path = folder.join(entry.file_name());
             if entry.file_type().unwrap().is_dir() {
-                if ![".git", ".lab", "target"]
+                if ![".git", ".lab", "artifacts", "corpus", "target"]
                     .map(Into::into)
                     .contains(&entry.file_name())
                 {

@@ -74,7 +74,10 @@ fn serve(address: &str) -> Result<(), Box<dyn Error>> {
             let mut order = [0; 9];
             stream.read_exact(&mut order)?;
             let bits = u64::from_be_bytes(std::array::from_fn(|i| order[i + 1]));
-            if order[0] == b'u' {
+            if order[0] == b'e' {
+                stream.set_nodelay(true)?;
+                io::copy(&mut stream.try_clone()?, &mut stream).map(drop)
+            } else if order[0] == b'u' {
                 let mut watch = Watch::start();
                 drain(&mut stream, &mut watch)?;
                 writeln!(stream, "{}", watch.report(0))

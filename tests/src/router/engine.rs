@@ -9,11 +9,13 @@ use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::explain::{Line, describe};
 use tapgate_engine::frame::{Frame, Verdict};
 use tapgate_engine::run::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};
-use tapgate_engine::session::SessionMemory;
+use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
 use tapgate_engine::state::payer::Payer;
 use tapgate_engine::time::Instant;
+
+use super::books::Handled;
 
 /// A configuration, compiled, and a router with one worker.
 pub(super) struct Engine {
@@ -22,7 +24,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(config: &Config, memory: SessionMemory, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(config: &Config, memory: Sessions, seed: u64, now: Instant) -> Self {
         let snapshot = Snapshot::build(config, None);
         let engine = tapgate_engine::Engine::new(&snapshot, memory, seed, now);
         Self { snapshot, engine }
@@ -129,6 +131,11 @@ impl Engine {
 
     pub(super) fn drops(&mut self) -> &mut DropCounters {
         self.engine.shard.drops()
+    }
+
+    /// The counters that say what became of frames.
+    pub(super) fn handled(&self) -> Handled {
+        Handled::of(&counters(&self.engine.router, &self.engine.shard))
     }
 
     /// Everything counted that is not zero, by name.

@@ -298,3 +298,17 @@ proptest! {
         prop_assert_eq!(router.take_packets("guest-a").len(), 1);
     }
 }
+
+/// An answer to somebody beyond a gateway leaves by the gateway, which `explain` must know as well.
+#[test]
+fn explain_finds_the_way_back_of_an_answer() {
+    let mut router = Router::settled(MULTI_MAC);
+    router.station("uplink", None, "192.0.2.1", PROVIDER);
+    let request = ping(REMOTE, "203.0.113.10", 9, 0, b"").link(PROVIDER, A);
+    router.inject("uplink", request.bytes());
+    router.explain_everything();
+    assert_eq!(
+        router.inject("uplink", request.bytes()),
+        router.emit("uplink")
+    );
+}

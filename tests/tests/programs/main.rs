@@ -24,7 +24,10 @@ fn files() -> Vec<(String, String)> {
             let path = folder.join(entry.file_name());
             let name = entry.file_name();
             if entry.file_type().unwrap().is_dir() {
-                if ![".git", ".lab", "target"].map(Into::into).contains(&name) {
+                if ![".git", ".lab", "artifacts", "corpus", "target"]
+                    .map(Into::into)
+                    .contains(&name)
+                {
                     folders.push(path);
                 }
             } else if let Ok(text) = fs::read_to_string(entry.path()) {

@@ -13,6 +13,7 @@ use super::process::run;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::time::Instant;
 use crate::model::interface::Arrival;
+use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Steps, Trace};
 use crate::path::judge::{Course, Plan, Query, judge};
@@ -124,6 +125,11 @@ impl Small {
         let asker: IpAddr = packet.flow.source.into();
         for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
             self.take_hop(&router.neighbors, (interface.id, asker));
+        }
+        // And the way back to a sender further away.
+        let back = Selector::ours(packet.flow.destination, packet.flow.source);
+        if let Ok(way) = route(snapshot, back, &mut Silent) {
+            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));
         }
     }
 

@@ -1,0 +1,67 @@
+//! The books: what the counters say of each frame, beside its verdict.
+
+use tapgate_engine::frame::Verdict;
+
+/// The counters that say what became of frames, and how many sessions there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handled {
+    /// Frames that were made ready to leave, for whatever reason.
+    leaving: u64,
+    held: u64,
+    fragments: u64,
+    /// Sessions taken over and begun, but for those that ended.
+    balance: i128,
+    sessions: u64,
+}
+
+impl Handled {
+    /// From the counters by name.
+    pub(super) fn of(counters: &[(&str, u64, &str)]) -> Self {
+        let count = |names: &[&str]| -> u64 {
+            let named = counters.iter().filter(|(name, ..)| names.contains(name));
+            named.map(|(_, count, _)| count).sum()
+        };
+        let begun = count(&["sessions_recovered", "sessions_created"]);
+        let ended = count(&["sessions_expired", "sessions_revoked"]);
+        Self {
+            leaving: count(&[
+                "forwarded_by_session",
+                "forwarded_first",
+                "icmp_errors_translated",
+                "echo_replies",
+                "arp_requests_answered",
+            ]),
+            held: count(&["packets_held"]),
+            fragments: count(&["fragments_sent"]),
+            balance: i128::from(begun) - i128::from(ended),
+            sessions: count(&["sessions"]),
+        }
+    }
+
+    /// Asserts that a frame with this verdict was counted as what it is, once, and that sessions
+    /// neither came nor went uncounted. `before`: the same before the frame.
+    pub(super) fn check(&self, before: &Self, verdict: Verdict) {
+        let leaving = self.leaving - before.leaving;
+        let held = self.held - before.held;
+        let fragments = self.fragments - before.fragments;
+        let right = match verdict {
+            Verdict::Emit(_) => leaving == 1 && held == 0 && fragments == 0,
+            Verdict::Replaced => leaving == 1 && held == 0 && fragments > 0,
+            // Of those ready to leave only an answer waits: a packet is processed anew.
+            Verdict::Hold => leaving <= 1 && held == 1 && fragments == 0,
+            // An answer of ours waits for its time, or what we say of it for a next hop.
+            Verdict::Consumed => leaving <= 1 && fragments == 0,
+            // Ready to leave, and the guard stopped it; or what its sender is told waits.
+            Verdict::Drop(_) => leaving <= 1 && held <= 1 && fragments == 0,
+        };
+        assert!(
+            right,
+            "{verdict:?}: {leaving} ready to leave, {held} held, {fragments} fragments"
+        );
+        assert_eq!(
+            self.balance,
+            i128::from(self.sessions),
+            "sessions begun less those ended are not those there are"
+        );
+    }
+}
