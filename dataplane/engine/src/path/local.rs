@@ -15,7 +15,8 @@ use crate::wire::frame::{Frame, OwnedFrame, Verdict};
 use crate::wire::icmp;
 use crate::wire::packet::{Family, Packet, Transport};
 
-/// A packet to one of our own addresses.
+/// A packet to one of our own addresses. Not a part of `process`, whose registers forwarding needs.
+#[inline(never)]
 pub(crate) fn receive<A: Family, T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &mut Frame<'_>,

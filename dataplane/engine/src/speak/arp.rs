@@ -14,7 +14,8 @@ use crate::state::egress;
 use crate::wire::arp::{Arp, FRAME};
 use crate::wire::frame::{Frame, Link, Offload, OwnedFrame, Verdict};
 
-/// An ARP packet.
+/// An ARP packet. Not a part of `process`, whose registers forwarding needs.
+#[inline(never)]
 pub(crate) fn receive<T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &mut Frame<'_>,
