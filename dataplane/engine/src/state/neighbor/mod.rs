@@ -23,10 +23,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use foldhash::fast::FixedState;
-
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::deadlines::Deadlines;
+use crate::base::hash::HashKey;
 use crate::base::random::Random;
 use crate::base::time::Instant;
 pub use entry::{Event, Held, NeighborId, NeighborState, Resolution};
@@ -77,7 +76,7 @@ pub struct Neighbor {
 #[derive(Debug, Clone)]
 pub struct Neighbors {
     entries: Vec<Neighbor>,
-    places: HashMap<(InterfaceId, IpAddr), u16, FixedState>,
+    places: HashMap<(InterfaceId, IpAddr), u16, HashKey>,
     free: Vec<u16>,
     due: Deadlines<u16>,
     limit: usize,
@@ -93,7 +92,7 @@ impl Neighbors {
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             entries: Vec::new(),
-            places: HashMap::with_hasher(FixedState::with_seed(seed)),
+            places: HashMap::with_hasher(HashKey::new(seed)),
             free: Vec::new(),
             due: Deadlines::default(),
             limit: limit.min(usize::from(u16::MAX)),
@@ -411,6 +410,18 @@ impl Neighbors {
     /// All neighbours.
     pub fn iter(&self) -> impl Iterator<Item = &Neighbor> {
         self.entries.iter().filter(|neighbor| neighbor.live)
+    }
+
+    /// What finding all neighbours costs, about: the map chooses a place by the lowest bits.
+    #[cfg(test)]
+    pub(crate) fn cost(&self) -> usize {
+        use std::hash::BuildHasher;
+        let mut places = HashMap::<u64, usize>::new();
+        for place in self.places.keys() {
+            let hash = self.places.hasher().hash_one(place);
+            *places.entry(hash & 0x7fff).or_default() += 1;
+        }
+        places.values().map(|keys| keys * keys).sum()
     }
 
     /// Counts a neighbour as incomplete no longer.

@@ -1,10 +1,9 @@
 //! The session table: records of fixed number, found by either direction's flow.
 
-use foldhash::fast::FixedState;
-
 use super::memory::SessionMemory;
 use super::record::{FREE, SessionDetail, SessionRecord};
 use super::stage::Stage;
+use crate::base::hash::HashKey;
 use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
@@ -28,7 +27,7 @@ const END: u32 = u32::MAX;
 pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
     index: Index,
-    seed: FixedState,
+    key: HashKey,
     /// First of the chain of records that were used and are free again.
     free: u32,
     /// Records from here on were never used.
@@ -55,7 +54,7 @@ impl<A: Address> SessionTable<A> {
         let mut table = Self {
             index: Index::new(capacity * 2),
             memory,
-            seed: FixedState::with_seed(seed),
+            key: HashKey::new(seed),
             free: END,
             fresh: 0,
             live: 0,
@@ -106,7 +105,7 @@ impl<A: Address> SessionTable<A> {
     /// The flow's hash, for [`Self::find`].
     #[inline]
     pub fn hash(&self, flow: &Flow<A>) -> u64 {
-        flow.hash(&self.seed)
+        flow.hash(&self.key)
     }
 
     /// The session that `flow`, as received, belongs to, and its direction.
@@ -120,6 +119,12 @@ impl<A: Address> SessionTable<A> {
                 .is_some_and(|record| record.is(hit.direction, flow))
         });
         found.map(split)
+    }
+
+    /// What finding `flow` costs at most.
+    #[cfg(test)]
+    pub(crate) fn cost(&self, flow: &Flow<A>) -> usize {
+        self.index.cost(self.hash(flow))
     }
 
     /// Reads a word of the bucket of `hash`, to have it in the cache.
