@@ -7,4 +7,5 @@ mod guests;
 mod ipv6;
 mod nat;
 mod transfer;
+mod uplink;
 mod workers;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
+use prefix_trie::joint::map::JointPrefixMap;
 
 use super::admission::{ANY, Admission};
 use super::interface::{Interface, link_local};
@@ -25,6 +26,8 @@ pub(crate) struct Interfaces {
     /// The next hops of personalities: the provider's routers.
     gateways: HashSet<IpAddr, FixedState>,
     broadcast: HashSet<Ipv4Addr, FixedState>,
+    /// Connected prefixes, and whether each is a network's.
+    connected: JointPrefixMap<IpNet, bool>,
 }
 
 /// The numbers of ports and interfaces, by their place in a configuration's lists.
@@ -126,6 +129,12 @@ impl Interfaces {
         self.gateways.contains(&address)
     }
 
+    /// Whether `address` is in a network's prefix, and no longer prefix of an uplink has it.
+    pub(crate) fn is_in_network(&self, address: IpAddr) -> bool {
+        let longest = self.connected.get_lpm(&IpNet::from(address));
+        longest.is_some_and(|(_, networks)| *networks)
+    }
+
     pub(crate) fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
         self.broadcast.contains(&address)
     }
@@ -162,6 +171,8 @@ impl Interfaces {
         }
         for prefix in &spec.addresses {
             self.holders.insert(prefix.addr(), id);
+            let networks = !spec.kind.is_personality();
+            self.connected.insert(prefix.trunc(), networks);
             if let IpNet::V4(net) = prefix
                 && net.prefix_len() < 31
             {

@@ -200,6 +200,20 @@ impl Snapshot {
     pub fn holder(&self, address: IpAddr) -> Option<&Interface> {
         self.interfaces.holder(address)
     }
+    /// Whether `address` is one that nobody on an uplink has: an own one, a guest's, or one in a
+    /// network's prefix. Link-local ones are nobody's alone, and a provider's router is where it says.
+    pub(crate) fn is_ours(&self, address: IpAddr) -> bool {
+        self.holder(address).is_some()
+            || !self.is_gateway(address)
+                && (self.owners.find(address).is_some() || self.interfaces.is_in_network(address))
+    }
+    /// Whether `address` is a guest's public one, or may be one by being alive, on any personality.
+    pub(crate) fn is_public(&self, address: IpAddr) -> bool {
+        match self.owners.find(address) {
+            Some((owned, _)) => owned.public,
+            None => self.owners.alive_in(address).is_some(),
+        }
+    }
     /// Whether `address` is a provider's router, which guests may have been told is theirs.
     pub(crate) fn is_gateway(&self, address: IpAddr) -> bool {
         self.interfaces.is_gateway(address)
