@@ -154,7 +154,12 @@ pub fn ask(router: &mut Router, port: &str, macs: (Mac, Mac), from: &str, target
 
 /// A router with [`CONFIG6`] whose neighbours are known.
 pub fn acquainted() -> Router {
-    let mut router = Router::settled(CONFIG6);
+    acquainted_with(CONFIG6)
+}
+
+/// The same with another configuration that has its addresses.
+pub fn acquainted_with(config: &str) -> Router {
+    let mut router = Router::settled(config);
     ask(&mut router, "g", (GUEST, ROUTER_IN), HOST, GATE);
     ask(
         &mut router,

@@ -163,11 +163,19 @@ fn f10_source_of_errors() {
                 udp(from, to, b"trace").ttl(1).link(mac.0, mac.1).bytes(),
             );
         }
+        // From outside, answers that come too far.
+        for (port, from, mac) in [
+            ("guest-a", "10.0.1.1:33434", (GUEST_A, NET_A)),
+            ("guest-b", "10.0.2.1:33434", (GUEST_B, NET_B)),
+        ] {
+            let asks = udp(from, "198.51.100.9:33434", b"asks").link(mac.0, mac.1);
+            case.at(15, port, asks.bytes());
+        }
         let from = "198.51.100.9:33434";
         case.at(
             20,
             "uplink",
-            udp(from, "10.0.2.1:33434", b"trace")
+            udp(from, "203.0.113.10:33434", b"trace")
                 .ttl(1)
                 .link(PROVIDER, A)
                 .bytes(),
@@ -175,7 +183,7 @@ fn f10_source_of_errors() {
         case.at(
             21,
             "uplink",
-            udp(from, "10.0.1.1:33434", b"trace")
+            udp(from, "203.0.113.20:33434", b"trace")
                 .ttl(1)
                 .link(PROVIDER, B)
                 .vlan(20)

@@ -7,7 +7,7 @@ use tapgate_tests::pair::*;
 
 #[test]
 fn s01_the_hop_limit_is_decremented_and_its_end_is_told() {
-    let mut router = acquainted();
+    let mut router = acquainted_with(&owned());
     let (up, guest) = ("up", "g");
     let inward = udp6((GATEWAY, ROUTER_OUT), (FAR, HOST), 2, 10);
     assert_eq!(router.inject(up, inward), router.emit(guest));
@@ -30,7 +30,7 @@ fn s01_the_hop_limit_is_decremented_and_its_end_is_told() {
 
 #[test]
 fn s02_s03_too_big_is_told_with_the_mtu_in_at_most_1280_bytes() {
-    let mut router = acquainted();
+    let mut router = acquainted_with(&owned());
     let (up, guest) = ("up", "g");
     let fits = udp6((GATEWAY, ROUTER_OUT), (FAR, HOST), 9, 1500 - 48);
     assert_eq!(router.inject(up, fits), router.emit(guest));

@@ -8,4 +8,5 @@ mod ipv6;
 mod nat;
 mod quotas;
 mod transfer;
+mod uplink;
 mod workers;

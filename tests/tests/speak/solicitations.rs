@@ -128,7 +128,7 @@ fn n07_a_solicitation_for_what_is_not_ours_is_silent() {
 
 #[test]
 fn n09_an_unknown_next_hop_is_solicited_and_the_packet_leaves_when_it_answers() {
-    let mut router = Router::settled(CONFIG6);
+    let mut router = Router::settled(&owned().replace("mac = \"02:00:00:00:01:01\", ", ""));
     let (up, guest) = ("up", "g");
     ask(
         &mut router,

@@ -130,6 +130,23 @@ impl Index {
         }
     }
 
+    /// What looking for `hash` in vain costs: buckets looked into, and values compared. It is the
+    /// most that finding, putting in or taking out under `hash` costs.
+    #[cfg(test)]
+    pub(crate) fn cost(&self, hash: u64) -> usize {
+        let mut cost = 1;
+        self.find(hash, |_| {
+            cost += 1;
+            false
+        });
+        let mut at = self.home(hash);
+        while self.buckets[at].passed > 0 {
+            cost += 1;
+            at = self.next(at);
+        }
+        cost
+    }
+
     fn home(&self, hash: u64) -> usize {
         (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
     }

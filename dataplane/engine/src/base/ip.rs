@@ -21,8 +21,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + 'st
     fn replaced_by(self, to: Self) -> Delta;
     /// The first address of the prefix of `length` bits that `self` is in.
     fn network(self, length: u8) -> Self;
-    /// Feeds `self` and `other` to a hash as few whole words.
-    fn write_pair(self, other: Self, hasher: &mut impl Hasher);
+    /// Feeds `self`, `other` and `rest` to a hash in as few steps as there can be.
+    fn write_with(self, other: Self, rest: u64, hasher: &mut impl Hasher);
 }
 
 /// Whether `address` is an IPv6 link-local one: it belongs to a link, so that several links may have
@@ -60,8 +60,9 @@ impl Address for Ipv4Addr {
     }
 
     #[inline]
-    fn write_pair(self, other: Self, hasher: &mut impl Hasher) {
-        hasher.write_u64(u64::from(self.to_bits()) << 32 | u64::from(other.to_bits()));
+    fn write_with(self, other: Self, rest: u64, hasher: &mut impl Hasher) {
+        let addresses = u64::from(self.to_bits()) << 32 | u64::from(other.to_bits());
+        hasher.write_u128(u128::from(rest) << 64 | u128::from(addresses));
     }
 }
 
@@ -98,8 +99,9 @@ impl Address for Ipv6Addr {
     }
 
     #[inline]
-    fn write_pair(self, other: Self, hasher: &mut impl Hasher) {
+    fn write_with(self, other: Self, rest: u64, hasher: &mut impl Hasher) {
         hasher.write_u128(self.to_bits());
         hasher.write_u128(other.to_bits());
+        hasher.write_u64(rest);
     }
 }

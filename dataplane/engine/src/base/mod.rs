@@ -1,5 +1,5 @@
-//! Values without policy: addresses, time, random numbers, checksums, a hash index, token buckets,
-//! deadlines, shares, and the names of what is counted.
+//! Values without policy: addresses, time, random numbers, checksums, keyed hashes, a hash index,
+//! token buckets, deadlines, shares, and the names of what is counted.
 
 pub mod addr;
 pub mod bucket;
@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod counters;
 pub mod deadlines;
 pub mod drops;
+pub mod hash;
 pub mod index;
 pub mod ip;
 pub mod random;

@@ -212,6 +212,13 @@ impl Snapshot {
             || !self.is_gateway(address)
                 && (self.owners.find(address).is_some() || self.interfaces.is_in_network(address))
     }
+    /// Whether `address` is a guest's public one, or may be one by being alive, on any personality.
+    pub(crate) fn is_public(&self, address: IpAddr) -> bool {
+        match self.owners.find(address) {
+            Some((owned, _)) => owned.public,
+            None => self.owners.alive_in(address).is_some(),
+        }
+    }
     /// Whether `address` is a provider's router, which guests may have been told is theirs.
     pub(crate) fn is_gateway(&self, address: IpAddr) -> bool {
         self.interfaces.is_gateway(address)

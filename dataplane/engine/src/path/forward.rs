@@ -62,7 +62,7 @@ fn established<A: Tracked, T: Trace>(
     let (back, path) = (record.path(direction.reversed()), record.path(direction));
     let (admitted, to) = (record.admitted(direction), record.sent(direction));
     if back.is_none_or(|path| path.interface != arrival.interface.id) {
-        return Err(DropReason::WrongInterface);
+        return Err(astray(ctx, packet, arrival));
     }
     if admitted != Some(arrival.port) {
         admit_to_session(ctx, packet, arrival, hit)?;
@@ -103,6 +103,19 @@ fn established<A: Tracked, T: Trace>(
     sessions.account(hit, packet.length(), packet.tcp_flags(), now);
     ctx.shard.counters.forwarded_by_session += 1;
     Ok(Some(verdict))
+}
+
+/// Why a session's packet is refused that came in by another interface than those before it.
+#[cold]
+fn astray<A: Tracked, T: Trace>(
+    ctx: &Context<'_, T>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+) -> DropReason {
+    match arrival.interface.personality && ctx.snapshot.is_ours(packet.flow.source.into()) {
+        true => DropReason::InsideSource,
+        false => DropReason::WrongInterface,
+    }
 }
 
 /// A session's packet that came in by another port than those before it, or under a new

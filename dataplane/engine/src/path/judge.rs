@@ -199,10 +199,11 @@ fn receive<'s, A: Family>(
     }
     let own = || interface.owns(destination.into()).then_some(interface);
     let holder = snapshot.holder(destination.into()).or_else(own);
-    if interface.shared.is_some() && is_the_hosts(query, snapshot) {
+    if interface.shared.is_some() && is_the_hosts(query, holder, snapshot) {
         return Err(DropReason::LeftToHost.into());
     }
-    let forged = snapshot.is_group(source) || snapshot.holder(source.into()).is_some();
+    let own_by_guest = || !interface.personality && snapshot.holder(source.into()).is_some();
+    let forged = snapshot.is_group(source) || own_by_guest();
     let allowed = match holder {
         Some(_) => source.is_one_host(),
         None => source.may_be_source() && destination.may_be_destination(),
@@ -215,11 +216,8 @@ fn receive<'s, A: Family>(
         admit::address(snapshot, place, source, DropReason::SpoofedSource, trace)?;
         admit::service(snapshot, ingress, flow, trace)?;
     }
-    if let Some(holder) = holder
-        && interface.personality
-        && holder.id != interface.id
-    {
-        return Err(DropReason::WrongPersonality.into());
+    if interface.personality {
+        from_uplink(query, holder, snapshot)?;
     }
     Ok(holder)
 }
@@ -236,18 +234,53 @@ fn martian<A: Family>(source: A, destination: A, interface: &Interface) -> Refus
     }
 }
 
+/// What comes in by a personality is from outside, and for an address that this personality has or
+/// answers for. Nobody there has an address of ours or of a guest; addresses inside are reached by
+/// sessions and redirected ports alone (H05).
+fn from_uplink<A: Family>(
+    query: &Query<'_, A>,
+    holder: Option<&Interface>,
+    snapshot: &Snapshot,
+) -> Result<(), DropReason> {
+    let personality = query.interface;
+    let (source, destination) = (query.flow.source.into(), query.flow.destination.into());
+    if personality.owns(source) || snapshot.is_ours(source) {
+        return Err(DropReason::InsideSource);
+    }
+    let answered = match holder {
+        Some(holder) => holder.id == personality.id,
+        None => snapshot.owners().is_public(destination, personality.id),
+    };
+    if answered {
+        Ok(())
+    } else if holder.is_some_and(|holder| holder.personality) || snapshot.is_public(destination) {
+        Err(DropReason::WrongPersonality)
+    } else if snapshot.is_ours(destination) {
+        Err(DropReason::InsideDestination)
+    } else {
+        Ok(())
+    }
+}
+
 /// Whether a packet that came to a MAC we share with the host's kernel is the kernel's: all that is
 /// neither for a guest nor about one's session.
-fn is_the_hosts<A: Family>(query: &Query<'_, A>, snapshot: &Snapshot) -> bool {
+fn is_the_hosts<A: Family>(
+    query: &Query<'_, A>,
+    holder: Option<&Interface>,
+    snapshot: &Snapshot,
+) -> bool {
     let (flow, interface) = (&query.flow, query.interface.id);
+    let destination = flow.destination.into();
+    let is_guests = || {
+        snapshot.owners().is_public(destination, interface)
+            || holder.is_none() && snapshot.is_ours(destination)
+    };
     query.transport != Transport::IcmpError
         && snapshot
             .translations()
             .redirected(flow, interface)
             .is_none()
-        && !snapshot
-            .owners()
-            .is_public(flow.destination.into(), interface)
+        && !is_guests()
 }
 
 /// How a packet is sent on. `to` is its flow, with the destination it is redirected to where it is.

@@ -8,6 +8,8 @@ pub mod answers;
 pub mod claims;
 pub mod context;
 pub mod egress;
+#[cfg(test)]
+mod flooding;
 pub mod flows;
 pub mod memberships;
 pub mod neighbor;

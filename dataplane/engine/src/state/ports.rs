@@ -8,6 +8,7 @@ use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
+use crate::base::hash::HashKey;
 use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::random::Random;
@@ -119,12 +120,13 @@ pub struct Wanted<A> {
 /// All mappings of one worker and address family.
 #[derive(Debug)]
 pub struct ExternalPorts<A> {
+    /// By external address and protocol: the configuration chooses them.
     pools: HashMap<(A, u8), Pool<A>, FixedState>,
     /// Address, protocol and port of redirections: never given to anybody.
     reserved: Vec<(A, u8, u16)>,
     /// This worker's ports among 64 that begin at a multiple of 64.
     mask: u64,
-    seed: FixedState,
+    key: HashKey,
     random: Random,
 }
 
@@ -132,10 +134,10 @@ impl<A: Address> ExternalPorts<A> {
     /// No mappings yet. `seed` is random per start.
     pub fn new(seed: u64, share: Share) -> Self {
         Self {
-            pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            pools: HashMap::default(),
             reserved: Vec::new(),
             mask: share.mask(),
-            seed: FixedState::with_seed(seed.rotate_left(17)),
+            key: HashKey::new(seed.rotate_left(17)),
             random: Random::new(seed),
         }
     }
@@ -165,7 +167,7 @@ impl<A: Address> ExternalPorts<A> {
     /// # Errors
     /// There is none to be had, for anybody or for this payer (RFC 6888 REQ-4, H04).
     pub fn acquire(&mut self, wanted: &Wanted<A>) -> Result<u16, NoPort> {
-        let hash = hash(&self.seed, wanted.inside);
+        let hash = hash(&self.key, wanted.inside);
         let (reserved, place) = (&self.reserved, (wanted.external, wanted.protocol));
         let pool = self
             .pools
@@ -219,7 +221,7 @@ impl<A: Address> ExternalPorts<A> {
         port: u16,
         payer: Payer,
     ) -> bool {
-        let hash = hash(&self.seed, inside);
+        let hash = hash(&self.key, inside);
         let reserved = &self.reserved;
         let pool = self
             .pools
@@ -259,13 +261,21 @@ impl<A: Address> ExternalPorts<A> {
         let was = holder.uses;
         holder.uses = was.saturating_sub(1);
         if holder.uses == 0 && was > 0 {
-            let hash = hash(&self.seed, (holder.address, holder.port));
+            let hash = hash(&self.key, (holder.address, holder.port));
             if !self.reserved.contains(&(external, protocol, port)) {
                 pool.held[port as usize / 64] &= !(1 << (port % 64));
             }
             pool.shares.give_back(holder.payer as usize, 1);
             pool.index.remove(hash, u32::from(port));
         }
+    }
+
+    /// What finding the mapping of `inside` costs at most.
+    #[cfg(test)]
+    pub(crate) fn cost(&self, external: A, protocol: u8, inside: (A, u16)) -> usize {
+        self.pools[&(external, protocol)]
+            .index
+            .cost(hash(&self.key, inside))
     }
 
     /// How many ports are held.
@@ -287,7 +297,7 @@ impl<A: Address> ExternalPorts<A> {
     /// # Errors
     /// As it would.
     pub fn peek(&self, wanted: &Wanted<A>) -> Result<u16, NoPort> {
-        let hash = hash(&self.seed, wanted.inside);
+        let hash = hash(&self.key, wanted.inside);
         let random = self.random.clone().draw();
         let suits = |port| wanted.range.contains(port);
         match self.pools.get(&(wanted.external, wanted.protocol)) {
@@ -411,10 +421,9 @@ impl<A: Address> Pool<A> {
     }
 }
 
-fn hash<A: Address>(seed: &FixedState, (address, port): (A, u16)) -> u64 {
-    let mut hasher = seed.build_hasher();
-    address.write_pair(A::UNSPECIFIED, &mut hasher);
-    hasher.write_u64(u64::from(port));
+fn hash<A: Address>(key: &HashKey, (address, port): (A, u16)) -> u64 {
+    let mut hasher = key.build_hasher();
+    address.write_with(A::UNSPECIFIED, u64::from(port), &mut hasher);
     hasher.finish()
 }
 

@@ -2,8 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::FixedState;
-
+use crate::base::hash::HashKey;
 use crate::base::ip::Address;
 
 /// Which way a packet of a session goes.
@@ -53,16 +52,14 @@ impl<A: Address> Flow<A> {
         }
     }
 
-    /// The flow's hash under `seed`.
+    /// The flow's hash under `key`.
     #[inline]
-    pub fn hash(&self, seed: &FixedState) -> u64 {
-        let mut hasher = seed.build_hasher();
-        self.source.write_pair(self.destination, &mut hasher);
-        hasher.write_u64(
-            u64::from(self.source_port) << 32
-                | u64::from(self.destination_port) << 16
-                | u64::from(self.protocol),
-        );
+    pub fn hash(&self, key: &HashKey) -> u64 {
+        let mut hasher = key.build_hasher();
+        let rest = u64::from(self.source_port) << 32
+            | u64::from(self.destination_port) << 16
+            | u64::from(self.protocol);
+        self.source.write_with(self.destination, rest, &mut hasher);
         hasher.finish()
     }
 }

@@ -373,6 +373,12 @@ impl Neighbors {
         std::mem::take(&mut self.displaced)
     }
 
+    /// What finding all neighbours costs, about.
+    #[cfg(test)]
+    pub(crate) fn cost(&self) -> usize {
+        self.places.cost()
+    }
+
     /// A neighbour is known to be on `port` and is counted against it from now on, unless the port has
     /// its share and all of it is in use.
     fn settle(&mut self, slot: u16, port: PortId, now: Instant) {

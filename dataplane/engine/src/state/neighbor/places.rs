@@ -7,10 +7,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use foldhash::fast::FixedState;
-
 use super::entry::{Link, NONE, Neighbor, NeighborState, RETRANSMIT, Taker};
 use crate::base::addr::InterfaceId;
+use crate::base::hash::HashKey;
 use crate::base::shares::Shares;
 use crate::base::time::Instant;
 
@@ -23,7 +22,7 @@ const LOOKS: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     neighbors: Vec<Neighbor>,
-    by_address: HashMap<(InterfaceId, IpAddr), u16, FixedState>,
+    by_address: HashMap<(InterfaceId, IpAddr), u16, HashKey>,
     free: Vec<u16>,
     /// By taker: its neighbours.
     lists: Vec<List>,
@@ -44,7 +43,7 @@ impl Places {
     pub(super) fn new(limit: usize, seed: u64) -> Self {
         Self {
             neighbors: Vec::new(),
-            by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
+            by_address: HashMap::with_hasher(HashKey::new(seed)),
             free: Vec::new(),
             lists: Vec::new(),
             shares: Shares::new(limit.min(MOST) as u32),
@@ -156,6 +155,18 @@ impl Places {
         self.at(slot).link.taker = taker;
         self.count(taker);
         self.append(slot);
+    }
+
+    /// What finding all neighbours costs, about: the map chooses a place by the lowest bits.
+    #[cfg(test)]
+    pub(super) fn cost(&self) -> usize {
+        use std::hash::BuildHasher;
+        let mut places = HashMap::<u64, usize>::new();
+        for place in self.by_address.keys() {
+            let hash = self.by_address.hasher().hash_one(place);
+            *places.entry(hash & 0x7fff).or_default() += 1;
+        }
+        places.values().map(|keys| keys * keys).sum()
     }
 
     fn has_room(&self, taker: Taker) -> bool {

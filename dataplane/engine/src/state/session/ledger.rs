@@ -212,7 +212,6 @@ mod tests {
             "beyond its limit they make room"
         );
         assert_eq!(ledger.spare(Payer::To(0)), None);
-        let mut ledger = ledger;
         ledger.open(2, A);
         ledger.answered(2, Some(0));
         assert_eq!(

@@ -1,11 +1,10 @@
 //! The session table: records of fixed number, found by either direction's flow.
 
-use foldhash::fast::FixedState;
-
 use super::ledger::Ledger;
 use super::memory::SessionMemory;
 use super::record::{FREE, SessionDetail, SessionRecord};
 use super::stage::Stage;
+use crate::base::hash::HashKey;
 use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
@@ -31,7 +30,7 @@ pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
     ledger: Ledger,
     index: Index,
-    seed: FixedState,
+    key: HashKey,
     /// First of the chain of records that were used and are free again.
     free: u32,
     /// Records from here on were never used.
@@ -59,7 +58,7 @@ impl<A: Address> SessionTable<A> {
             index: Index::new(capacity * 2),
             ledger: Ledger::new(capacity),
             memory,
-            seed: FixedState::with_seed(seed),
+            key: HashKey::new(seed),
             free: END,
             fresh: 0,
             live: 0,
@@ -111,7 +110,7 @@ impl<A: Address> SessionTable<A> {
     /// The flow's hash, for [`Self::find`].
     #[inline]
     pub fn hash(&self, flow: &Flow<A>) -> u64 {
-        flow.hash(&self.seed)
+        flow.hash(&self.key)
     }
 
     /// The session that `flow`, as received, belongs to, and its direction.
@@ -125,6 +124,12 @@ impl<A: Address> SessionTable<A> {
                 .is_some_and(|record| record.is(hit.direction, flow))
         });
         found.map(split)
+    }
+
+    /// What finding `flow` costs at most.
+    #[cfg(test)]
+    pub(crate) fn cost(&self, flow: &Flow<A>) -> usize {
+        self.index.cost(self.hash(flow))
     }
 
     /// Reads a word of the bucket of `hash`, to have it in the cache.
