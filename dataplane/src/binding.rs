@@ -51,6 +51,8 @@ impl Binding {
             self.bound.change_mtu(&self.port, links);
         }
         self.bound.listen(&self.macs, &before);
+        let link = self.link(links).cloned();
+        self.bound.keep_quiet(&self.port, &self.macs, link.as_ref());
     }
 
     /// Whether the device behind a bound port is no longer the one of its name.
@@ -66,6 +68,13 @@ impl Binding {
     /// What the kind of port is called, and its netdev, wherever that is.
     pub fn kind(&self) -> (&'static str, Option<&str>) {
         bound::kind(&self.port)
+    }
+
+    /// Makes the device of a port that waits, if it is to be made and is not there. It is not set up
+    /// yet. Whether it can be opened then.
+    pub fn make_device(&mut self, links: &mut Links) -> bool {
+        let made = bound::make_device(&self.port, links);
+        made.map_err(|reason| self.wait(reason)).is_ok()
     }
 
     /// Opens a port that waits, if that can be done now. `adopted` are the queues of its TAP that
@@ -122,6 +131,15 @@ impl Binding {
         if self.bound.receive_mode() == Some(ReceiveMode::Promiscuous) {
             warnings.push(format!(
                 "port {name}: the device cannot filter for more MACs, it is in promiscuous mode now"
+            ));
+        }
+        let lost = self.bound.host_addresses();
+        if !lost.is_empty() {
+            let lost: Vec<_> = lost.iter().map(|net| net.addr().to_string()).collect();
+            warnings.push(format!(
+                "port {name}: the host has {} on a guest's device, but nobody there reaches it; \
+                 `ip address del` it, and give the network's gateway the address if guests need it",
+                lost.join(" and ")
             ));
         }
         if let Some(link) = self.link(links) {

@@ -8,6 +8,7 @@ pub mod link;
 mod macs;
 mod netfilter;
 pub mod port;
+mod quiet;
 pub mod server;
 pub mod shared;
 mod show;

@@ -284,7 +284,8 @@ fn a_reload_touches_only_what_changed() {
     eventually("the new port works", 5, || pings(&b, "10.9.0.254"));
     let row = port(&dataplane, "a");
     assert_eq!(row.binds, 1);
-    assert!(row.rx_frames >= 6, "{row:?}");
+    // A question and three pings; what a guest says of itself may have come before.
+    assert!(row.rx_frames >= 4, "{row:?}");
     dataplane.stop();
 }
 

@@ -5,15 +5,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::{Create, Port, PortKind};
 
-use crate::link::{self, Change, Link, Links};
+use crate::link::{self, Change, In6AddrGenMode, Link, Links};
 use crate::macs::Macs;
 use crate::port::Opened;
 use crate::port::device::Device;
 use crate::port::memory::{self, FarEnd};
 use crate::port::tap::Tap;
+use crate::quiet::Quiet;
 use crate::sys::packet::{PacketSocket, ReceiveMode};
 use crate::sys::tap;
 
@@ -33,6 +35,8 @@ pub enum Bound {
         socket: Arc<PacketSocket>,
         /// How it gets frames to our MACs.
         mode: ReceiveMode,
+        /// If it is a guest's: what was taken from it, so that the host does not speak there.
+        quiet: Option<Quiet>,
     },
     /// A TAP's queues.
     Tap(Vec<Arc<OwnedFd>>),
@@ -116,6 +120,27 @@ impl Bound {
         }
     }
 
+    /// Has the host not speak on the device if it is a guest's, and else as it did before.
+    pub fn keep_quiet(&mut self, port: &Port, macs: &Macs, link: Option<&Link>) {
+        if let (Self::Device { quiet, .. }, PortKind::Device { device, .. }) = (self, &port.kind) {
+            match link.filter(|_| !macs.uplink()) {
+                Some(link) if quiet.is_none() => *quiet = Some(Quiet::keep(device, link)),
+                Some(_) => {}
+                None => *quiet = None,
+            }
+        }
+    }
+
+    /// The addresses that the host has on a guest's device.
+    pub fn host_addresses(&self) -> &[IpNet] {
+        match self {
+            Self::Device {
+                quiet: Some(quiet), ..
+            } => quiet.others(),
+            _ => &[],
+        }
+    }
+
     /// Gives a device of our making the MTU that its port has now.
     pub fn change_mtu(&self, port: &Port, links: &Links) {
         let device = match (&port.kind, self) {
@@ -191,6 +216,38 @@ impl Bound {
     }
 }
 
+/// Makes the device of `port` if it is to be made and is not there. It is not set up yet.
+///
+/// # Errors
+/// It cannot be made; says why.
+pub fn make_device(port: &Port, links: &mut Links) -> Result<(), String> {
+    let PortKind::Device {
+        device,
+        create: Some(create),
+    } = &port.kind
+    else {
+        return Ok(());
+    };
+    if links.get(device).is_some() {
+        return Ok(());
+    }
+    let owner = create.owner.as_deref().map(user_number).transpose();
+    let made = owner.and_then(|owner| {
+        tap::create_persistent(device, owner, create.multi_queue).map_err(|error| explained(&error))
+    });
+    made.map_err(|error| format!("cannot make the TAP {device}: {error}"))?;
+    tracing::info!(device, "made");
+    let mark = Change {
+        alias: Some(MADE_BY_US),
+        leave_down: true,
+        ..Change::default()
+    };
+    link::change(device, &mark).map_err(|error| format!("cannot mark {device}: {error}"))?;
+    links
+        .look_at(device)
+        .map_err(|error| format!("cannot look at {device}: {error}"))
+}
+
 fn open_device(
     port: &Port,
     device: &str,
@@ -198,51 +255,43 @@ fn open_device(
     macs: &Macs,
     links: &mut Links,
 ) -> Result<(Bound, Opened), String> {
-    if let Some(create) = create
-        && links.get(device).is_none_or(is_ours)
+    if let Some(link) = links.get(device).filter(|link| is_ours(link))
+        && create.is_some()
     {
-        make_device(port, device, create, links.get(device))
-            .map_err(|error| format!("cannot make the TAP {device}: {error}"))?;
+        set_up(port, device, link)
+            .map_err(|error| format!("cannot set up {device}: {}", explained(&error)))?;
         links
-            .update()
-            .map_err(|error| format!("cannot list devices: {error}"))?;
+            .look_at(device)
+            .map_err(|error| format!("cannot look at {device}: {error}"))?;
     }
-    let index = links
+    let link = links
         .get(device)
-        .ok_or_else(|| format!("there is no device {device} yet"))?
-        .index;
-    let opened = Device::open(index, port.mtu)
+        .ok_or_else(|| format!("there is no device {device} yet"))?;
+    let opened = Device::open(link.index, port.mtu)
         .map_err(|error| format!("cannot open device {device}: {error}"))?;
     let socket = opened.socket().clone();
     let mode = macs.listen(&socket, &[], ReceiveMode::UnicastFilter);
-    let bound = Bound::Device {
-        index,
+    let mut bound = Bound::Device {
+        index: link.index,
         socket,
         mode,
+        quiet: None,
     };
+    bound.keep_quiet(port, macs, Some(link));
     Ok((bound, Opened::Device(opened)))
 }
 
-/// Makes a virtual machine's TAP, or brings one made earlier into the state it should be in.
-fn make_device(
-    port: &Port,
-    device: &str,
-    create: &Create,
-    existing: Option<&Link>,
-) -> Result<(), String> {
-    if existing.is_none() {
-        let owner = create.owner.as_deref().map(user_number).transpose()?;
-        tap::create_persistent(device, owner, create.multi_queue)
-            .map_err(|error| explained(&error))?;
-        tracing::info!(device, "made");
+/// Brings a device of our making into the state it should be in.
+fn set_up(port: &Port, device: &str, link: &Link) -> io::Result<()> {
+    // By itself and first: the kernel sets a device up before it looks at this.
+    if link.own_ipv6.is_some() {
+        link::own_ipv6(link.index, In6AddrGenMode::None)?;
     }
     let change = Change {
         mtu: Some(port.mtu),
-        alias: Some(MADE_BY_US),
-        no_own_ipv6: true,
         ..Change::default()
     };
-    link::change(device, &change).map_err(|error| explained(&error))
+    link::change(device, &change)
 }
 
 fn open_tap(
