@@ -19,19 +19,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::system::uname;
 use tapgate_engine::config::Config;
 
 use crate::link::Links;
-use crate::netfilter::Netfilter;
+use crate::netfilter::{Netfilter, kernel};
 use crate::shared::{self, Device};
 
 /// The kernel that first let a table belong to a socket.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// Where the first chain is among those of others on the same device: before them.
-const PRIORITY: i32 = -1_000_000;
 
 /// The devices with something that the kernel must not get.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -242,10 +239,4 @@ fn explained<'a>(
         "device {}: {harm}, for want of nf_tables rules ({error}): {remedy}",
         devices.join(", ")
     )
-}
-
-fn kernel() -> Option<(u32, u32)> {
-    let name = uname();
-    let mut numbers = name.release().to_str().ok()?.split(['.', '-']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

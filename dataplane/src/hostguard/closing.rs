@@ -6,9 +6,8 @@ use std::io;
 
 use tapgate_engine::config::{Config, InterfaceKind, Port, PortKind};
 
-use super::{PRIORITY, kernel};
 use crate::link::Links;
-use crate::netfilter::{Batch, Netfilter, Verdict};
+use crate::netfilter::{Batch, FIRST, Netfilter, Verdict, kernel};
 
 /// The kernel that first hooks a chain to the device of a name when one comes, before it can be up.
 /// Older ones want the device to be there, and the chain goes with it.
@@ -91,7 +90,7 @@ pub fn close<'a>(
 fn make(netfilter: &Netfilter, chains: &[&Chain<'_>]) -> io::Result<()> {
     let mut making = Batch::new(netfilter.table());
     for (chain, device) in chains {
-        making.chain(chain, device, PRIORITY, Verdict::Drop);
+        making.chain(chain, device, FIRST, Verdict::Drop);
     }
     netfilter.commit(making)
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{PRIORITY, closing};
-use crate::netfilter::{Batch, Header, Match, Netfilter, Verdict};
+use super::closing;
+use crate::netfilter::{Batch, FIRST, Header, Match, Netfilter, Verdict};
 use crate::shared::{Device, Shared, disjoint, of_ports, of_prefix, without};
 
 /// Has the kernel stop answering for what is ours on `devices`, which are there, and on no others.
@@ -28,7 +28,7 @@ pub fn enforce(netfilter: &Netfilter, devices: &[&Device]) -> io::Result<()> {
     let mut making = Batch::new(netfilter.table());
     for device in devices {
         let chain = format!("{}.{next}", device.name);
-        let priority = PRIORITY.saturating_add(next);
+        let priority = FIRST.saturating_add(next);
         making.chain(&chain, &device.name, priority, Verdict::Accept);
         let (tagged, untagged): (Vec<_>, Vec<_>) = device
             .shared
