@@ -6,5 +6,6 @@ mod fuzz;
 mod guests;
 mod ipv6;
 mod nat;
+mod offloads;
 mod transfer;
 mod workers;
