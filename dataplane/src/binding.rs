@@ -3,6 +3,7 @@
 mod bound;
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Port;
@@ -13,6 +14,9 @@ use crate::port::Opened;
 use crate::sys::packet::ReceiveMode;
 
 pub use bound::Bound;
+
+/// How long after a failure it is tried again to open a port. At once if its device has come.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A configured port.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Binding {
     macs: Macs,
     /// What is behind it.
     pub bound: Bound,
+    /// When it was last tried to open it, and which device was there ([`Link::number`]).
+    tried: Option<(Instant, Option<u64>)>,
 }
 
 impl Binding {
@@ -35,6 +41,7 @@ impl Binding {
             port: port.clone(),
             macs,
             bound: Bound::Waiting("not opened yet".to_owned()),
+            tried: None,
         }
     }
 
@@ -70,10 +77,22 @@ impl Binding {
         bound::kind(&self.port)
     }
 
+    /// Whether it waits and should be tried again. What an attempt changes about devices is itself
+    /// news of devices, so they are no reason to try unless this port's own has come.
+    pub fn is_due(&self, links: &Links) -> bool {
+        let number = self.link(links).map(|link| link.number);
+        let tried = self
+            .tried
+            .filter(|(at, before)| at.elapsed() < RETRY && *before == number);
+        matches!(self.bound, Bound::Waiting(_)) && tried.is_none()
+    }
+
     /// Makes the device of a port that waits, if it is to be made and is not there. It is not set up
     /// yet. Whether it can be opened then.
     pub fn make_device(&mut self, links: &mut Links) -> bool {
         let made = bound::make_device(&self.port, links);
+        let number = self.link(links).map(|link| link.number);
+        self.tried = Some((Instant::now(), number));
         made.map_err(|reason| self.wait(reason)).is_ok()
     }
 

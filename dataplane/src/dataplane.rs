@@ -305,10 +305,8 @@ impl State {
     /// closed to the host's kernel before they are set up.
     fn open_ports(&mut self) -> Vec<(PortId, Opened)> {
         let mut opened = Vec::new();
-        let waits = |binding: &&mut Binding| matches!(binding.bound, Bound::Waiting(_));
-        let waiting = self.bindings.values_mut().filter(waits);
-        let made = waiting.filter_map(|binding| {
-            let made = binding.make_device(&mut self.links);
+        let made = self.bindings.values_mut().filter_map(|binding| {
+            let made = binding.is_due(&self.links) && binding.make_device(&mut self.links);
             made.then_some(binding)
         });
         let made: Vec<_> = made.collect();

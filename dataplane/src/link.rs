@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
 
 use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -58,8 +57,8 @@ pub struct Links {
 /// What to change about a device.
 #[derive(Debug, Default)]
 pub struct Change<'a> {
-    /// The namespace to move it to: a name from /run/netns or a path. The rest happens there.
-    pub netns: Option<&'a str>,
+    /// The namespace to move it to. The rest happens there.
+    pub netns: Option<BorrowedFd<'a>>,
     /// Its MAC.
     pub mac: Option<MacAddr>,
     /// Largest IP packet, in bytes.
@@ -200,8 +199,7 @@ pub fn change(name: &str, change: &Change<'_>) -> io::Result<()> {
     }
     let attributes = &mut message.attributes;
     attributes.push(LinkAttribute::IfName(name.to_owned()));
-    let netns = change.netns.map(open_netns).transpose()?;
-    if let Some(netns) = &netns {
+    if let Some(netns) = change.netns {
         attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     }
     if let Some(mac) = change.mac {
@@ -309,11 +307,6 @@ pub fn delete(index: u32) -> io::Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     order(RouteNetlinkMessage::DelLink(message))
-}
-
-/// Opens a network namespace: a name from /run/netns or a path.
-fn open_netns(netns: &str) -> io::Result<std::fs::File> {
-    std::fs::File::open(Path::new("/run/netns").join(netns))
 }
 
 fn order(message: RouteNetlinkMessage) -> io::Result<()> {

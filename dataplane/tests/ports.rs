@@ -14,7 +14,7 @@ use tapgate_dataplane::link::{self, Change, Links};
 use tapgate_dataplane::port::device::Device;
 use tapgate_dataplane::port::tap::Tap;
 use tapgate_dataplane::port::{Opened, Ports};
-use tapgate_dataplane::sys::tap;
+use tapgate_dataplane::sys::{netns, tap};
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Checksum;
@@ -48,8 +48,9 @@ fn send_from(guest: &str, frames: &[Vec<u8>]) {
 /// A TAP whose netdev is `eth0` of a guest.
 fn tap_guest(guest: &str, address: &str, queues: u16) -> Opened {
     let queues = tap::create("eth0", queues).unwrap();
+    let netns = netns::open(guest).unwrap();
     let change = Change {
-        netns: Some(guest),
+        netns: Some(netns.as_fd()),
         mac: Some(MacAddr([2, 0, 0, 0, 0, 0xd0])),
         mtu: Some(1400),
         ..Change::default()

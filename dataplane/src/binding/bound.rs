@@ -2,7 +2,7 @@
 //! told of it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -17,7 +17,7 @@ use crate::port::memory::{self, FarEnd};
 use crate::port::tap::Tap;
 use crate::quiet::Quiet;
 use crate::sys::packet::{PacketSocket, ReceiveMode};
-use crate::sys::tap;
+use crate::sys::{netns, tap};
 
 /// The alias of devices that we made, as `ip link` shows it: only those do we remove.
 const MADE_BY_US: &str = "made by tapgate";
@@ -297,7 +297,7 @@ fn set_up(port: &Port, device: &str, link: &Link) -> io::Result<()> {
 fn open_tap(
     port: &Port,
     device: &str,
-    netns: Option<&str>,
+    namespace: Option<&str>,
     mac: Option<MacAddr>,
     adopted: Vec<OwnedFd>,
 ) -> Result<(Bound, Opened), String> {
@@ -310,27 +310,43 @@ fn open_tap(
         adopted
     } else {
         drop(adopted);
-        let queues = tap::create(device, port.queues)
-            .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
-        tracing::info!(device, "made");
-        let change = Change {
-            netns,
-            mac,
-            mtu: Some(port.mtu),
-            ..Change::default()
-        };
-        link::change(device, &change).map_err(|error| match (netns, error.kind()) {
-            (Some(netns), io::ErrorKind::NotFound) => {
-                format!("there is no network namespace {netns} yet")
-            }
-            (Some(netns), _) => format!("cannot move {device} to namespace {netns}: {error}"),
-            (None, _) => format!("cannot set up {device}: {error}"),
-        })?;
-        queues
+        make_tap(port, device, namespace, mac)?
     };
     let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
     let opened = Opened::Tap(Tap::new(queues.clone()));
     Ok((Bound::Tap(queues), opened))
+}
+
+/// Makes a TAP and moves it to its namespace, if that is there.
+fn make_tap(
+    port: &Port,
+    device: &str,
+    namespace: Option<&str>,
+    mac: Option<MacAddr>,
+) -> Result<Vec<OwnedFd>, String> {
+    // First: a TAP that is made to be deleted again is news to everybody who follows devices.
+    let netns = namespace.map(|name| {
+        netns::open(name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no network namespace {name} yet"),
+            io::ErrorKind::InvalidInput => format!("{name} is no network namespace yet"),
+            _ => format!("cannot open network namespace {name}: {error}"),
+        })
+    });
+    let netns = netns.transpose()?;
+    let queues = tap::create(device, port.queues)
+        .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
+    let change = Change {
+        netns: netns.as_ref().map(AsFd::as_fd),
+        mac,
+        mtu: Some(port.mtu),
+        ..Change::default()
+    };
+    link::change(device, &change).map_err(|error| match namespace {
+        Some(name) => format!("cannot move {device} to namespace {name}: {error}"),
+        None => format!("cannot set up {device}: {error}"),
+    })?;
+    tracing::info!(device, "made");
+    Ok(queues)
 }
 
 fn open_memory() -> Result<(Bound, Opened), String> {
