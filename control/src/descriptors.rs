@@ -24,6 +24,14 @@ impl Descriptors {
         self.all.clear();
     }
 
+    /// Lets go of the sessions' memory: the next dataplane starts with none. Whether there was any.
+    pub fn forget_sessions(&mut self) -> bool {
+        let before = self.all.len();
+        self.all
+            .retain(|(name, _)| !matches!(name, Kept::Sessions { .. }));
+        self.all.len() < before
+    }
+
     /// Keeps `descriptors` in place of older ones of the same name, and lets go of those that
     /// `config` has no use for. They are fewer than `names` if not all could be received.
     pub fn renew(&mut self, names: Vec<Kept>, descriptors: Vec<OwnedFd>, config: &Config) {

@@ -27,6 +27,9 @@ const CONFIGURE_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// If a dataplane lived this long, its death has a new cause: it is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
+/// After this many deaths within [`DEATHS_WITHIN`] it may be what they leave that kills the next.
+const MANY_DEATHS: usize = 3;
+const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// Longest pause between two starts of a dataplane that dies again and again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,8 @@ pub struct Supervisor {
     serial: u64,
     /// How often in a row the dataplane died young.
     failures: u32,
+    /// When it died, of late.
+    deaths: Vec<Instant>,
     /// When to start the dataplane, if it does not run.
     next_start: Option<Instant>,
 }
@@ -73,6 +78,7 @@ impl Supervisor {
             dataplane: None,
             serial: 0,
             failures: 0,
+            deaths: Vec::new(),
             next_start: None,
         }
     }
@@ -302,6 +308,7 @@ impl Supervisor {
         let pid = dataplane.pid();
         let end = dataplane.bury(&mut self.setup.launcher);
         tracing::error!(pid, "lost the dataplane: {why}: {end}");
+        self.note_death();
         self.next_start = Some(Instant::now() + pause(self.failures));
         if self.failures == 0 {
             self.failures = 1;
@@ -334,10 +341,28 @@ impl Supervisor {
             self.serial += 1;
             self.setup.server.health().lost();
             dataplane.bury(&mut self.setup.launcher);
+            self.note_death();
         }
         self.next_start = Some(Instant::now() + pause(self.failures));
         self.failures += 1;
         self.say_pause();
+    }
+
+    /// A dataplane died. If that happens too often, the next one gets no sessions: what the last ones
+    /// left of them may be why (H14).
+    fn note_death(&mut self) {
+        let now = Instant::now();
+        self.deaths
+            .retain(|at| now.duration_since(*at) < DEATHS_WITHIN);
+        self.deaths.push(now);
+        if self.deaths.len() >= MANY_DEATHS && self.kept.forget_sessions() {
+            tracing::error!(
+                "the dataplane died {} times within {} s: the next one starts without sessions",
+                self.deaths.len(),
+                DEATHS_WITHIN.as_secs()
+            );
+            self.deaths.clear();
+        }
     }
 
     fn say_pause(&self) {

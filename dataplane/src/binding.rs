@@ -3,6 +3,7 @@
 mod bound;
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Port;
@@ -13,6 +14,9 @@ use crate::port::Opened;
 use crate::sys::packet::ReceiveMode;
 
 pub use bound::Bound;
+
+/// How long after a failure it is tried again to open a port. At once if its device has come.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A configured port.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Binding {
     macs: Macs,
     /// What is behind it.
     pub bound: Bound,
+    /// When it was last tried to open it, and which device was there ([`Link::number`]).
+    tried: Option<(Instant, Option<u64>)>,
 }
 
 impl Binding {
@@ -35,6 +41,7 @@ impl Binding {
             port: port.clone(),
             macs,
             bound: Bound::Waiting("not opened yet".to_owned()),
+            tried: None,
         }
     }
 
@@ -51,6 +58,8 @@ impl Binding {
             self.bound.change_mtu(&self.port, links);
         }
         self.bound.listen(&self.macs, &before);
+        let link = self.link(links).cloned();
+        self.bound.keep_quiet(&self.port, &self.macs, link.as_ref());
     }
 
     /// Whether the device behind a bound port is no longer the one of its name.
@@ -66,6 +75,25 @@ impl Binding {
     /// What the kind of port is called, and its netdev, wherever that is.
     pub fn kind(&self) -> (&'static str, Option<&str>) {
         bound::kind(&self.port)
+    }
+
+    /// Whether it waits and should be tried again. What an attempt changes about devices is itself
+    /// news of devices, so they are no reason to try unless this port's own has come.
+    pub fn is_due(&self, links: &Links) -> bool {
+        let number = self.link(links).map(|link| link.number);
+        let tried = self
+            .tried
+            .filter(|(at, before)| at.elapsed() < RETRY && *before == number);
+        matches!(self.bound, Bound::Waiting(_)) && tried.is_none()
+    }
+
+    /// Makes the device of a port that waits, if it is to be made and is not there. It is not set up
+    /// yet. Whether it can be opened then.
+    pub fn make_device(&mut self, links: &mut Links) -> bool {
+        let made = bound::make_device(&self.port, links);
+        let number = self.link(links).map(|link| link.number);
+        self.tried = Some((Instant::now(), number));
+        made.map_err(|reason| self.wait(reason)).is_ok()
     }
 
     /// Opens a port that waits, if that can be done now. `adopted` are the queues of its TAP that
@@ -122,6 +150,15 @@ impl Binding {
         if self.bound.receive_mode() == Some(ReceiveMode::Promiscuous) {
             warnings.push(format!(
                 "port {name}: the device cannot filter for more MACs, it is in promiscuous mode now"
+            ));
+        }
+        let lost = self.bound.host_addresses();
+        if !lost.is_empty() {
+            let lost: Vec<_> = lost.iter().map(|net| net.addr().to_string()).collect();
+            warnings.push(format!(
+                "port {name}: the host has {} on a guest's device, but nobody there reaches it; \
+                 `ip address del` it, and give the network's gateway the address if guests need it",
+                lost.join(" and ")
             ));
         }
         if let Some(link) = self.link(links) {

@@ -16,14 +16,13 @@ use tapgate_engine::snapshot::Snapshot;
 use tapgate_protocol::{Kept, Progress, Work};
 
 use crate::binding::{Binding, Bound};
-use crate::hostguard::HostGuard;
+use crate::hostguard::{Guarded, HostGuard};
 use crate::hostports;
 use crate::link::Links;
 use crate::macs::Macs;
 use crate::port::Opened;
 use crate::port::memory::FarEnd;
 use crate::pulse::Pulse;
-use crate::shared;
 use crate::sys::sessions::SharedSessions;
 use crate::worker::WorkerHandle;
 
@@ -180,6 +179,7 @@ impl State {
         // Ports that go are closed before the snapshot that does not know them is published; those
         // that come are opened after the one that does, or before the worker starts on it.
         self.close_ports_not_in(config);
+        self.guard.release(&self.links);
         if let Some(running) = &self.running {
             running.snapshots.store(snapshot.clone());
             running.worker.ask(|worker| worker.refresh());
@@ -246,7 +246,8 @@ impl State {
         })
     }
 
-    /// Has the host's kernel stop answering for what is ours, before we send anything from it.
+    /// Has the host's kernel stop hearing guests and answering for what is ours, before we open a
+    /// port.
     fn guard_host(&mut self, config: &Config, warnings: &mut Vec<String>) {
         if let Some(descriptor) = take(&mut self.adopted, &Kept::HostGuard)
             && let Err(error) = self.guard.adopt(descriptor)
@@ -257,9 +258,9 @@ impl State {
         }
         // That it fails is told when the ports are opened.
         let _ = self.links.update();
-        let devices = shared::devices(config);
-        warnings.extend(hostports::warnings(&devices, &self.links));
-        warnings.extend(self.guard.configure(devices, &self.links).err());
+        let guarded = Guarded::of(config);
+        warnings.extend(hostports::warnings(&guarded.shared, &self.links));
+        warnings.extend(self.guard.configure(guarded, &self.links));
     }
 
     fn session_memory(
@@ -321,13 +322,17 @@ impl State {
         }
     }
 
-    /// Opens ports that wait, as far as that can be done now.
+    /// Opens ports that wait, as far as that can be done now. Devices that are made for them are
+    /// closed to the host's kernel before they are set up.
     fn open_ports(&mut self) -> Vec<(PortId, Opened)> {
         let mut opened = Vec::new();
-        for binding in self.bindings.values_mut() {
-            if !matches!(binding.bound, Bound::Waiting(_)) {
-                continue;
-            }
+        let made = self.bindings.values_mut().filter_map(|binding| {
+            let made = binding.is_due(&self.links) && binding.make_device(&mut self.links);
+            made.then_some(binding)
+        });
+        let made: Vec<_> = made.collect();
+        self.guard.follow(&self.links);
+        for binding in made {
             let adopted = (0..binding.port.queues)
                 .filter_map(|queue| {
                     let port = binding.port.name.clone();
@@ -364,6 +369,8 @@ impl State {
         if let Err(error) = self.links.update() {
             tracing::error!(%error, "cannot list network devices");
         }
+        // First of all: a device that came may be up already.
+        self.guard.follow(&self.links);
         let stale: Vec<_> = self
             .bindings
             .values_mut()
@@ -388,14 +395,6 @@ impl State {
             }
         }
         let opened = self.open_ports();
-        // A device that was away has lost its rules.
-        let returned = self.bindings.values().any(|binding| {
-            opened.iter().any(|(id, _)| *id == binding.id)
-                && binding
-                    .device()
-                    .is_some_and(|device| self.guard.guards(device))
-        });
-        self.guard.follow(&self.links, returned);
         self.attach(opened);
     }
 

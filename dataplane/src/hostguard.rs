@@ -1,48 +1,84 @@
-//! Keeps the host's own kernel quiet about what is tapgate's on a device that both use.
+//! Keeps from the host's own kernel what guests send, and what is tapgate's on a device that both
+//! use.
 //!
-//! Where a personality shares its MAC and addresses with the host, the kernel sees tapgate's packets
-//! as well: it would answer them with RST or "port unreachable", and a host that forwards would
-//! forward the guests' packets a second time. Rules on the device drop them for the kernel; we have
-//! received them before, because packet sockets come before the netdev ingress hook.
+//! A guest's device is a device of the host's too: the kernel would answer there for the host's
+//! addresses, take a guest's word for a router's, forward what it spoofs. So it is closed
+//! ([`closing`]). Where a personality shares its MAC and addresses with the host, the kernel sees
+//! tapgate's packets as well: it would answer them with RST or "port unreachable", and a host that
+//! forwards would forward the guests' packets a second time. So it does not get them ([`sharing`]).
+//! We have received all of it before, because packet sockets come before the netdev ingress hook,
+//! where these rules are.
 //!
 //! The table belongs to a netlink socket (see [`crate::netfilter`]) whose descriptor control keeps,
 //! so that the rules outlive this process, and nothing outlives both.
 
+mod closing;
+mod sharing;
+
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use rustix::system::uname;
+use tapgate_engine::config::Config;
 
 use crate::link::Links;
-use crate::netfilter::{Batch, Header, Match, Netfilter, Verdict};
-use crate::shared::{Device, Shared, disjoint, of_ports, of_prefix, without};
+use crate::netfilter::{Netfilter, kernel};
+use crate::shared::{self, Device};
 
 /// The kernel that first let a table belong to a socket.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// Where the first chain is among those of others on the same device: before them.
-const PRIORITY: i32 = -1_000_000;
 
-/// The rules on all shared devices.
-#[derive(Debug, Default)]
-pub struct HostGuard {
-    /// From the first shared device on.
-    netfilter: Option<Netfilter>,
-    devices: Vec<Device>,
-    last: Option<Attempt>,
+/// The devices with something that the kernel must not get.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// Guests' devices, by name: it gets nothing of what comes in by them.
+    pub closed: Vec<String>,
+    /// Devices shared with the host: it does not get what is ours.
+    pub shared: Vec<Device>,
 }
 
-/// The last attempt to have the rules as they should be.
+impl Guarded {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            closed: closing::devices(config),
+            shared: shared::devices(config),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.shared.is_empty()
+    }
+}
+
+/// The rules on all these devices.
+#[derive(Debug, Default)]
+pub struct HostGuard {
+    /// From the first device on.
+    netfilter: Option<Netfilter>,
+    wanted: Guarded,
+    closing: Option<Attempt>,
+    sharing: Option<Attempt>,
+}
+
+/// Wanted devices, with the number of each that is there ([`crate::link::Link::number`]).
+type Devices = Vec<(String, Option<u64>)>;
+
+/// The last attempt to have the rules of one kind as they should be.
 #[derive(Debug)]
 struct Attempt {
-    /// The device and its index of each chain.
-    chains: Vec<(String, u32)>,
+    devices: Devices,
     result: Result<(), String>,
     at: Instant,
+}
+
+impl Attempt {
+    /// Whether it was for the devices there are and succeeded, or is not `pause` ago.
+    fn stands(&self, devices: &Devices, pause: Duration) -> bool {
+        self.devices == *devices && (self.result.is_ok() || self.at.elapsed() < pause)
+    }
 }
 
 impl HostGuard {
@@ -56,41 +92,56 @@ impl HostGuard {
         Ok(())
     }
 
-    /// Has the kernel stop answering for what is ours on `devices`, as far as they are there, and
-    /// on no others.
-    ///
-    /// # Errors
-    /// The kernel refuses: what is the matter and what to do. The rules are what they were.
-    pub fn configure(&mut self, devices: Vec<Device>, links: &Links) -> Result<(), String> {
-        let same = self.devices == devices;
-        self.devices = devices;
-        if self.devices.is_empty() {
-            // The table goes with the socket.
-            self.netfilter = None;
+    /// Keeps from the kernel what is `wanted`. Devices that were closed stay so until
+    /// [`Self::release`]. Returns what is the matter where the kernel refuses, and what to do; the
+    /// rules are then what they were.
+    pub fn configure(&mut self, wanted: Guarded, links: &Links) -> Vec<String> {
+        if self.wanted.shared != wanted.shared {
+            self.sharing = None;
         }
-        if same && self.stands(links, Duration::ZERO) {
-            return Ok(());
+        self.wanted = wanted;
+        if self.wanted.is_empty() {
+            return Vec::new();
         }
-        self.enforce(links)
+        self.renew(links, Duration::ZERO);
+        let attempts = [&self.closing, &self.sharing].into_iter().flatten();
+        attempts
+            .filter_map(|attempt| attempt.result.clone().err())
+            .collect()
     }
 
-    /// Makes the rules anew if there are other devices than before, if the last attempt failed and
-    /// some time has passed, or if a device was opened again (`anew`).
-    pub fn follow(&mut self, links: &Links, anew: bool) {
-        if !anew && self.stands(links, RETRY) {
+    /// Opens the devices that need not be closed any more, now that their ports are.
+    pub fn release(&mut self, links: &Links) {
+        if self.wanted.is_empty() {
+            // The table goes with the socket.
+            *self = Self::default();
+        } else if let Some(netfilter) = &self.netfilter
+            && let chains = closing::chains(&self.wanted.closed, links)
+            && let Err(error) = closing::open_others(netfilter, &chains)
+        {
+            tracing::warn!(%error, "devices that are no guest's any more stay closed to the host");
+        }
+    }
+
+    /// Makes the rules anew if there are other devices than before, or if the last attempt failed
+    /// and some time has passed.
+    pub fn follow(&mut self, links: &Links) {
+        if self.wanted.is_empty() {
             return;
         }
-        let before = self.last.take().and_then(|last| last.result.err());
-        if let Err(fault) = self.enforce(links)
-            && before.as_ref() != Some(&fault)
-        {
-            tracing::warn!("{fault}");
+        let fault = |attempt: &Option<Attempt>| attempt.as_ref()?.result.clone().err();
+        let before = [fault(&self.closing), fault(&self.sharing)];
+        if self.renew(links, RETRY) {
+            self.release(links);
         }
-    }
-
-    /// Whether rules are wanted on the device of this name.
-    pub fn guards(&self, device: &str) -> bool {
-        self.devices.iter().any(|guarded| guarded.name == device)
+        for (before, now) in before
+            .iter()
+            .zip([fault(&self.closing), fault(&self.sharing)])
+        {
+            if let Some(fault) = now.filter(|now| before.as_ref() != Some(now)) {
+                tracing::warn!("{fault}");
+            }
+        }
     }
 
     /// What keeps the rules in force as long as it is open.
@@ -98,193 +149,94 @@ impl HostGuard {
         self.netfilter.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the last attempt was for the devices there are and succeeded, or is not `pause` ago.
-    fn stands(&self, links: &Links, pause: Duration) -> bool {
-        self.last.as_ref().is_some_and(|last| {
-            last.chains == self.chains(links) && (last.result.is_ok() || last.at.elapsed() < pause)
-        })
-    }
-
-    /// The device and its index of each chain there should be.
-    fn chains(&self, links: &Links) -> Vec<(String, u32)> {
-        let index = |device: &Device| Some((device.name.clone(), links.get(&device.name)?.index));
-        self.devices.iter().filter_map(index).collect()
-    }
-
-    fn enforce(&mut self, links: &Links) -> Result<(), String> {
-        let chains = self.chains(links);
-        let result = match self.devices.is_empty() {
-            true => Ok(()),
-            false => self.commit(&chains).map_err(|error| self.explained(&error)),
+    /// Makes the rules that do not stand. Whether devices were closed.
+    fn renew(&mut self, links: &Links, pause: Duration) -> bool {
+        let numbered = |name: &String| (name.clone(), links.get(name).map(|link| link.number));
+        let stands = |last: &Option<Attempt>, devices: &Devices| {
+            last.as_ref()
+                .is_some_and(|last| last.stands(devices, pause))
         };
-        self.last = Some(Attempt {
-            chains,
-            result: result.clone(),
+        let closed: Devices = self.wanted.closed.iter().map(numbered).collect();
+        let close = !stands(&self.closing, &closed);
+        if close {
+            let result = self.close(links);
+            self.closing = Some(Attempt::now(closed, result));
+        }
+        let shared = self.wanted.shared.iter().map(|device| &device.name);
+        let shared: Devices = shared.map(numbered).collect();
+        if !stands(&self.sharing, &shared) {
+            let result = self.share(links);
+            self.sharing = Some(Attempt::now(shared, result));
+        }
+        close && matches!(&self.closing, Some(last) if last.result.is_ok())
+    }
+
+    fn close(&mut self, links: &Links) -> Result<(), String> {
+        let harm = "the host's kernel hears its guests";
+        let all = || self.wanted.closed.iter().map(|name| &**name);
+        let netfilter =
+            opened(&mut self.netfilter).map_err(|error| explained(all(), harm, &error))?;
+        let chains = closing::chains(&self.wanted.closed, links);
+        closing::close(netfilter, &chains)
+            .map_err(|(devices, error)| explained(devices, harm, &error))
+    }
+
+    fn share(&mut self, links: &Links) -> Result<(), String> {
+        let harm = "the host's kernel answers for tapgate's ports and forwards its guests' packets";
+        let wanted = self.wanted.shared.iter();
+        let there: Vec<_> = wanted
+            .filter(|device| links.get(&device.name).is_some())
+            .collect();
+        let enforced =
+            opened(&mut self.netfilter).and_then(|netfilter| sharing::enforce(netfilter, &there));
+        let names = || self.wanted.shared.iter().map(|device| &*device.name);
+        enforced.map_err(|error| explained(names(), harm, &error))
+    }
+}
+
+impl Attempt {
+    fn now(devices: Devices, result: Result<(), String>) -> Self {
+        Self {
+            devices,
+            result,
             at: Instant::now(),
-        });
-        result
-    }
-
-    /// Makes new chains beside those there are, and only then deletes the old ones. In one step
-    /// there would be a moment without rules: the kernel lets rules see the elements of a new set
-    /// of intervals a little after the rules themselves. A new chain comes after the old one, so
-    /// that a packet which finds the old one empty finds the new one at work.
-    fn commit(&mut self, chains: &[(String, u32)]) -> io::Result<()> {
-        let netfilter = match self.netfilter.take() {
-            Some(netfilter) => netfilter,
-            None => Netfilter::open()?,
-        };
-        let netfilter = self.netfilter.insert(netfilter);
-        let old = netfilter.chains()?;
-        let number = |chain: &String| chain.rsplit('.').next()?.parse::<i32>().ok();
-        let last = old.iter().filter_map(number).max().unwrap_or(0);
-        let next = last.saturating_add(1);
-
-        let mut making = Batch::new(netfilter.table());
-        for (device, _) in chains {
-            let chain = format!("{device}.{next}");
-            making.chain(&chain, device, PRIORITY.saturating_add(next));
-            let guarded = self.devices.iter().find(|guarded| guarded.name == *device);
-            let shared = guarded.iter().flat_map(|guarded| &guarded.shared);
-            let (tagged, untagged): (Vec<_>, Vec<_>) = shared.partition(|s| s.vlan.is_some());
-            for shared in tagged {
-                add_rules(&mut making, &chain, shared);
-            }
-            let others = [Match::Ethernet, Match::InVlan];
-            making.rule(&chain, &others, Verdict::Accept);
-            for shared in untagged {
-                add_rules(&mut making, &chain, shared);
-            }
-        }
-        netfilter.commit(making)?;
-        if old.is_empty() {
-            return Ok(());
-        }
-        let mut deleting = Batch::new(netfilter.table());
-        for chain in &old {
-            deleting.flush(chain);
-            deleting.delete_chain(chain);
-        }
-        netfilter.commit(deleting)
-    }
-
-    fn explained(&self, error: &io::Error) -> String {
-        let names: Vec<_> = self.devices.iter().map(|device| &*device.name).collect();
-        let remedy = match error.raw_os_error() {
-            Some(libc::EPERM) => "CAP_NET_ADMIN is needed".to_owned(),
-            _ if kernel().is_some_and(|kernel| kernel < OLDEST_KERNEL) => format!(
-                "Linux {}.{} or newer is needed; give the personality a MAC and an address of its \
-                 own, without `shared`",
-                OLDEST_KERNEL.0, OLDEST_KERNEL.1
-            ),
-            Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
-                "load its module (modprobe nf_tables); the kernel must have CONFIG_NF_TABLES_NETDEV"
-                    .to_owned()
-            }
-            Some(libc::ENOENT) => {
-                "it is tried again every 10 s; a network's `proxy` needs CONFIG_NFT_FIB_NETDEV                  (modprobe nft_fib_netdev)"
-                    .to_owned()
-            }
-            _ => "it is tried again every 10 s".to_owned(),
-        };
-        format!(
-            "device {}: the host's kernel answers for tapgate's ports and forwards its guests' \
-             packets, for want of nf_tables rules ({error}): {remedy}",
-            names.join(", ")
-        )
-    }
-}
-
-fn kernel() -> Option<(u32, u32)> {
-    let name = uname();
-    let mut numbers = name.release().to_str().ok()?.split(['.', '-']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn add_rules(batch: &mut Batch, chain: &str, shared: &Shared) {
-    for own in &shared.addresses {
-        for (protocol, ports) in own.ports() {
-            let ports = disjoint(ports.iter().map(of_ports));
-            if ports.is_empty() {
-                continue;
-            }
-            let port = Match::In {
-                header: Header::Transport,
-                offset: 2,
-                length: 2,
-                intervals: &ports,
-            };
-            let protocol = Match::Transport(protocol);
-            match own.address {
-                IpAddr::V4(address) => {
-                    let to = Match::Bytes {
-                        header: Header::Network,
-                        offset: 16,
-                        value: &address.octets(),
-                        mask: None,
-                    };
-                    drop_if(batch, chain, shared, IPV4, [to, protocol, port]);
-                }
-                IpAddr::V6(address) => {
-                    let to = Match::Bytes {
-                        header: Header::Network,
-                        offset: 24,
-                        value: &address.octets(),
-                        mask: None,
-                    };
-                    drop_if(batch, chain, shared, IPV6, [to, protocol, port]);
-                }
-            }
-        }
-    }
-    for (ethertype, offset, length) in [(IPV4, 16, 4), (IPV6, 24, 16)] {
-        let family = |prefix: &&IpNet| (prefix.max_prefix_len() == 32) == (length == 4);
-        let to = |intervals| Match::In {
-            header: Header::Network,
-            offset,
-            length,
-            intervals,
-        };
-        // The host's own address may lie in a guest's prefix.
-        let own = shared.addresses.iter().map(|own| IpNet::from(own.address));
-        let own = own.filter(|own| family(&own)).map(|own| of_prefix(&own).0);
-        let guests = shared.guests.iter().filter(family).map(of_prefix);
-        let guests = without(disjoint(guests), own);
-        if !guests.is_empty() {
-            drop_if(batch, chain, shared, ethertype, [to(&guests)]);
-        }
-        let alive = disjoint(shared.alive.iter().filter(family).map(of_prefix));
-        if !alive.is_empty() {
-            let matches = [to(&alive), Match::NotForHost];
-            drop_if(batch, chain, shared, ethertype, matches);
         }
     }
 }
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-
-/// Drops packets to the shared MAC, in its VLAN, for which all of `matches` hold.
-fn drop_if<const N: usize>(
-    batch: &mut Batch,
-    chain: &str,
-    shared: &Shared,
-    ethertype: [u8; 2],
-    matches: [Match<'_>; N],
-) {
-    let link = |offset, value, mask| Match::Bytes {
-        header: Header::Link,
-        offset,
-        value,
-        mask,
+/// The socket that owns the table, from the first use on.
+fn opened(netfilter: &mut Option<Netfilter>) -> io::Result<&Netfilter> {
+    let opened = match netfilter.take() {
+        Some(opened) => opened,
+        None => Netfilter::open()?,
     };
-    let mut all = vec![Match::Ethernet, link(0, &shared.mac.0[..], None)];
-    let tag = shared.vlan.map(u16::to_be_bytes);
-    if let Some(tag) = &tag {
-        all.push(link(12, &[0x81, 0x00], None));
-        all.push(link(14, tag, Some(&[0x0f, 0xff])));
-    }
-    all.push(Match::Network(ethertype));
-    all.extend(matches);
-    batch.rule(chain, &all, Verdict::Drop);
+    Ok(netfilter.insert(opened))
+}
+
+/// What is the matter with these devices, and what to do about it.
+fn explained<'a>(
+    devices: impl IntoIterator<Item = &'a str>,
+    harm: &str,
+    error: &io::Error,
+) -> String {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EPERM) => "CAP_NET_ADMIN is needed".to_owned(),
+        _ if kernel().is_some_and(|kernel| kernel < OLDEST_KERNEL) => {
+            let (major, minor) = OLDEST_KERNEL;
+            format!("Linux {major}.{minor} or newer is needed")
+        }
+        Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
+            "load its module (modprobe nf_tables); the kernel must have CONFIG_NF_TABLES_NETDEV"
+                .to_owned()
+        }
+        Some(libc::ENOENT) => "it is tried again every 10 s; a network's `proxy` needs \
+                               CONFIG_NFT_FIB_NETDEV (modprobe nft_fib_netdev)"
+            .to_owned(),
+        _ => "it is tried again every 10 s".to_owned(),
+    };
+    let devices: Vec<&str> = devices.into_iter().collect();
+    format!(
+        "device {}: {harm}, for want of nf_tables rules ({error}): {remedy}",
+        devices.join(", ")
+    )
 }

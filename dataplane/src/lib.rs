@@ -9,6 +9,7 @@ mod macs;
 mod netfilter;
 pub mod port;
 mod pulse;
+mod quiet;
 pub mod server;
 pub mod shared;
 mod show;

@@ -1,15 +1,20 @@
-//! Network devices, told by rtnetlink: which there are, and changes made to our own.
+//! Network devices, told by rtnetlink: which there are, and changes made to them.
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
 
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeader, AddressMessage, AddressScope,
 };
+pub use netlink_packet_route::link::In6AddrGenMode;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkFlags, LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tapgate_engine::addr::MacAddr;
 
@@ -21,6 +26,9 @@ const GROUP_LINK: u32 = 1;
 pub struct Link {
     /// Its index: another one after the device was deleted and made again.
     pub index: u32,
+    /// Counts devices that came. One that leaves the namespace and returns may have the same index,
+    /// but not the same number.
+    pub number: u64,
     /// Administratively up.
     pub up: bool,
     /// Has a carrier (for a TAP: somebody holds its fd side).
@@ -31,6 +39,8 @@ pub struct Link {
     pub mtu: u32,
     /// Free text; we mark devices of our making with it.
     pub alias: Option<String>,
+    /// How the kernel makes itself a link-local address on it; `None` without IPv6.
+    pub own_ipv6: Option<In6AddrGenMode>,
 }
 
 /// All network devices of our namespace, kept up to date.
@@ -38,6 +48,8 @@ pub struct Link {
 pub struct Links {
     socket: Socket,
     by_name: HashMap<String, Link>,
+    /// Devices that came so far.
+    numbers: u64,
     /// Devices found up again, until somebody asks.
     came_up: Vec<String>,
 }
@@ -45,16 +57,16 @@ pub struct Links {
 /// What to change about a device.
 #[derive(Debug, Default)]
 pub struct Change<'a> {
-    /// The namespace to move it to: a name from /run/netns or a path. The rest happens there.
-    pub netns: Option<&'a str>,
+    /// The namespace to move it to. The rest happens there.
+    pub netns: Option<BorrowedFd<'a>>,
     /// Its MAC.
     pub mac: Option<MacAddr>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u32>,
     /// Free text.
     pub alias: Option<&'a str>,
-    /// Keep the kernel from making itself an IPv6 address on it.
-    pub no_own_ipv6: bool,
+    /// Do not set it up.
+    pub leave_down: bool,
 }
 
 impl Links {
@@ -70,6 +82,7 @@ impl Links {
         let mut links = Self {
             socket,
             by_name: HashMap::new(),
+            numbers: 0,
             came_up: Vec::new(),
         };
         links.list()?;
@@ -106,6 +119,24 @@ impl Links {
         Ok(self.by_name != before)
     }
 
+    /// Looks at one device. Not all changes of a device that is down are announced.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn look_at(&mut self, name: &str) -> io::Result<()> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        request(&socket, RouteNetlinkMessage::GetLink(message), 0)?;
+        for message in receive(&socket)? {
+            match message.payload {
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => self.hear(message),
+            }
+        }
+        Ok(())
+    }
+
     /// The devices that were down or without a carrier and are up again, since it was asked last.
     pub fn take_came_up(&mut self) -> Vec<String> {
         std::mem::take(&mut self.came_up)
@@ -130,10 +161,15 @@ impl Links {
     fn hear(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
         match message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                let index = link.header.index;
+                let (name, mut link) = read(link);
+                let known = self
+                    .by_name
+                    .values()
+                    .find(|known| known.index == link.index);
+                link.number = known.map_or(self.numbers + 1, |known| known.number);
+                self.numbers = self.numbers.max(link.number);
                 // Renamed: the old name is free.
-                self.by_name.retain(|_, known| known.index != index);
-                let (name, link) = read(link);
+                self.by_name.retain(|_, known| known.index != link.index);
                 self.by_name.insert(name, link);
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
@@ -151,18 +187,19 @@ impl AsFd for Links {
     }
 }
 
-/// Changes a device and sets it up.
+/// Changes a device and, unless it is to be left down, sets it up.
 ///
 /// # Errors
 /// No such device or namespace, a value the device refuses, no CAP_NET_ADMIN.
 pub fn change(name: &str, change: &Change<'_>) -> io::Result<()> {
     let mut message = LinkMessage::default();
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
+    if !change.leave_down {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
     let attributes = &mut message.attributes;
     attributes.push(LinkAttribute::IfName(name.to_owned()));
-    let netns = change.netns.map(open_netns).transpose()?;
-    if let Some(netns) = &netns {
+    if let Some(netns) = change.netns {
         attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     }
     if let Some(mac) = change.mac {
@@ -174,21 +211,92 @@ pub fn change(name: &str, change: &Change<'_>) -> io::Result<()> {
     if let Some(alias) = change.alias {
         attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     }
-    if change.no_own_ipv6 {
-        // By itself and first: the kernel sets a device up before it looks at this.
-        refuse_own_ipv6(name)?;
-    }
     order(RouteNetlinkMessage::SetLink(message))
 }
 
-fn refuse_own_ipv6(name: &str) -> io::Result<()> {
-    let mode = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+/// Has the kernel make itself link-local addresses on a device in this way from now on. It does so
+/// when the device is set up; the addresses there are stay.
+///
+/// # Errors
+/// No such device, no IPv6 on it, no CAP_NET_ADMIN.
+pub fn own_ipv6(index: u32, mode: In6AddrGenMode) -> io::Result<()> {
+    let mode = vec![AfSpecInet6::AddrGenMode(mode)];
     let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)]),
-    ];
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(mode)])];
     order(RouteNetlinkMessage::SetLink(message))
+}
+
+/// The host's addresses on a device.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn addresses(index: u32) -> io::Result<Vec<IpNet>> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    request(&socket, message, NLM_F_DUMP)?;
+    let mut addresses = Vec::new();
+    loop {
+        for message in receive(&socket)? {
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(addresses),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address))
+                    if address.header.index == index =>
+                {
+                    addresses.extend(own(&address));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The address of the host's own that a message is about, with its prefix length.
+fn own(message: &AddressMessage) -> Option<IpNet> {
+    // On a point-to-point link the other is the peer's.
+    let mut own = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => own = Some(*address),
+            AddressAttribute::Address(address) if own.is_none() => own = Some(*address),
+            _ => {}
+        }
+    }
+    IpNet::new(own?, message.header.prefix_len).ok()
+}
+
+/// Takes a link-local address from a device.
+///
+/// # Errors
+/// It has none such, no CAP_NET_ADMIN.
+pub fn take_address(index: u32, address: Ipv6Net) -> io::Result<()> {
+    order(RouteNetlinkMessage::DelAddress(link_local(index, address)))
+}
+
+/// Gives a link-local address back to a device.
+///
+/// # Errors
+/// No such device, it has the address, no CAP_NET_ADMIN.
+pub fn give_address(index: u32, address: Ipv6Net) -> io::Result<()> {
+    order(RouteNetlinkMessage::NewAddress(link_local(index, address)))
+}
+
+fn link_local(index: u32, address: Ipv6Net) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header = AddressHeader {
+        family: AddressFamily::Inet6,
+        prefix_len: address.prefix_len(),
+        scope: AddressScope::Link,
+        index,
+        ..AddressHeader::default()
+    };
+    let address = IpAddr::from(address.addr());
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+    ];
+    message
 }
 
 /// Deletes a device.
@@ -199,11 +307,6 @@ pub fn delete(index: u32) -> io::Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     order(RouteNetlinkMessage::DelLink(message))
-}
-
-/// Opens a network namespace: a name from /run/netns or a path.
-fn open_netns(netns: &str) -> io::Result<std::fs::File> {
-    std::fs::File::open(Path::new("/run/netns").join(netns))
 }
 
 fn order(message: RouteNetlinkMessage) -> io::Result<()> {
@@ -253,11 +356,13 @@ fn read(message: LinkMessage) -> (String, Link) {
     let mut name = String::new();
     let mut link = Link {
         index: message.header.index,
+        number: 0,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         mac: None,
         mtu: 0,
         alias: None,
+        own_ipv6: None,
     };
     for attribute in message.attributes {
         match attribute {
@@ -265,8 +370,20 @@ fn read(message: LinkMessage) -> (String, Link) {
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddr),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::AfSpecUnspec(families) => link.own_ipv6 = mode(&families),
             _ => {}
         }
     }
     (name, link)
+}
+
+fn mode(families: &[AfSpecUnspec]) -> Option<In6AddrGenMode> {
+    let inet6 = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(inet6) => Some(inet6),
+        _ => None,
+    });
+    inet6?.iter().find_map(|attribute| match attribute {
+        AfSpecInet6::AddrGenMode(mode) => Some(*mode),
+        _ => None,
+    })
 }

@@ -43,6 +43,11 @@ impl Macs {
         here.into_iter().enumerate().map(of_port).collect()
     }
 
+    /// Whether all interfaces of the port are personalities, or there are none.
+    pub fn uplink(&self) -> bool {
+        self.uplink
+    }
+
     /// Has the device receive for the MACs that were not there `before`, or all of the link if it
     /// cannot pick them.
     pub fn listen(

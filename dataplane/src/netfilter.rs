@@ -17,16 +17,26 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, recv, sendto,
     socket_with, sockopt,
 };
+use rustix::system::uname;
 
 pub use batch::{Batch, Header, Match, Verdict};
 use message::{CHAIN_NAME, CHAIN_TABLE, GENERIC_HEADER, Message};
 
+/// The priority of our first chain among those of others on the same device: before them.
+pub const FIRST: i32 = -1_000_000;
 /// Room for answers: the kernel quotes a message it refuses, and a message is at most 64 KiB.
 const ANSWER: usize = 128 << 10;
 /// Room in the socket for the answers if every message is refused.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Bytes by which the kernel's bookkeeping makes a message larger.
 const OVERHEAD: usize = 4096;
+
+/// The running kernel's version: major and minor.
+pub fn kernel() -> Option<(u32, u32)> {
+    let name = uname();
+    let mut numbers = name.release().to_str().ok()?.split(['.', '-']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
 
 /// The socket that owns a table.
 #[derive(Debug)]

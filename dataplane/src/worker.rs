@@ -133,6 +133,14 @@ impl WorkerHandle {
             lost,
             stopped: false,
         };
+        let counters = worker.engine.shard.counters();
+        if counters.sessions_refused > 0 {
+            tracing::warn!(
+                refused = counters.sessions_refused,
+                recovered = counters.sessions_recovered,
+                "sessions that the last dataplane left make no sense and are not taken over"
+            );
+        }
         for (port, opened) in ports {
             worker.attach(port, opened)?;
         }

@@ -5,6 +5,7 @@ mod lab;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use afpacket::sync::RawPacketStream;
 use lab::bridge::{A, B, Bridge, device};
@@ -13,7 +14,7 @@ use tapgate_dataplane::link::{self, Change, Links};
 use tapgate_dataplane::port::device::Device;
 use tapgate_dataplane::port::tap::Tap;
 use tapgate_dataplane::port::{Opened, Ports};
-use tapgate_dataplane::sys::tap;
+use tapgate_dataplane::sys::{netns, tap};
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Checksum;
@@ -47,8 +48,9 @@ fn send_from(guest: &str, frames: &[Vec<u8>]) {
 /// A TAP whose netdev is `eth0` of a guest.
 fn tap_guest(guest: &str, address: &str, queues: u16) -> Opened {
     let queues = tap::create("eth0", queues).unwrap();
+    let netns = netns::open(guest).unwrap();
     let change = Change {
-        netns: Some(guest),
+        netns: Some(netns.as_fd()),
         mac: Some(MacAddr([2, 0, 0, 0, 0, 0xd0])),
         mtu: Some(1400),
         ..Change::default()
@@ -349,4 +351,48 @@ fn an_uplink_receives_what_is_for_the_router_and_nothing_else() {
     assert_eq!(heard(Some(&[])), [group, [0xff; 6]]);
     assert_eq!(heard(Some(&[[2; 6]; 300])).len(), 5);
     assert_eq!(heard(None).len(), 5);
+}
+
+/// Super-frames wait on the socket's queue and their tags in the ring's slots. An error that the
+/// device left when it went down must not set the one off against the other.
+#[test]
+fn h12_super_frames_that_waited_while_the_device_was_down_keep_their_metadata() {
+    let mut lab = Lab::new();
+    let guest = lab.veth_guest("a", "va", "10.9.0.1/24");
+    run(&format!("ip -n {guest} link set eth0 mtu 9000"));
+    run("ip link set va mtu 9000");
+    let mut ports = Ports::default();
+    ports.attach(A, device("va"));
+    // Longer than a slot of a port with an MTU of 1500, each with a tag and bytes of its own.
+    let frame = |number: u8| {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend([2, 0, 0, 0, 0, 1, 0x81, 0, 0, number, 0x88, 0xb5]);
+        bytes.resize(5000 + usize::from(number), number);
+        bytes
+    };
+    send_from(&guest, &[frame(1), frame(2)]);
+    std::thread::sleep(Duration::from_millis(100));
+    run("ip link set va down");
+    run("ip link set va up");
+    eventually("up again", 5, || {
+        run("ip link show va").contains("LOWER_UP")
+    });
+    send_from(&guest, &[frame(3), frame(4)]);
+    std::thread::sleep(Duration::from_millis(100));
+
+    let mut seen = Vec::new();
+    while ports
+        .pass(A, |frames, _| {
+            let ours = frames
+                .iter()
+                .filter(|frame| frame.bytes[12..14] == [0x88, 0xb5]);
+            seen.extend(ours.map(|frame| (frame.vlan, frame.bytes[20], frame.bytes.len())));
+        })
+        .unwrap()
+        .frames
+        > 0
+    {}
+    let whole = |number: u8| (Some(number.into()), number, 4996 + usize::from(number));
+    assert_eq!(seen, [1, 2, 3, 4].map(whole));
+    assert_eq!(ports.drops().get(DropReason::FrameTruncated), 0);
 }

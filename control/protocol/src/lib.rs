@@ -127,7 +127,8 @@ pub enum Kept {
         worker: u16,
     },
     /// The netlink socket that owns the rules for the host's kernel. They last as long as somebody
-    /// keeps it; sent only while a personality shares its MAC with the host.
+    /// keeps it; sent only while a guest has a device, or a personality shares its MAC with the
+    /// host.
     HostGuard,
 }
 

@@ -148,6 +148,32 @@ fn a_dataplane_that_dies_again_and_again_is_given_pauses() {
     lab.assert_nothing_left();
 }
 
+/// What is left of the sessions may be what kills each dataplane that takes it over.
+#[test]
+fn h14_after_three_deaths_within_a_minute_the_next_starts_without_sessions() {
+    let lab = Lab::new("deaths");
+    let running = lab.run();
+    let first = lab.dataplane_pid();
+    for death in 1..=3 {
+        kill(lab.dataplane_pid(), Signal::KILL);
+        lab.wait_for_deed("adopt", death);
+        wait_until("it runs again", || {
+            running.stderr().matches("runs again").count() == death
+        });
+    }
+    let deeds = lab.deeds();
+    let adopted: Vec<_> = deeds
+        .iter()
+        .filter(|deed| deed.starts_with("adopt"))
+        .collect();
+    let tap = format!("tap:guest-a:0=made-by-{first}");
+    let with = format!("adopt sessions:0=made-by-{first} {tap}");
+    assert_eq!(adopted, [&with, &with, &format!("adopt {tap}")]);
+    running.wait_for_line("died 3 times within 60 s: the next one starts without sessions");
+    assert!(running.terminate().success());
+    lab.assert_nothing_left();
+}
+
 #[test]
 fn a_killed_control_is_replaced_while_the_dataplane_runs_on() {
     let lab = Lab::new("replaced");

@@ -2,20 +2,22 @@
 //! told of it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::config::{Create, Port, PortKind};
 
-use crate::link::{self, Change, Link, Links};
+use crate::link::{self, Change, In6AddrGenMode, Link, Links};
 use crate::macs::Macs;
 use crate::port::Opened;
 use crate::port::device::Device;
 use crate::port::memory::{self, FarEnd};
 use crate::port::tap::Tap;
+use crate::quiet::Quiet;
 use crate::sys::packet::{PacketSocket, ReceiveMode};
-use crate::sys::tap;
+use crate::sys::{netns, tap};
 
 /// The alias of devices that we made, as `ip link` shows it: only those do we remove.
 const MADE_BY_US: &str = "made by tapgate";
@@ -33,6 +35,8 @@ pub enum Bound {
         socket: Arc<PacketSocket>,
         /// How it gets frames to our MACs.
         mode: ReceiveMode,
+        /// If it is a guest's: what was taken from it, so that the host does not speak there.
+        quiet: Option<Quiet>,
     },
     /// A TAP's queues.
     Tap(Vec<Arc<OwnedFd>>),
@@ -116,6 +120,27 @@ impl Bound {
         }
     }
 
+    /// Has the host not speak on the device if it is a guest's, and else as it did before.
+    pub fn keep_quiet(&mut self, port: &Port, macs: &Macs, link: Option<&Link>) {
+        if let (Self::Device { quiet, .. }, PortKind::Device { device, .. }) = (self, &port.kind) {
+            match link.filter(|_| !macs.uplink()) {
+                Some(link) if quiet.is_none() => *quiet = Some(Quiet::keep(device, link)),
+                Some(_) => {}
+                None => *quiet = None,
+            }
+        }
+    }
+
+    /// The addresses that the host has on a guest's device.
+    pub fn host_addresses(&self) -> &[IpNet] {
+        match self {
+            Self::Device {
+                quiet: Some(quiet), ..
+            } => quiet.others(),
+            _ => &[],
+        }
+    }
+
     /// Gives a device of our making the MTU that its port has now.
     pub fn change_mtu(&self, port: &Port, links: &Links) {
         let device = match (&port.kind, self) {
@@ -191,6 +216,38 @@ impl Bound {
     }
 }
 
+/// Makes the device of `port` if it is to be made and is not there. It is not set up yet.
+///
+/// # Errors
+/// It cannot be made; says why.
+pub fn make_device(port: &Port, links: &mut Links) -> Result<(), String> {
+    let PortKind::Device {
+        device,
+        create: Some(create),
+    } = &port.kind
+    else {
+        return Ok(());
+    };
+    if links.get(device).is_some() {
+        return Ok(());
+    }
+    let owner = create.owner.as_deref().map(user_number).transpose();
+    let made = owner.and_then(|owner| {
+        tap::create_persistent(device, owner, create.multi_queue).map_err(|error| explained(&error))
+    });
+    made.map_err(|error| format!("cannot make the TAP {device}: {error}"))?;
+    tracing::info!(device, "made");
+    let mark = Change {
+        alias: Some(MADE_BY_US),
+        leave_down: true,
+        ..Change::default()
+    };
+    link::change(device, &mark).map_err(|error| format!("cannot mark {device}: {error}"))?;
+    links
+        .look_at(device)
+        .map_err(|error| format!("cannot look at {device}: {error}"))
+}
+
 fn open_device(
     port: &Port,
     device: &str,
@@ -198,57 +255,49 @@ fn open_device(
     macs: &Macs,
     links: &mut Links,
 ) -> Result<(Bound, Opened), String> {
-    if let Some(create) = create
-        && links.get(device).is_none_or(is_ours)
+    if let Some(link) = links.get(device).filter(|link| is_ours(link))
+        && create.is_some()
     {
-        make_device(port, device, create, links.get(device))
-            .map_err(|error| format!("cannot make the TAP {device}: {error}"))?;
+        set_up(port, device, link)
+            .map_err(|error| format!("cannot set up {device}: {}", explained(&error)))?;
         links
-            .update()
-            .map_err(|error| format!("cannot list devices: {error}"))?;
+            .look_at(device)
+            .map_err(|error| format!("cannot look at {device}: {error}"))?;
     }
-    let index = links
+    let link = links
         .get(device)
-        .ok_or_else(|| format!("there is no device {device} yet"))?
-        .index;
-    let opened = Device::open(index, port.mtu)
+        .ok_or_else(|| format!("there is no device {device} yet"))?;
+    let opened = Device::open(link.index, port.mtu)
         .map_err(|error| format!("cannot open device {device}: {error}"))?;
     let socket = opened.socket().clone();
     let mode = macs.listen(&socket, &[], ReceiveMode::UnicastFilter);
-    let bound = Bound::Device {
-        index,
+    let mut bound = Bound::Device {
+        index: link.index,
         socket,
         mode,
+        quiet: None,
     };
+    bound.keep_quiet(port, macs, Some(link));
     Ok((bound, Opened::Device(opened)))
 }
 
-/// Makes a virtual machine's TAP, or brings one made earlier into the state it should be in.
-fn make_device(
-    port: &Port,
-    device: &str,
-    create: &Create,
-    existing: Option<&Link>,
-) -> Result<(), String> {
-    if existing.is_none() {
-        let owner = create.owner.as_deref().map(user_number).transpose()?;
-        tap::create_persistent(device, owner, create.multi_queue)
-            .map_err(|error| explained(&error))?;
-        tracing::info!(device, "made");
+/// Brings a device of our making into the state it should be in.
+fn set_up(port: &Port, device: &str, link: &Link) -> io::Result<()> {
+    // By itself and first: the kernel sets a device up before it looks at this.
+    if link.own_ipv6.is_some() {
+        link::own_ipv6(link.index, In6AddrGenMode::None)?;
     }
     let change = Change {
         mtu: Some(port.mtu),
-        alias: Some(MADE_BY_US),
-        no_own_ipv6: true,
         ..Change::default()
     };
-    link::change(device, &change).map_err(|error| explained(&error))
+    link::change(device, &change)
 }
 
 fn open_tap(
     port: &Port,
     device: &str,
-    netns: Option<&str>,
+    namespace: Option<&str>,
     mac: Option<MacAddr>,
     adopted: Vec<OwnedFd>,
 ) -> Result<(Bound, Opened), String> {
@@ -261,30 +310,46 @@ fn open_tap(
         adopted
     } else {
         drop(adopted);
-        let queues = tap::create(device, port.queues)
-            .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
-        tracing::info!(device, "made");
-        let change = Change {
-            netns,
-            mac,
-            mtu: Some(port.mtu),
-            ..Change::default()
-        };
-        link::change(device, &change).map_err(|error| match (netns, error.kind()) {
-            (Some(netns), io::ErrorKind::NotFound) => {
-                format!("there is no network namespace {netns} yet")
-            }
-            (Some(netns), io::ErrorKind::PermissionDenied) => {
-                format!("the dataplane's user may not open namespace {netns}, or not move a device there")
-            }
-            (Some(netns), _) => format!("cannot move {device} to namespace {netns}: {error}"),
-            (None, _) => format!("cannot set up {device}: {error}"),
-        })?;
-        queues
+        make_tap(port, device, namespace, mac)?
     };
     let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
     let opened = Opened::Tap(Tap::new(queues.clone()));
     Ok((Bound::Tap(queues), opened))
+}
+
+/// Makes a TAP and moves it to its namespace, if that is there.
+fn make_tap(
+    port: &Port,
+    device: &str,
+    namespace: Option<&str>,
+    mac: Option<MacAddr>,
+) -> Result<Vec<OwnedFd>, String> {
+    // First: a TAP that is made to be deleted again is news to everybody who follows devices.
+    let netns = namespace.map(|name| {
+        netns::open(name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no network namespace {name} yet"),
+            io::ErrorKind::InvalidInput => format!("{name} is no network namespace yet"),
+            io::ErrorKind::PermissionDenied => {
+                format!("the dataplane's user may not open network namespace {name}")
+            }
+            _ => format!("cannot open network namespace {name}: {error}"),
+        })
+    });
+    let netns = netns.transpose()?;
+    let queues = tap::create(device, port.queues)
+        .map_err(|error| format!("cannot make the TAP {device}: {}", explained(&error)))?;
+    let change = Change {
+        netns: netns.as_ref().map(AsFd::as_fd),
+        mac,
+        mtu: Some(port.mtu),
+        ..Change::default()
+    };
+    link::change(device, &change).map_err(|error| match namespace {
+        Some(name) => format!("cannot move {device} to namespace {name}: {error}"),
+        None => format!("cannot set up {device}: {error}"),
+    })?;
+    tracing::info!(device, "made");
+    Ok(queues)
 }
 
 fn open_memory() -> Result<(Bound, Opened), String> {

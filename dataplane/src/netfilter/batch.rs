@@ -91,15 +91,15 @@ impl Batch {
     }
 
     /// Makes a chain that all packets which come in by `device` pass, if it is not there: by
-    /// ascending `priority`.
-    pub fn chain(&mut self, name: &str, device: &str, priority: i32) {
+    /// ascending `priority`. What no rule of the chain decides about meets its `policy`.
+    pub fn chain(&mut self, name: &str, device: &str, priority: i32, policy: Verdict) {
         let mut attributes = self.named(name, CHAIN_NAME);
         attributes.nest(4, |hook| {
             hook.number(1, libc::NF_NETDEV_INGRESS as u32)
                 .number(2, priority as u32)
                 .text(3, device);
         });
-        attributes.text(7, "filter");
+        attributes.number(5, policy as u32).text(7, "filter");
         self.push(libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes);
     }
 

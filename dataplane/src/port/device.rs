@@ -16,6 +16,9 @@ use crate::sys::ring::{Geometry, Ring, Slot};
 
 /// Slots of a receive ring: some milliseconds of small packets. 512 to 4096 are equally fast.
 const SLOTS: usize = 2048;
+/// How many errors of a socket are passed over for one frame; a device leaves one each time it goes
+/// down.
+const ERRORS: usize = 8;
 /// Room in a slot beyond the MTU: Ethernet header and a tag inside the bytes.
 const LINK_HEADER: usize = 18;
 
@@ -61,8 +64,19 @@ impl Device {
     fn receive_whole<'a>(&self, batch: &mut Batch<'a>) -> Option<(&'a mut [u8], usize)> {
         let room = &mut batch.spare()?[HEADROOM..];
         let longest = room.len();
-        let got = self.socket.receive(room).ok().filter(|&n| n <= longest)?;
+        let got = self.next_whole(room).filter(|&n| n <= longest)?;
         Some((batch.take(HEADROOM + got), HEADROOM + HEADER))
+    }
+
+    /// Reads the frame at the queue's head. A device that went down has left an error on the socket,
+    /// which is told first, once; the frame is still there. Were it left, this slot's tag would go
+    /// with no frame, and each later slot's with the frame of the slot before.
+    fn next_whole(&self, room: &mut [u8]) -> Option<usize> {
+        (0..ERRORS).find_map(|_| match self.socket.receive(room) {
+            Ok(length) => Some(Some(length)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
+            Err(_) => None,
+        })?
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod bridge;
+pub mod wire;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -6,6 +6,7 @@ mod fuzz;
 mod guests;
 mod ipv6;
 mod nat;
+mod offloads;
 mod quotas;
 mod transfer;
 mod uplink;

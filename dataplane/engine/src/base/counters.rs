@@ -26,6 +26,7 @@ counters! {
     sessions_revoked: "Sessions ended because a new configuration no longer allows them.",
     sessions_displaced: "Sessions ended, unanswered, because whoever opened them opened more than fit.",
     sessions_recovered: "Sessions taken over from an earlier dataplane.",
+    sessions_refused: "Sessions of an earlier dataplane not taken over: what it left of them contradicts itself or the configuration.",
     fragments_sent: "Fragments made because a packet was larger than the egress MTU.",
     packets_held: "Packets that waited for a next hop's MAC.",
     packets_released: "Packets that waited and then left.",

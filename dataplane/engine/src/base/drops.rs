@@ -29,7 +29,8 @@ macro_rules! reasons {
 reasons! {
     FrameTooShort = "frame-too-short": "Fewer than 14 bytes, not an Ethernet frame. Check the sender's driver.",
     FrameTruncated = "frame-truncated": "The kernel had no room to hand over the whole frame. Receive buffers are too small for the load; see `show ports`.",
-    OffloadMalformed = "offload-malformed": "The offload metadata that came with the frame contradict it, or ask for UDP fragmentation offload. A broken or hostile sender; `ethtool -K` turns its offloads off.",
+    OffloadMalformed = "offload-malformed": "The offload metadata that came with the frame cannot be read, or ask for UDP fragmentation offload. A broken or hostile sender; `ethtool -K` turns its offloads off.",
+    ForgedOffload = "forged-offload": "The offload metadata that came with the frame would have a checksum stored where its TCP or UDP header has none, or the frame cut into more than 256 or too small segments. A hostile sender, or a broken driver: `ethtool -K` turns its offloads off. `show guests` counts it by port.",
     UnknownEthertype = "unknown-ethertype": "Neither ARP nor IP. Harmless (LLDP, STP); nothing to do.",
     UnknownMac = "unknown-mac": "Sent to a MAC no interface of ours wears on that port and VLAN. Harmless on a shared link; else check `show interfaces`.",
     OwnFrame = "own-frame": "Sent by one of our own MACs and seen again: a loop or a reflecting bridge port. Check the uplink's bridge.",
@@ -109,6 +110,7 @@ impl DropReason {
                 | Self::SpoofedAdvertisement
                 | Self::GatewayClaimed
                 | Self::RogueServer
+                | Self::ForgedOffload
         )
     }
 }

@@ -42,6 +42,12 @@ impl Translations {
             .find(|(_, snat)| snat.interface == interface && snat.from.contains(&source))
     }
 
+    /// Whether some source translation gives out this address and port.
+    pub fn gives(&self, address: IpAddr, port: u16) -> bool {
+        let gives = |snat: &Snat| snat.to == address && snat.ports.contains(port);
+        self.snat.iter().any(gives)
+    }
+
     /// The flow with its new destination, if it came in by `interface` and is redirected.
     #[inline]
     pub fn redirected<A: Address>(

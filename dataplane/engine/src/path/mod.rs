@@ -6,5 +6,6 @@ pub mod forward;
 pub mod hop;
 pub mod judge;
 pub mod local;
+pub mod offload;
 pub mod refuse;
 pub mod standing;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
-use crate::base::time::Instant;
+use crate::base::time::{Instant, Ticks};
 use crate::model::change::{Advertising, Change, Groups};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::Silent;
@@ -14,8 +14,9 @@ use crate::state::context::Context;
 use crate::state::neighbor::{Neighbor, NeighborState};
 use crate::state::ports::Share;
 use crate::state::router::Router;
-use crate::state::session::Sessions;
+use crate::state::session::{SessionRecord, Sessions};
 use crate::state::shard::{Flood, Shard};
+use crate::wire::packet::Family;
 
 /// How long after a takeover ports may be attached that were attached before it.
 const TAKEOVER: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub fn start_router(snapshot: &Snapshot, inherited: bool, seed: u64, now: Instan
 }
 
 /// One worker's state at the start, with `snapshot` adopted. Sessions found in `memory` (left by an
-/// earlier dataplane of the same boot) live on.
+/// earlier dataplane of the same boot) live on, as far as they make sense (H14).
 pub fn start_shard(
     snapshot: &Snapshot,
     memory: impl Into<Sessions>,
@@ -42,10 +43,30 @@ pub fn start_shard(
     now: Instant,
 ) -> Shard {
     let section = snapshot.config().router();
-    let mut shard = Shard::over(memory.into(), section, share, seed, now);
-    shard.counters.sessions_recovered = shard.v4.recover_mappings() + shard.v6.recover_mappings();
+    let mut memory = memory.into();
+    let found = memory.v4.live() + memory.v6.live();
+    if found > 0 {
+        memory.v4.keep(|record| is_credible(record, snapshot, now));
+        memory.v6.keep(|record| is_credible(record, snapshot, now));
+    }
+    let mut shard = Shard::over(memory, section, share, seed, now);
+    let recovered = shard.v4.recover_mappings() + shard.v6.recover_mappings();
+    shard.counters.sessions_recovered = recovered;
+    shard.counters.sessions_refused = found - recovered;
     adopt_shard(snapshot, &mut shard);
     shard
+}
+
+/// Whether a session that an earlier dataplane left can be one: it makes sense by itself, and an
+/// external port that it holds is one that we give out. Whether it is allowed is judged when its next
+/// packet comes.
+fn is_credible<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot, now: Instant) -> bool {
+    let outside = record.outside();
+    let gives = || {
+        let translations = snapshot.translations();
+        translations.gives(outside.source.into(), outside.source_port)
+    };
+    record.is_sound(Ticks::from(now)) && (!record.holds_port() || gives())
 }
 
 /// Call once for each newly published snapshot, for each worker, before its first frame under it.

@@ -9,7 +9,7 @@ use crate::base::time::Instant;
 use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Trace};
-use crate::path::{admit, forward, local};
+use crate::path::{admit, forward, local, offload};
 use crate::speak::{arp, dhcp, mld, nd};
 use crate::state::context::Context;
 use crate::state::router::Router;
@@ -76,6 +76,7 @@ fn receive<T: Trace>(
     match u16::from_be_bytes([header[12], header[13]]) {
         ETHERTYPE_IPV4 => {
             let packet = Ipv4Addr::parse(frame)?;
+            offload::accept(frame, &packet)?;
             frame.truncate(packet.end); // link padding is not forwarded (F02)
             if packet.is_dhcp_request()
                 && let Some(network) = dhcp::asked4(ctx.snapshot, packet.flow.destination, link)
@@ -86,6 +87,7 @@ fn receive<T: Trace>(
         }
         ETHERTYPE_IPV6 => {
             let packet = Ipv6Addr::parse(frame)?;
+            offload::accept(frame, &packet)?;
             frame.truncate(packet.end);
             if packet.is_dhcp_request()
                 && let Some(network) = dhcp::asked6(ctx.snapshot, packet.flow.destination, link)
@@ -100,7 +102,10 @@ fn receive<T: Trace>(
                 _ => ip(ctx, frame, &packet, link),
             }
         }
-        ETHERTYPE_ARP => arp::receive(ctx, frame, link),
+        ETHERTYPE_ARP => {
+            offload::accept_none(frame)?;
+            arp::receive(ctx, frame, link)
+        }
         _ => Err(DropReason::UnknownEthertype),
     }
 }

@@ -134,6 +134,11 @@ impl Shard {
         }
     }
 
+    /// What is counted beside drops.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Frames that guests sent and may not send: port, reason, how many.
     pub fn violations(&self) -> impl Iterator<Item = (PortId, DropReason, u64)> + '_ {
         let list = self.violations.iter();

@@ -3,12 +3,13 @@
 //! For ports that cannot take a frame's [`Offload`] along, and before IP fragmentation.
 
 use super::frame::{Checksum, ETHERNET, Frame, Gso, GsoKind, Offload};
+use super::packet::{TCP, UDP};
 use crate::base::checksum::{checksum, fold, pseudo_header, sum};
 
-/// Where the UDP checksum is in its header (RFC 768). No other transport has one there.
-const UDP_CHECKSUM: usize = 6;
+/// Where the UDP checksum is in its header (RFC 768).
+pub const UDP_CHECKSUM: usize = 6;
 /// Where the TCP checksum is in its header (RFC 9293 §3.1).
-const TCP_CHECKSUM: usize = 16;
+pub const TCP_CHECKSUM: usize = 16;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
@@ -33,7 +34,7 @@ pub enum SegmentError {
 /// are. Bytes after the IP packet's end are link padding and not summed.
 ///
 /// # Errors
-/// The checksum cannot have that place ([`checksum_place`]); the frame is then unchanged.
+/// It is not that of the packet's own TCP or UDP header; the frame is then unchanged.
 pub fn complete_checksum(frame: &mut Frame<'_>) -> Result<(), SegmentError> {
     let Checksum::Partial { start, offset } = frame.offload.checksum else {
         return Ok(());
@@ -42,43 +43,35 @@ pub fn complete_checksum(frame: &mut Frame<'_>) -> Result<(), SegmentError> {
     if !checksum_place(frame.bytes, start, offset) {
         return Err(SegmentError::ChecksumPlace);
     }
-    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
-    let mut check = !fold(sum(&frame.bytes[start..end], 0));
-    if check == 0 && usize::from(offset) == UDP_CHECKSUM {
-        check = 0xffff; // RFC 768: zero means that there is no checksum
-    }
-    put(frame.bytes, field, check);
+    store_checksum(frame.bytes, (start.into(), offset.into()), end);
     frame.offload.checksum = Checksum::Present;
     Ok(())
 }
 
-/// Whether `offload` can be true of the Ethernet frame `bytes`: its headers are those of the kind
-/// of super-frame, and a partial checksum has its place in them ([`checksum_place`]).
-pub fn fits(bytes: &[u8], offload: &Offload) -> bool {
-    match (offload.gso, offload.checksum) {
-        (Some(gso), checksum) => Layout::of(bytes, checksum, gso).is_ok(),
-        (None, Checksum::Partial { start, offset }) => checksum_place(bytes, start, offset),
-        (None, Checksum::Present | Checksum::Verified) => true,
+/// Sums a packet that ends at `end` from `start` on, with the partial sum in it, and stores the
+/// checksum at `offset` from there. All of it is within the packet.
+pub fn store_checksum(bytes: &mut [u8], (start, offset): (usize, usize), end: usize) {
+    let mut check = !fold(sum(&bytes[start..end], 0));
+    if check == 0 && offset == UDP_CHECKSUM {
+        check = 0xffff; // RFC 768: zero means that there is no checksum
     }
+    put(bytes, start + offset, check);
 }
 
-/// Whether a partial checksum of an Ethernet frame may sum from `start` and be stored at
-/// `start + offset`: in the IP packet's own transport header, or above it (in a tunnel's payload).
-pub fn checksum_place(bytes: &[u8], start: u16, offset: u16) -> bool {
+/// Whether a partial checksum of an Ethernet frame sums from `start` and is stored at `start + offset`:
+/// as that of the IP packet's own TCP or UDP header. Linux leaves no other one unfinished but in
+/// tunnels: ICMP's is always whole.
+fn checksum_place(bytes: &[u8], start: u16, offset: u16) -> bool {
     let Some(end) = packet_end(bytes) else {
         return false;
     };
     let (protocol, header) = transport(bytes);
-    let (checksum, length) = match protocol {
-        1 | 58 => (2, 8), // RFC 792, RFC 4443 §2.1
-        6 => (TCP_CHECKSUM, 20),
-        17 => (UDP_CHECKSUM, 8),
-        _ => (0, 0),
+    let field = match protocol {
+        TCP => TCP_CHECKSUM,
+        UDP => UDP_CHECKSUM,
+        _ => return false,
     };
-    let (start, offset) = (usize::from(start), usize::from(offset));
-    let own = length > 0 && start == header && offset == checksum;
-    let above = start >= header && start + offset >= header + length;
-    (own || above) && start + offset + 2 <= end
+    (usize::from(start), usize::from(offset)) == (header, field) && header + field + 2 <= end
 }
 
 /// Cuts a super-frame into wire-sized frames with finished checksums and hands each to `sink`; a

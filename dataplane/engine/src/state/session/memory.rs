@@ -69,6 +69,29 @@ impl<A: Address> SessionMemory<A> {
         self.records.len().min(self.details.len())
     }
 
+    /// How many sessions are in it.
+    pub(crate) fn live(&self) -> u64 {
+        self.records
+            .iter()
+            .filter(|record| record.is_live())
+            .count() as u64
+    }
+
+    /// Frees all sessions but those that are `sound`, and forgets of these what only the process
+    /// knew that left them: its numbers for ports, interfaces, guests and rules.
+    pub(crate) fn keep(&mut self, sound: impl Fn(&SessionRecord<A>) -> bool) {
+        let all = self.records.iter_mut().zip(self.details.iter_mut());
+        for (record, detail) in all.filter(|(record, _)| record.is_live()) {
+            match sound(record) {
+                true => {
+                    record.forget_numbers();
+                    detail.forget_numbers();
+                }
+                false => (*record, *detail) = Default::default(),
+            }
+        }
+    }
+
     /// Takes over what an earlier version left, as far as there is room; returns how many sessions.
     pub fn convert(&mut self, old: &[Record5<A>]) -> usize {
         let places = self.records.iter_mut().zip(self.details.iter_mut());

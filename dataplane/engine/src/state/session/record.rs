@@ -7,6 +7,7 @@ use crate::base::ip::Address;
 use crate::base::time::Ticks;
 use crate::state::neighbor::NeighborId;
 use crate::wire::flow::{Direction, Flow};
+use crate::wire::packet::{Family, TCP, UDP};
 
 /// Changes whenever the layout or meaning of [`SessionRecord`] or [`SessionDetail`] does. Memory of
 /// the layout before is converted ([`super::Record5`]), older memory is not taken over.
@@ -201,6 +202,42 @@ impl<A: Address> SessionRecord<A> {
         self.flags & HOLDS_PORT != 0
     }
 
+    /// Whether a process can have left it that did what it should, until `now`. What the memory of
+    /// another process says is not believed, not even of its own sessions: a session decides where
+    /// packets go without anybody asking again.
+    pub(crate) fn is_sound(&self, now: Ticks) -> bool
+    where
+        A: Family,
+    {
+        let (inside, outside) = (self.inside(), self.outside());
+        let is_echo = self.protocol == A::ICMP;
+        let mut ports = self.ports.iter().flatten();
+        let ports_fit = match self.protocol {
+            TCP | UDP => true,
+            _ if is_echo => inside.destination_port == 0 && outside.destination_port == 0,
+            _ => ports.all(|port| *port == 0),
+        };
+        let mut hosts = self.ends.iter().flatten();
+        self.stage <= Stage::Closing as u8
+            && (self.protocol == TCP || self.stage != Stage::Closing as u8)
+            && tcp::is_known(self.tcp)
+            && (self.protocol == TCP || self.tcp == 0)
+            && self.flags == Self::new(inside, outside, self.holds_port(), 0).flags
+            && self.source_rewritten() == self.holds_port()
+            && self.seen <= now.0
+            && ports_fit
+            && hosts.all(|end| end.is_one_host())
+    }
+
+    /// Forgets what only the process knew that it is from.
+    pub(super) fn forget_numbers(&mut self) {
+        self.generation = 0;
+        for direction in [Direction::Forward, Direction::Reply] {
+            self.set_path(direction, None);
+            self.admit(direction, None);
+        }
+    }
+
     /// In use.
     #[inline]
     pub fn is_live(&self) -> bool {
@@ -313,6 +350,11 @@ impl SessionDetail {
     ) {
         let carry = record.account(Direction::Forward, length, tcp_flags, now);
         self.carry(Direction::Forward, carry);
+    }
+
+    /// Forgets what only the process knew that it is from.
+    pub(super) fn forget_numbers(&mut self) {
+        (self.mark, self.guest, self.rule) = (0, 0, 0);
     }
 
     /// The number of the guest it is from, or else to.

@@ -338,10 +338,7 @@ impl<A: Address> SessionTable<A> {
                 .into_iter()
                 .any(|direction| self.find(&record.received(direction)).is_some());
             if record.is_live() && !twice {
-                self.memory.records[number as usize].generation = 0;
-                for direction in [Direction::Forward, Direction::Reply] {
-                    self.memory.records[number as usize].set_path(direction, None);
-                }
+                self.memory.records[number as usize].forget_numbers();
                 self.enter(number, &record);
                 self.live += 1;
                 self.ledger.open(number, Payer::Nobody);

@@ -22,6 +22,11 @@ const FIN_FORWARD: u8 = 2;
 const FIN_REPLY: u8 = 4;
 const BOTH_FINS: u8 = FIN_FORWARD | FIN_REPLY;
 
+/// Whether nothing else was seen than what there is to be seen.
+pub(super) fn is_known(seen: u8) -> bool {
+    seen & !(ANSWERED | BOTH_FINS) == 0
+}
+
 /// The state and what was seen after a segment with `flags` in `direction`.
 #[inline]
 pub(super) fn follow(state: u8, seen: u8, direction: Direction, flags: u8) -> (u8, u8) {
