@@ -22,7 +22,7 @@ impl Handled {
             named.map(|(_, count, _)| count).sum()
         };
         let begun = count(&["sessions_recovered", "sessions_created"]);
-        let ended = count(&["sessions_expired", "sessions_revoked"]);
+        let ended = count(&["sessions_expired", "sessions_revoked", "sessions_displaced"]);
         Self {
             leaving: count(&[
                 "forwarded_by_session",

@@ -74,6 +74,10 @@ fn n20_m01_n09_a_network_speaks_from_its_own_link_local_address() {
         assert!(kinds.contains(&134) && kinds.contains(&143), "{kinds:?}");
     }
     // Asking for a guest.
+    let guest = format!("[guests]\nx = {{ port = \"g\", public = [\"{HOST}\"] }}\n[tables]");
+    router.reload(&TWICE.replace("[tables]", &guest));
+    router.wait(20_000);
+    router.take_all();
     let packet = udp6((GATEWAY, ROUTER_OUT), (FAR, HOST), 64, 10);
     assert_eq!(router.inject("up", packet), Verdict::Hold);
     let sent = router.sent();
