@@ -325,3 +325,71 @@ fn h09_a_flood_of_errors_to_one_guest_costs_another_none() {
     let counts = router.counts();
     assert!(counts["icmp_errors_limited"] > 19_000, "{counts:?}");
 }
+
+#[test]
+fn h11_a_scan_from_outside_leaves_room_for_others_first_packets() {
+    let mut router = Router::settled(&format!(
+        "
+        [ports]
+        uplink = {{ memory = true }}
+        a = {{ memory = true }}
+        b = {{ memory = true }}
+        [personalities.x]
+        port = \"uplink\"
+        mac = \"02:00:00:00:00:aa\"
+        addresses = [\"203.0.113.10/24\"]
+        gateway = \"203.0.113.1\"
+        [networks.n]
+        ports = [\"a\", \"b\"]
+        addresses = [\"10.0.0.254/24\"]
+        mac = \"{NET_A}\"
+        [guests.a]
+        port = \"a\"
+        public = [\"172.32.0.0/16\"]
+        [guests.b]
+        port = \"b\"
+        mac = \"{GUEST_B}\"
+        addresses = [\"10.0.0.2\"]
+        "
+    ));
+    let there = |n: u32| format!("172.32.200.{n}");
+    for n in 1..101 {
+        router.station("a", None, &there(n), GUEST_A);
+    }
+    let arrived = |router: &mut Router, to: &str| {
+        let to: std::net::Ipv4Addr = to.parse().unwrap();
+        let sent = router.take_packets("a");
+        sent.iter().any(|bytes| bytes[30..34] == to.octets())
+    };
+    // A thousand a second for five seconds, to addresses where nobody is.
+    for n in 0..5_000_u32 {
+        let nobody = format!("172.32.{}.{}:80", n % 200, 1 + n / 200);
+        receive(&mut router, &format!("{REMOTE}:{}", 2_000 + n), &nobody);
+        if n % 100 == 50 {
+            let to = there(1 + n / 100);
+            send(&mut router, "b", "10.0.0.2:5000", &format!("{to}:80"));
+            assert!(arrived(&mut router, &to), "a guest's, after {n}");
+        }
+        if n % 100 == 99 {
+            let to = there(51 + n / 100 % 49);
+            receive(&mut router, "192.0.2.7:5000", &format!("{to}:80"));
+            assert!(arrived(&mut router, &to), "a stranger's, after {n}");
+        }
+        router.wait(1);
+    }
+    let waiting = router
+        .neighbors()
+        .iter()
+        .filter(|neighbor| neighbor.mac.is_none())
+        .count();
+    assert!(waiting <= 1_024, "a quarter of 4096: {waiting}");
+    // Ten times as many are refused, and guests' still resolve.
+    for n in 0..10_000_u32 {
+        let nobody = format!("172.32.{}.{}:80", n % 200, 50 + n / 200);
+        receive(&mut router, &format!("{REMOTE}:{}", 2_000 + n), &nobody);
+    }
+    assert!(router.dropped(DropReason::NeighborTableFull) > 5_000);
+    router.take_all();
+    send(&mut router, "b", "10.0.0.2:5000", "172.32.200.100:80");
+    assert!(arrived(&mut router, "172.32.200.100"));
+}
