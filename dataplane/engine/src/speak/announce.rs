@@ -116,18 +116,13 @@ pub(crate) fn defend<T: Trace>(
     }
 }
 
-/// Sends the next announcements that are due. Whether there were any.
+/// Has the next interface's addresses repeated, or sends the next announcements that are due. Whether
+/// there were any.
 pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     let interval = ctx.snapshot.config().router().announce_interval;
-    if ctx.router.announcer.repeats(interval, ctx.now) {
-        for interface in ctx.snapshot.interfaces() {
-            if let Some(presence) = ctx.snapshot.presence(interface.id) {
-                let addresses = presence.addresses.clone();
-                ctx.router
-                    .announcer
-                    .remind(interface.id, addresses, ctx.now);
-            }
-        }
+    if let Some(from) = ctx.router.announcer.repeats_from(interval, ctx.now) {
+        remind(ctx, from);
+        return true;
     }
     let Some(due) = ctx.router.announcer.poll(ctx.now) else {
         return false;
@@ -138,4 +133,17 @@ pub(crate) fn poll<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
         }
     }
     true
+}
+
+/// Has everything announced once more that the first interface from `from` on answers for.
+fn remind<T>(ctx: &mut Context<'_, T>, from: InterfaceId) {
+    let next = ctx.snapshot.interfaces().find(|next| next.id >= from);
+    let next = next.map(|interface| interface.id);
+    if let Some(interface) = next
+        && let Some(presence) = ctx.snapshot.presence(interface)
+    {
+        let addresses = presence.addresses.clone();
+        ctx.router.announcer.remind(interface, addresses, ctx.now);
+    }
+    ctx.router.announcer.repeated(next);
 }

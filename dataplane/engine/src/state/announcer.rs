@@ -13,9 +13,11 @@
 //! | in a burst with fewer left | begins anew when the next was due |
 //! | in a burst that is over, for two seconds more | begins anew when these are over |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use foldhash::fast::FixedState;
 
 use crate::base::addr::InterfaceId;
 use crate::base::deadlines::Deadlines;
@@ -32,6 +34,9 @@ const BETWEEN_ROUNDS: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Addresses, which only the configuration chooses. Of ten thousand a tree takes a millisecond.
+type Set = HashSet<IpAddr, FixedState>;
+
 /// What is still to be announced.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Announcer {
@@ -42,6 +47,8 @@ pub(crate) struct Announcer {
     next: u32,
     /// The slow repetition of everything.
     repeat: Option<Instant>,
+    /// Under way: from this interface on it is still to be repeated.
+    repeating: Option<InterfaceId>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +83,7 @@ impl Announcer {
     pub(crate) fn add_all(&mut self, interface: InterfaceId, addresses: Vec<IpAddr>, now: Instant) {
         let numbers = self.numbers_on(interface);
         if !numbers.is_empty() {
-            let all: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+            let all: Set = addresses.iter().copied().collect();
             for number in numbers {
                 self.split(interface, number, |address| !all.contains(address));
             }
@@ -105,18 +112,26 @@ impl Announcer {
         };
     }
 
-    /// Whether everything is to be repeated now.
-    pub(crate) fn repeats(&mut self, interval: u32, now: Instant) -> bool {
-        let due = self.repeat.is_some_and(|due| due <= now);
-        if due {
+    /// Where the repetition of everything goes on by now, if it does: the first interface that it has
+    /// not come to. It comes to one at a time.
+    pub(crate) fn repeats_from(&mut self, interval: u32, now: Instant) -> Option<InterfaceId> {
+        if self.repeat.is_some_and(|due| due <= now) {
             self.repeat = None;
             self.repeat_every(interval, now);
+            self.repeating = Some(InterfaceId(0));
         }
-        due
+        self.repeating
+    }
+
+    /// The repetition of everything has come to `interface`; `None`: to the end.
+    pub(crate) fn repeated(&mut self, interface: Option<InterfaceId>) {
+        self.repeating = interface.and_then(|InterfaceId(n)| n.checked_add(1).map(InterfaceId));
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due.next().into_iter().chain(self.repeat).min()
+        let at_once = self.repeating.map(|_| Instant::default());
+        let due = self.due.next().into_iter().chain(self.repeat);
+        due.chain(at_once).min()
     }
 
     /// The next addresses to be announced by now.
@@ -160,7 +175,7 @@ impl Announcer {
     ) {
         let numbers = self.numbers_on(interface);
         if !numbers.is_empty() {
-            let mut left: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+            let mut left: Set = addresses.iter().copied().collect();
             for number in numbers {
                 if !left.is_empty() {
                     self.join(interface, number, &mut left, (rounds, takeover));
@@ -183,7 +198,7 @@ impl Announcer {
         &mut self,
         interface: InterfaceId,
         number: u32,
-        left: &mut BTreeSet<IpAddr>,
+        left: &mut Set,
         (rounds, takeover): (u8, bool),
     ) {
         let Some(burst) = self.bursts.get_mut(&(interface, number)) else {
