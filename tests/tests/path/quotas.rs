@@ -11,14 +11,10 @@ use tapgate_tests::router::Router;
 /// Sessions that fit.
 const ROOM: u32 = 2_000;
 
-/// Guests `a` and `b`, each with an inside and a public address, at ports of their own; `limits` are
-/// those of `a`.
-fn two_guests(limits: &str) -> Router {
-    let mut router = Router::settled(&format!(
+/// A provider, and guests `a`, of which `guest_a` tells the addresses, and `b`, at ports of their own.
+fn site(guest_a: &str) -> String {
+    format!(
         "
-        [router]
-        sessions = {ROOM}
-        icmp_errors_per_second = 1000
         [ports]
         uplink = {{ memory = true }}
         a = {{ memory = true }}
@@ -34,15 +30,30 @@ fn two_guests(limits: &str) -> Router {
         mac = \"{NET_A}\"
         [guests.a]
         port = \"a\"
-        mac = \"{GUEST_A}\"
-        addresses = [\"10.0.0.1\"]
-        public = [\"203.0.113.21\"]
-        limits = {{ {limits} }}
+        {guest_a}
         [guests.b]
         port = \"b\"
         mac = \"{GUEST_B}\"
         addresses = [\"10.0.0.2\"]
         public = [\"203.0.113.22\"]
+        "
+    )
+}
+
+/// Guests `a` and `b`, each with an inside and a public address; `limits` are those of `a`.
+fn two_guests(limits: &str) -> Router {
+    let site = site(&format!(
+        "mac = \"{GUEST_A}\"
+        addresses = [\"10.0.0.1\"]
+        public = [\"203.0.113.21\"]
+        limits = {{ {limits} }}"
+    ));
+    let mut router = Router::settled(&format!(
+        "
+        [router]
+        sessions = {ROOM}
+        icmp_errors_per_second = 1000
+        {site}
         [tables]
         main = [{{ to = \"default\", dev = \"x\" }}]
         [nat]
@@ -328,30 +339,7 @@ fn h09_a_flood_of_errors_to_one_guest_costs_another_none() {
 
 #[test]
 fn h11_a_scan_from_outside_leaves_room_for_others_first_packets() {
-    let mut router = Router::settled(&format!(
-        "
-        [ports]
-        uplink = {{ memory = true }}
-        a = {{ memory = true }}
-        b = {{ memory = true }}
-        [personalities.x]
-        port = \"uplink\"
-        mac = \"02:00:00:00:00:aa\"
-        addresses = [\"203.0.113.10/24\"]
-        gateway = \"203.0.113.1\"
-        [networks.n]
-        ports = [\"a\", \"b\"]
-        addresses = [\"10.0.0.254/24\"]
-        mac = \"{NET_A}\"
-        [guests.a]
-        port = \"a\"
-        public = [\"172.32.0.0/16\"]
-        [guests.b]
-        port = \"b\"
-        mac = \"{GUEST_B}\"
-        addresses = [\"10.0.0.2\"]
-        "
-    ));
+    let mut router = Router::settled(&site("public = [\"172.32.0.0/16\"]"));
     let there = |n: u32| format!("172.32.200.{n}");
     for n in 1..101 {
         router.station("a", None, &there(n), GUEST_A);

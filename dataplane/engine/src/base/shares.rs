@@ -57,6 +57,17 @@ impl Shares {
         }
     }
 
+    /// Whether `who` may have one of those that `from` has, all of which count as free.
+    pub fn may_take_from(&self, who: usize, from: usize) -> bool {
+        let share = self.by.get(who).unwrap_or(&NONE);
+        let left = self.used(from);
+        let within = match share.limit {
+            u32::MAX => share.used < self.free() + left,
+            limit => share.used < limit,
+        };
+        left > 0 && within
+    }
+
     /// `who` has `amount` more. It is not checked whether it may.
     pub fn take(&mut self, who: usize, amount: u32) {
         self.used += amount;

@@ -1,7 +1,7 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
 use super::hop::{self, Hop, Station};
-use super::judge::{Course, Limits, Plan, Query, Refusal, fits, judge};
+use super::judge::{Bounds, Course, Plan, Query, Refusal, fits, judge};
 use super::refuse::refuse;
 use super::{admit, errors, local, standing};
 use crate::base::drops::DropReason;
@@ -151,7 +151,7 @@ fn first<'s, A: Tracked, T: Trace>(
         transport: packet.transport,
         interface: arrival.interface,
         ingress: Some(arrival.port),
-        limits: Some(Limits {
+        bounds: Some(Bounds {
             ttl: packet.ttl,
             unfragmented: packet.dont_fragment.then(|| packet.wire_len(frame)),
         }),
@@ -252,13 +252,13 @@ fn make_room<A: Tracked, T>(
     arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
 ) -> Result<(), DropReason> {
-    let rate = plan.quota.new_sessions();
+    let rate = plan.limits.new_sessions();
     let opener = plan.payer.index();
     if !arrival.interface.personality && !ctx.shard.openers.take(opener, rate, ctx.now) {
         return Err(DropReason::GuestSessionRate);
     }
     let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();
-    ledger.limit(plan.payer, plan.quota.sessions);
+    ledger.limit(plan.payer, plan.limits.sessions);
     if let Some(guest) = plan.served {
         ledger.limit(Payer::To(guest.number), guest.limits.sessions);
     }

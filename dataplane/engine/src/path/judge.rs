@@ -10,7 +10,7 @@ use super::admit;
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::ip::is_of_a_link;
-use crate::config::Limits as Quota;
+use crate::config::Limits;
 use crate::model::interface::Interface;
 use crate::model::nat::Snat;
 use crate::model::owners::Guest;
@@ -37,12 +37,12 @@ pub(crate) struct Query<'s, A> {
     /// checked.
     pub(crate) ingress: Option<PortId>,
     /// What only a packet at hand has: a session is judged without.
-    pub(crate) limits: Option<Limits>,
+    pub(crate) bounds: Option<Bounds>,
 }
 
 /// What a packet at hand must keep within.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct Bounds {
     /// Its TTL or hop limit.
     pub(crate) ttl: u8,
     /// Its size on a wire, in bytes, if it may not be fragmented.
@@ -72,7 +72,7 @@ pub(crate) struct Plan<'s, A> {
     /// Whom it counts against.
     pub(crate) payer: Payer,
     /// What that one may use.
-    pub(crate) quota: &'s Quota,
+    pub(crate) limits: &'s Limits,
     /// The guest that it is for, if a stranger opens it.
     pub(crate) served: Option<&'s Guest>,
 }
@@ -89,7 +89,7 @@ impl<A> Plan<'_, A> {
             inside: (self.to.source, self.to.source_port),
             range: snat.ports,
             payer: self.payer,
-            limit: self.quota.ports,
+            limit: self.limits.ports,
         })
     }
 
@@ -295,7 +295,7 @@ fn plan<'s, A: Family>(
     let selector = Selector::of(&to, Some(interface.id));
     let way =
         route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
-    if let Some(Limits { ttl, .. }) = query.limits {
+    if let Some(Bounds { ttl, .. }) = query.bounds {
         if ttl <= 1 {
             return Err(Refusal::TTL);
         }
@@ -313,20 +313,20 @@ fn plan<'s, A: Family>(
         return Err(Refusal::told(DropReason::SamePort, error));
     }
     let snat = snat(query, to.source.into(), egress, snapshot, trace)?;
-    if let Some(Limits {
+    if let Some(Bounds {
         unfragmented: Some(length),
         ..
-    }) = query.limits
+    }) = query.bounds
     {
         fits(length, egress, trace)?;
     }
-    let (payer, quota) = payer(snapshot, (interface, query.ingress), to.source.into());
+    let (payer, limits) = payer(snapshot, (interface, query.ingress), to.source.into());
     Ok(Plan {
         to,
         snat,
         way,
         payer,
-        quota,
+        limits,
         served: way.guest.filter(|_| interface.personality),
     })
 }
@@ -337,7 +337,7 @@ pub(crate) fn payer<'s>(
     snapshot: &'s Snapshot,
     (interface, ingress): (&Interface, Option<PortId>),
     source: IpAddr,
-) -> (Payer, &'s Quota) {
+) -> (Payer, &'s Limits) {
     let general = &snapshot.config().router().limits;
     let guest = snapshot.owners().owner(source);
     match guest.filter(|_| !interface.personality) {

@@ -47,11 +47,11 @@ fn tell<A: Family, T: Trace>(
     let class = error.class();
     let in_all = ctx.snapshot.config().router().icmp_errors_per_second;
     let source = packet.flow.source.into();
-    let (payer, quota) = judge::payer(ctx.snapshot, (interface, ctx.ingress), source);
+    let (payer, limits) = judge::payer(ctx.snapshot, (interface, ctx.ingress), source);
     // Strangers have a half of all, so that guests are told even while strangers flood.
     let rate = match interface.personality {
         true => in_all.div_ceil(2),
-        false => quota.icmp_errors().min(in_all),
+        false => limits.icmp_errors().min(in_all),
     };
     let budgets = &mut ctx.shard.told[class];
     if !budgets.take(payer.index(), rate, ctx.now)

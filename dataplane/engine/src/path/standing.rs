@@ -92,7 +92,7 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
         },
         interface,
         ingress,
-        limits: None,
+        bounds: None,
     })
 }
 

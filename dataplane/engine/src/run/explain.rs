@@ -111,7 +111,7 @@ impl Small {
             transport: packet.transport,
             interface: arrival.interface,
             ingress: Some(arrival.port),
-            limits: None,
+            bounds: None,
         };
         if let Ok(Course::Forward(plan)) = judge(&query, snapshot, &mut Silent) {
             self.take_hop(

@@ -312,7 +312,11 @@ impl Neighbors {
     pub fn forget(&mut self, gone: impl Fn(&Neighbor) -> bool) -> usize {
         let mut held = 0;
         for slot in self.places.slots() {
-            if self.places.get(slot).is_some_and(&gone) {
+            if self
+                .places
+                .get(slot)
+                .is_some_and(|neighbor| neighbor.live && gone(neighbor))
+            {
                 held += self.remove(slot).len();
             }
         }

@@ -71,13 +71,9 @@ impl Places {
         self.by_address.get(&(interface, address)).copied()
     }
 
-    /// All places that are in use.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u16> + use<> {
-        let live = self.neighbors.iter().map(|neighbor| neighbor.live);
-        let live: Vec<bool> = live.collect();
-        (0..)
-            .zip(live)
-            .filter_map(|(slot, live)| live.then_some(slot))
+    /// All places, whether in use or not.
+    pub(super) fn slots(&self) -> std::ops::Range<u16> {
+        0..self.neighbors.len() as u16
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbor> {
@@ -95,14 +91,12 @@ impl Places {
     /// All that were looked at are in use.
     pub(super) fn spare(&mut self, taker: Taker, now: Instant) -> Result<Option<u16>, ()> {
         let full = self.free.is_empty() && self.neighbors.len() >= MOST;
-        let (from, room) = match taker {
-            Taker::Pinned => (Taker::Pinned, !full),
-            _ if full => (Taker::Pinned, false),
-            _ => (taker, self.has_room(taker)),
+        let from = match taker {
+            _ if taker != Taker::Pinned && !self.has_room(taker) => taker,
+            // What is configured is found again without asking.
+            _ if full => Taker::Pinned,
+            _ => return Ok(None),
         };
-        if room {
-            return Ok(None);
-        }
         for _ in 0..LOOKS {
             let oldest = self
                 .lists

@@ -70,10 +70,14 @@ impl Ledger {
         self.shares.divide(0);
     }
 
-    /// The session that makes room for another of `payer`'s, if one does.
+    /// The session that makes room for another of `payer`'s, if one does: what an earlier dataplane left
+    /// as far as its share or limit goes, then its own.
     pub(crate) fn spare(&self, payer: Payer) -> Option<u32> {
         let oldest = |payer: Payer| self.lists.get(payer.index())?.oldest.checked_sub(1);
-        oldest(payer).or_else(|| oldest(Payer::Nobody))
+        let (own, left) = (payer.index(), Payer::Nobody.index());
+        let left = self.shares.may_take_from(own, left);
+        let left = left.then(|| oldest(Payer::Nobody)).flatten();
+        left.or_else(|| oldest(payer))
     }
 
     /// Session `number` is new, and `payer`'s.
@@ -228,5 +232,26 @@ mod tests {
         assert_eq!(ledger.spare(B), Some(5));
         ledger.charge(5, A);
         assert_eq!((ledger.spare(B), ledger.spare(A)), (None, Some(5)));
+    }
+
+    #[test]
+    fn what_an_earlier_dataplane_left_makes_room_for_nobody_beyond_its_share_or_limit() {
+        let mut ledger = Ledger::new(16);
+        for number in 0..16 {
+            ledger.open(number, Payer::Nobody);
+        }
+        let replace = |ledger: &mut Ledger, payer: Payer| {
+            while let Some(number) = ledger.spare(payer).filter(|_| !ledger.may_open(payer)) {
+                ledger.close(number);
+                ledger.open(number, payer);
+                ledger.answered(number, None);
+            }
+            ledger.shares.used(payer.index())
+        };
+        ledger.limit(B, Some(3));
+        assert_eq!(replace(&mut ledger, B), 3, "its limit");
+        assert_eq!(replace(&mut ledger, A), 7, "half of what is left");
+        assert_eq!(replace(&mut ledger, UPLINK), 3, "half of what is left then");
+        assert_eq!(ledger.shares.used(Payer::Nobody.index()), 3);
     }
 }
