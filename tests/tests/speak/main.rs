@@ -6,6 +6,7 @@ mod announce;
 mod answers;
 mod antispoof;
 mod claims;
+mod first_come;
 mod hostile;
 mod linklocal;
 mod listener;

@@ -62,6 +62,8 @@ pub enum Violation {
     Mac(MacAddr),
     /// With an address that no guest of the port has.
     Address(IpAddr),
+    /// With an address that was heard on another port before, and may still be there.
+    Elsewhere(IpAddr, PortId),
     /// With an address of its network's gateway.
     Gateway(IpAddr),
     /// An answer of a DHCP server.

@@ -6,6 +6,12 @@
 //! | strict | what they own | what is routed back to the port's network |
 //! | loose | what there is any route to | the same |
 //! | off | anything | anything |
+//!
+//! Unless nothing is checked, an address on a network that nobody is configured to own belongs to the
+//! port that it was heard on first, as long as somebody answers for it there (FCFS SAVI, RFC 6620
+//! §3.2.3). Another port's claim is refused, and has it asked at once. Link-local addresses may be the
+//! same on many ports, each a link of its own; the neighbour table keeps the first
+//! ([`Neighbors`](crate::state::neighbor::Neighbors)).
 
 use std::net::IpAddr;
 
@@ -17,6 +23,7 @@ use crate::model::interface::Interface;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Trace, Violation};
+use crate::state::context::Context;
 use crate::wire::flow::Flow;
 use crate::wire::frame::Link;
 use crate::wire::packet::UDP;
@@ -49,6 +56,54 @@ pub(crate) fn address<A: Address>(
         return Ok(());
     }
     trace.step(|| Step::Violation(Violation::Address(address.into())));
+    Err(reason)
+}
+
+/// As [`address()`], for who says it on the link; and the address does not live on another port.
+pub(crate) fn speaker<A: Address, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    place: (PortId, &Interface),
+    claimed: A,
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    address(ctx.snapshot, place, claimed, reason, ctx.trace)?;
+    first_come(ctx, place, claimed.into(), reason)
+}
+
+/// An address does not live on another port of the network.
+#[inline]
+pub(crate) fn first_come<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    (ingress, interface): (PortId, &Interface),
+    claimed: IpAddr,
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    if interface.personality || interface.ports.len() == 1 || is_of_a_link(claimed) {
+        return Ok(());
+    }
+    let home = ctx.router.neighbors.port_of(interface.id, claimed);
+    match home.filter(|home| *home != ingress) {
+        Some(home) => contested(ctx, (ingress, interface), (claimed, home), reason),
+        None => Ok(()),
+    }
+}
+
+#[cold]
+fn contested<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    (ingress, interface): (PortId, &Interface),
+    (claimed, home): (IpAddr, PortId),
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    let is_checked = ctx.snapshot.admission(ingress).is_checked();
+    // Where a configured one lives is not for neighbours to say.
+    if !is_checked || ctx.snapshot.owners().owner(claimed).is_some() {
+        return Ok(());
+    }
+    let neighbors = &mut ctx.router.neighbors;
+    neighbors.doubt(interface.id, claimed, ctx.now);
+    let violation = Violation::Elsewhere(claimed, home);
+    ctx.trace.step(|| Step::Violation(violation));
     Err(reason)
 }
 

@@ -129,7 +129,7 @@ fn admit_to_session<A: Tracked, T: Trace>(
 ) -> Result<(), DropReason> {
     let place = (arrival.port, arrival.interface);
     let (source, reason) = (packet.flow.source, DropReason::SpoofedSource);
-    admit::address(ctx.snapshot, place, source, reason, ctx.trace)?;
+    admit::speaker(ctx, place, source, reason)?;
     let sessions = &mut A::flows_mut(ctx.shard).sessions;
     sessions
         .get_mut(number)
@@ -146,6 +146,8 @@ fn first<'s, A: Tracked, T: Trace>(
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
     ctx.trace.step(|| Step::FirstPacket);
+    let (place, source) = ((arrival.port, arrival.interface), packet.flow.source.into());
+    admit::first_come(ctx, place, source, DropReason::SpoofedSource)?;
     let query = Query {
         flow: packet.flow,
         transport: packet.transport,

@@ -26,9 +26,11 @@ use crate::state::ports::NoPort;
 use crate::state::router::Router;
 use crate::state::session::{Hit, SessionMemory, Sessions};
 use crate::state::shard::{Shard, Tracked};
+use crate::wire::arp::Arp;
 use crate::wire::frame::{Frame, Verdict, vlan_id};
 use crate::wire::icmp::quoted_flow;
-use crate::wire::packet;
+use crate::wire::nd::{self, NEIGHBOR_ADVERTISEMENT};
+use crate::wire::packet::{self, Transport};
 
 /// What would become of `frame`: every decision, and the verdict. Nothing changes.
 pub fn explain(
@@ -55,6 +57,12 @@ pub fn explain(
         shard: Shard::over(memory, section, shard.share, shard.seed, now),
     };
     small.shard.generation = shard.generation;
+    // Who speaks, as a neighbour on any interface of the port: it is answered, and may live elsewhere.
+    for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
+        for claimed in claimed(frame) {
+            small.take_hop(&router.neighbors, (interface.id, claimed));
+        }
+    }
     if let Ok(packet) = <Ipv4Addr as packet::Family>::parse(frame) {
         small.take(frame, &packet, ingress, snapshot, (router, shard));
     } else if let Ok(packet) = <Ipv6Addr as packet::Family>::parse(frame) {
@@ -74,6 +82,26 @@ pub fn explain(
         steps.step(|| Step::Dropped(reason));
     }
     (steps, verdict)
+}
+
+/// The addresses that a frame says are its sender's.
+fn claimed(frame: &Frame<'_>) -> Vec<IpAddr> {
+    if let Ok(packet) = <Ipv4Addr as packet::Family>::parse(frame) {
+        return vec![packet.flow.source.into()];
+    }
+    if let Ok(packet) = <Ipv6Addr as packet::Family>::parse(frame) {
+        let source = IpAddr::V6(packet.flow.source);
+        let is_advertisement = |kind| kind == Transport::IcmpOther(NEIGHBOR_ADVERTISEMENT);
+        let body = frame.bytes.get(packet.l4..packet.end);
+        let target = body
+            .filter(|_| is_advertisement(packet.transport))
+            .and_then(|body| nd::parse(body, nd::TARGET_LINK_LAYER).ok());
+        return std::iter::once(source)
+            .chain(target.map(|message| message.target.into()))
+            .collect();
+    }
+    let arp = Arp::parse(frame.bytes).ok();
+    arp.map(|arp| arp.sender.into()).into_iter().collect()
 }
 
 /// The state that one packet concerns: its session if it has one, the external port it would get,
@@ -121,12 +149,7 @@ impl Small {
             self.take_quota(&plan, A::flows(shard));
             self.take_port(&plan, A::flows(shard));
         }
-        // What an answer needs: the sender as a neighbour, on any interface of the port.
-        let asker: IpAddr = packet.flow.source.into();
-        for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
-            self.take_hop(&router.neighbors, (interface.id, asker));
-        }
-        // And the way back to a sender further away.
+        // The way back to a sender further away.
         let back = Selector::ours(packet.flow.destination, packet.flow.source);
         if let Ok(way) = route(snapshot, back, &mut Silent) {
             self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));

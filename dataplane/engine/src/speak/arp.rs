@@ -86,7 +86,7 @@ fn check<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link) -> Result<()
     not_ours(ctx, arp.sender.into(), link, DropReason::ArpSenderIsUs)?;
     if let Some(network) = snapshot.network_on(link.port) {
         let (place, reason) = ((link.port, network), DropReason::SpoofedArp);
-        admit::address(snapshot, place, arp.sender, reason, ctx.trace)?;
+        admit::speaker(ctx, place, arp.sender, reason)?;
     }
     // Somebody else wants what we are claiming (RFC 5227 §2.1.1; A04).
     if arp.sender.is_unspecified()

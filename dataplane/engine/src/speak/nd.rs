@@ -68,7 +68,7 @@ pub(crate) fn receive<T: Trace>(
             admit_sender(ctx, packet, link)?;
             if let Some(network) = snapshot.network_on(link.port) {
                 let (place, reason) = ((link.port, network), DropReason::SpoofedAdvertisement);
-                admit::address(snapshot, place, message.target, reason, ctx.trace)?;
+                admit::speaker(ctx, place, message.target, reason)?;
             }
             advertised(ctx, &message, link)
         }
@@ -89,7 +89,7 @@ fn admit_sender<T: Trace>(
         return Ok(());
     };
     let (place, reason) = ((link.port, network), DropReason::SpoofedSource);
-    admit::address(ctx.snapshot, place, packet.flow.source, reason, ctx.trace)
+    admit::speaker(ctx, place, packet.flow.source, reason)
 }
 
 /// Somebody asks for an address (N03, N04, N05).

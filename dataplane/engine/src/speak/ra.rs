@@ -8,6 +8,7 @@ use super::{answers, claims};
 use crate::base::drops::DropReason;
 use crate::model::interface::{GATEWAY, Interface};
 use crate::model::trace::{Step, Trace};
+use crate::path::admit;
 use crate::state::advertisers::Advertisement;
 use crate::state::context::Context;
 use crate::state::egress;
@@ -33,6 +34,7 @@ pub(crate) fn solicited<T: Trace>(
     let network = ctx.snapshot.hearing(link).find(serves);
     let network = network.ok_or(DropReason::NdIgnored)?;
     claims::not_ours(ctx, asker.into(), link, DropReason::NdSenderIsUs)?;
+    admit::speaker(ctx, (link.port, network), asker, DropReason::SpoofedSource)?;
     answers::may_answer(ctx, link.port)?;
     // The unspecified address is nobody's: no neighbour is learnt from it.
     let to = (!asker.is_unspecified()).then(|| (asker, mac.unwrap_or(link.source)));

@@ -80,7 +80,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
         }
         Step::FirstPacket => "none: a first packet".to_owned(),
         Step::QuotesSession => "quotes a packet of a session".to_owned(),
-        Step::Violation(violation) => forbidden(violation),
+        Step::Violation(violation) => forbidden(violation, snapshot),
         Step::Local {
             destination,
             interface: id,
@@ -246,11 +246,14 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
     }
 }
 
-fn forbidden(violation: &Violation) -> String {
+fn forbidden(violation: &Violation, snapshot: &Snapshot) -> String {
     match violation {
         Violation::Mac(mac) => format!("{mac} is not the MAC of a guest on that port"),
         Violation::Address(address) => {
             format!("{address} does not belong to a guest on that port")
+        }
+        Violation::Elsewhere(address, port) => {
+            format!("{address} lives on port {}", snapshot.port_name(*port))
         }
         Violation::Gateway(address) => {
             format!("{address} is the network gateway's, whoever claims it")

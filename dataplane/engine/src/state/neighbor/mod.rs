@@ -12,6 +12,7 @@
 //! | stale | a packet | delay |
 //! | delay | 5 s | probe: solicit the known MAC, 1 s apart, 3 times |
 //! | delay, probe | an answer | reachable |
+//! | reachable (for a second), stale, delay | another port claims the address ([`Neighbors::doubt`]) | probe |
 //! | probe | 3 solicitations unanswered | (none) |
 //! | any but incomplete | another MAC is heard of | stale, with that MAC |
 //!
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::deadlines::Deadlines;
+use crate::base::ip::is_of_a_link;
 use crate::base::random::Random;
 use crate::base::shares::Shares;
 use crate::base::time::Instant;
@@ -191,7 +193,7 @@ impl Neighbors {
             return VecDeque::new();
         };
         let trusted = REACHABLE_MS / 2 + self.random.draw() % REACHABLE_MS;
-        if self.places.at(slot).state == NeighborState::Permanent {
+        if self.places.at(slot).state == NeighborState::Permanent || self.is_namesake(slot, port) {
             return VecDeque::new();
         }
         self.settle(slot, port, now);
@@ -220,6 +222,10 @@ impl Neighbors {
         let incomplete = neighbor.state == NeighborState::Incomplete;
         let same = (neighbor.mac, neighbor.port) == (mac, port);
         if neighbor.state == NeighborState::Permanent || !incomplete && same {
+            return (VecDeque::new(), true);
+        }
+        if self.is_namesake(slot, port) {
+            self.doubt(interface, address, now);
             return (VecDeque::new(), true);
         }
         self.settle(slot, port, now);
@@ -308,6 +314,30 @@ impl Neighbors {
         self.places.find(interface, address).is_some()
     }
 
+    /// The port that `address` was heard on.
+    pub fn port_of(&self, interface: InterfaceId, address: IpAddr) -> Option<PortId> {
+        let neighbor = self.places.get(self.places.find(interface, address)?)?;
+        (neighbor.state != NeighborState::Incomplete).then_some(neighbor.port)
+    }
+
+    /// Somebody else says that `address` is its own: the neighbour is asked whether it is still there,
+    /// at most once a second.
+    pub fn doubt(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) {
+        let Some(slot) = self.places.find(interface, address) else {
+            return;
+        };
+        let neighbor = self.places.at(slot);
+        match neighbor.state {
+            NeighborState::Reachable if now.since(neighbor.confirmed) < RETRANSMIT => {}
+            NeighborState::Reachable | NeighborState::Stale | NeighborState::Delay => {
+                neighbor.state = NeighborState::Probe;
+                neighbor.solicited = 0;
+                self.due.set(slot, now);
+            }
+            NeighborState::Incomplete | NeighborState::Probe | NeighborState::Permanent => {}
+        }
+    }
+
     /// Forgets all neighbours for which `gone` holds, with what waited for them.
     pub fn forget(&mut self, gone: impl Fn(&Neighbor) -> bool) -> usize {
         let mut held = 0;
@@ -381,6 +411,15 @@ impl Neighbors {
     #[cfg(test)]
     pub(crate) fn cost(&self) -> usize {
         self.places.cost()
+    }
+
+    /// Whether it is somebody else's on `port`: a link-local address may be the same on many ports of a
+    /// network, and the first that was heard stays in the table.
+    fn is_namesake(&mut self, slot: u16, port: PortId) -> bool {
+        let neighbor = self.places.at(slot);
+        is_of_a_link(neighbor.address)
+            && neighbor.state != NeighborState::Incomplete
+            && neighbor.port != port
     }
 
     /// A neighbour is known to be on `port` and is counted against it from now on, unless the port has
