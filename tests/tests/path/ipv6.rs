@@ -101,6 +101,8 @@ fn s09_link_local_and_multicast_are_not_forwarded() {
         ("fe80::5", FAR, DropReason::Martian),
         ("::", FAR, DropReason::Martian),
         ("::1", FAR, DropReason::Martian),
+        ("fe80::1", "fe80::1", DropReason::Martian),
+        ("fe80::1", "2001:db8:1::fe", DropReason::Martian),
         (HOST, "fe80::9", DropReason::Martian),
         (HOST, "::1", DropReason::Martian),
         (HOST, "ff0e::1", DropReason::Broadcast),

@@ -202,7 +202,8 @@ fn receive<'s, A: Family>(
     if interface.shared.is_some() && is_the_hosts(query, holder, snapshot) {
         return Err(DropReason::LeftToHost.into());
     }
-    let own_by_guest = || !interface.personality && snapshot.holder(source.into()).is_some();
+    let is_ours = || snapshot.holder(source.into()).is_some() || interface.owns(source.into());
+    let own_by_guest = || !interface.personality && is_ours();
     let forged = snapshot.is_group(source) || own_by_guest();
     let allowed = match holder {
         Some(_) => source.is_one_host(),
