@@ -103,10 +103,7 @@ fn addresses(
                 (redirect.interface, redirect.address, redirect.protocol)
                     == (number, address, protocol)
             });
-            let redirected = redirects.map(|redirect| PortRange {
-                first: redirect.port,
-                last: redirect.port,
-            });
+            let redirected = redirects.map(|redirect| redirect.ports);
             std::iter::once(reserved).chain(redirected).collect()
         };
         SharedAddress {

@@ -311,7 +311,7 @@ fn t19_udp_without_checksum() {
     });
 }
 
-/// What cannot be translated does not leave.
+/// A protocol without ports is translated by address; what cannot be translated does not leave.
 #[test]
 fn x01_untranslatable() {
     check("x01_untranslatable", |case| {

@@ -5,6 +5,7 @@ mod forged;
 mod fuzz;
 mod guests;
 mod ipv6;
+mod kinds;
 mod nat;
 mod offloads;
 mod quotas;

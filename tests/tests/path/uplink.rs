@@ -199,9 +199,12 @@ fn h05_a_forged_packet_does_not_shut_the_true_guest_out() {
             &forged,
             DropReason::InsideSource,
         );
+        // The guest itself reaches it (T06).
         let verdict = router.inject("h", genuine);
-        let local = Verdict::Drop(DropReason::PortUnreachable);
-        assert_eq!(verdict, local, "forwarding is for the uplink");
+        assert!(
+            matches!(verdict, Verdict::Emit(_) | Verdict::Hold),
+            "{verdict:?}"
+        );
     }
 }
 

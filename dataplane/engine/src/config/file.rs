@@ -3,12 +3,13 @@
 //! Field for field what an operator may write; [`super::Config`] is what comes out of checking it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::nat::Nat;
 use super::services::{Dhcp, Dhcp6, Ra};
-use super::value::{Gateways, PortRange, Prefix, Protocol};
+use super::value::{Gateways, PortRange, Prefix};
 use crate::base::addr::MacAddr;
 
 /// A whole configuration file.
@@ -402,44 +403,4 @@ pub enum RuleAction {
     Unreachable,
     /// Drop, answer "administratively prohibited".
     Prohibit,
-}
-
-/// `[nat]`: address translation.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Nat {
-    /// Source translation; the first entry that matches is used.
-    pub snat: Vec<Snat>,
-    /// Port redirection from outside.
-    pub forward: Vec<Forward>,
-}
-
-/// One source translation, as in `iptables -t nat … SNAT --to-source`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Snat {
-    /// Source prefix.
-    pub from: Prefix,
-    /// The address to wear: one of a personality's own. The entry applies to packets that leave
-    /// by that personality.
-    pub to: IpAddr,
-    /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`. Default all of them: a port
-    /// below 1024 is given one below 1024, and no other one is while there are others (RFC 4787
-    /// REQ-3). Where the personality is `shared`, its own range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ports: Option<PortRange>,
-}
-
-/// One port redirection, as in `iptables -t nat … DNAT --to-destination`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forward {
-    /// The address it is for: one of a personality's own.
-    pub address: IpAddr,
-    /// The protocol.
-    pub proto: Protocol,
-    /// The port it is for.
-    pub port: u16,
-    /// Where it goes: address and port inside, as in `"192.168.1.10:22"` or `"[2001:db8::1]:22"`.
-    pub to: SocketAddr,
 }

@@ -7,12 +7,13 @@
 mod closest;
 pub mod condition;
 mod file;
+mod nat;
 pub mod services;
 mod validate;
 mod value;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -21,12 +22,13 @@ use crate::base::addr::MacAddr;
 pub use closest::closest;
 use condition::Condition;
 pub use file::{
-    Create, File, Forward as FileForward, Guest as FileGuest, Limits, Nat, Network, Personality,
-    Port as FilePort, Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing,
-    Rule as FileRule, RuleAction, Snat as FileSnat, SourceCheck, Timeouts,
+    Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
+    Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
+    RuleAction, SourceCheck, Timeouts,
 };
+pub use nat::{Forward as FileForward, Nat, OneToOne as FileOneToOne, Snat as FileSnat};
 use services::Services;
-pub use value::{Gateways, PortRange, Prefix, Protocol};
+pub use value::{AddressRange, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
 
 /// The name of the table that holds the connected prefixes and is looked up at
 /// [`MAIN_PRIORITY`], as in Linux.
@@ -46,6 +48,7 @@ pub struct Config {
     tables: Vec<Table>,
     rules: Vec<Rule>,
     snat: Vec<Snat>,
+    one_to_one: Vec<OneToOne>,
     redirects: Vec<Redirect>,
 }
 
@@ -81,6 +84,10 @@ impl Config {
     /// Source translations in the order of the file.
     pub fn snat(&self) -> &[Snat] {
         &self.snat
+    }
+    /// Addresses that stand for each other, in the order of the file.
+    pub fn one_to_one(&self) -> &[OneToOne] {
+        &self.one_to_one
     }
     /// Port redirections in the order of the file.
     pub fn redirects(&self) -> &[Redirect] {
@@ -147,6 +154,8 @@ pub struct Interface {
     pub mtu: u32,
     /// What a network tells its guests.
     pub services: Services,
+    /// Sources that may leave by it as they are, because `nat.snat` leaves out some destinations.
+    pub unmasked: Vec<IpNet>,
 }
 
 /// What makes a personality and a network's gateway differ.
@@ -288,10 +297,23 @@ pub struct Snat {
     pub from: IpNet,
     /// The personality packets must leave by: index into [`Config::interfaces`].
     pub interface: usize,
-    /// The address they then wear, one of the personality's own.
-    pub to: IpAddr,
+    /// The addresses they then wear, the personality's own; at least one.
+    pub to: Vec<IpAddr>,
+    /// Destinations that are reached untranslated.
+    pub except: Vec<IpNet>,
     /// The external ports to use.
     pub ports: PortRange,
+}
+
+/// Two addresses that stand for each other (`nat.one_to_one`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneToOne {
+    /// The personality that `outside` is of: index into [`Config::interfaces`].
+    pub interface: usize,
+    /// The guest's address.
+    pub inside: IpAddr,
+    /// The personality's.
+    pub outside: IpAddr,
 }
 
 /// A port redirection (`nat.forward`).
@@ -303,10 +325,12 @@ pub struct Redirect {
     pub address: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// The port.
-    pub port: u16,
-    /// Where it goes.
-    pub to: SocketAddr,
+    /// The ports.
+    pub ports: PortRange,
+    /// The sources it is for; any if there are none.
+    pub from: Vec<IpNet>,
+    /// Where it goes; at least one.
+    pub to: Vec<Target>,
 }
 
 /// One step on the way to a place in the file.

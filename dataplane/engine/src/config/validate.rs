@@ -4,6 +4,7 @@ mod address;
 mod check;
 mod guests;
 mod interfaces;
+mod one_to_one;
 mod ports;
 mod redirects;
 mod router;
@@ -33,11 +34,15 @@ impl TryFrom<File> for Config {
             check.count(section, entries);
         }
         let ports = check.ports(&file);
-        let interfaces = check.interfaces(&file, &ports);
+        let mut interfaces = check.interfaces(&file, &ports);
         let guests = check.guests(&file, &ports, &interfaces);
         let tables = check.tables(&file, &interfaces);
         let rules = check.rules(&file, &interfaces, &tables);
         let snat = check.snat(&file, &interfaces);
+        for entry in snat.iter().filter(|entry| !entry.except.is_empty()) {
+            interfaces[entry.interface].unmasked.push(entry.from);
+        }
+        let one_to_one = check.one_to_one(&file, &interfaces);
         let redirects = check.redirects(&file, &interfaces);
         if check.errors.is_empty() {
             Ok(Self {
@@ -48,6 +53,7 @@ impl TryFrom<File> for Config {
                 tables,
                 rules,
                 snat,
+                one_to_one,
                 redirects,
             })
         } else {

@@ -1,7 +1,8 @@
 //! Values as they are written in the file: prefixes, port ranges, gateways, protocols.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -41,31 +42,62 @@ impl Default for PortRange {
 
 impl std::fmt::Display for PortRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
     }
 }
 
 impl Serialize for PortRange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match self.first == self.last {
+            true => serializer.serialize_u16(self.first),
+            false => serializer.collect_str(self),
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.trim().parse().ok();
+        match port(first).zip(port(last)) {
+            Some((first, last)) if first > 0 && first <= last => Ok(Self { first, last }),
+            _ => Err(format!(
+                "\"{text}\" is neither a port nor a port range: write one such as 80, or \"1024-65535\" within 1-65535"
+            )),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for PortRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let range = text.split_once('-').and_then(|(first, last)| {
-            Some(Self {
-                first: first.trim().parse().ok()?,
-                last: last.trim().parse().ok()?,
-            })
-        });
-        match range {
-            Some(range) if range.first > 0 && range.first <= range.last => Ok(range),
-            _ => Err(de::Error::custom(format!(
-                "\"{text}\" is not a port range: write \"first-last\" within 1-65535, such as \"1024-65535\""
-            ))),
+        struct PortOrRange;
+
+        impl Visitor<'_> for PortOrRange {
+            type Value = PortRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port or a port range")
+            }
+
+            fn visit_i64<E: de::Error>(self, port: i64) -> Result<PortRange, E> {
+                port.to_string().parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<PortRange, E> {
+                port.to_string().parse().map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortRange, E> {
+                text.parse().map_err(E::custom)
+            }
         }
+
+        deserializer.deserialize_any(PortOrRange)
     }
 }
 
@@ -106,19 +138,6 @@ impl FromStr for Prefix {
     }
 }
 
-impl Serialize for Prefix {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Prefix {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
 /// A transport protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,18 +166,147 @@ impl Protocol {
     }
 }
 
-/// Gateways, at most one of each family; written as one address or a list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Gateways(pub Vec<IpAddr>);
+/// Addresses from one to another of the same family, written `"first-last"`; a single one, or all of
+/// a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first.
+    pub first: IpAddr,
+    /// The last, not below the first.
+    pub last: IpAddr,
+}
 
-impl Gateways {
+impl AddressRange {
+    /// All of them; `None`: they are more than `most`.
+    pub fn addresses(self, most: usize) -> Option<Vec<IpAddr>> {
+        let (first, last) = (number(self.first), number(self.last));
+        let few = last - first < most as u128;
+        few.then(|| {
+            let all = (first..=last).map(|number| match self.first {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(number as u32)),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(number)),
+            });
+            all.collect()
+        })
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = match text.split_once('-') {
+            Some((first, last)) => first.trim().parse().ok().zip(last.trim().parse().ok()),
+            None => text.parse::<Prefix>().ok().map(|Prefix(net)| {
+                match net.max_prefix_len() == net.prefix_len() {
+                    true => (net.addr(), net.addr()),
+                    false => (net.network(), net.broadcast()),
+                }
+            }),
+        };
+        match range {
+            Some((first, last)) if first.is_ipv4() == last.is_ipv4() && first <= last => {
+                Ok(Self { first, last })
+            }
+            _ => Err(format!(
+                "\"{text}\" is not an address, a range or a prefix: write one such as \"203.0.113.10\", \"203.0.113.10-203.0.113.13\" or \"203.0.113.8/29\""
+            )),
+        }
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// Where a port is forwarded to: an address, and a port if that is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The guest's address.
+    pub address: IpAddr,
+    /// The port that the first of the forwarded ones becomes; absent: they stay the same.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self {
+                address,
+                port: None,
+            });
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(to) if to.port() > 0 => Ok(Self {
+                address: to.ip(),
+                port: Some(to.port()),
+            }),
+            _ => Err(format!(
+                "\"{text}\" is not an address with or without a port: write one such as \"192.168.1.10\", \"192.168.1.10:22\" or \"[2001:db8::1]:22\""
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+macro_rules! as_text {
+    ($($kind:ty),*) => { $(
+        impl Serialize for $kind {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    )* };
+}
+as_text!(Prefix, AddressRange, Target);
+
+/// Some of a kind; written as one, or as a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMore<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMore<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> OneOrMore<T> {
     /// None is given.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl Serialize for Gateways {
+impl<T: Serialize> Serialize for OneOrMore<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0[..] {
             [one] => one.serialize(serializer),
@@ -167,31 +315,34 @@ impl Serialize for Gateways {
     }
 }
 
-impl<'de> Deserialize<'de> for Gateways {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMore;
+        struct Some<T>(PhantomData<T>);
 
-        impl<'de> Visitor<'de> for OneOrMore {
-            type Value = Gateways;
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Some<T> {
+            type Value = OneOrMore<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an address or a list of addresses")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Gateways, E> {
-                let gateway = IpAddr::deserialize(text.into_deserializer())?;
-                Ok(Gateways(vec![gateway]))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMore<T>, E> {
+                let one = T::deserialize(text.into_deserializer())?;
+                Ok(OneOrMore(vec![one]))
             }
 
-            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Gateways, S::Error> {
-                let mut gateways = Vec::new();
-                while let Some(gateway) = list.next_element()? {
-                    gateways.push(gateway);
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<OneOrMore<T>, S::Error> {
+                let mut several = Vec::new();
+                while let Option::Some(one) = list.next_element()? {
+                    several.push(one);
                 }
-                Ok(Gateways(gateways))
+                Ok(OneOrMore(several))
             }
         }
 
-        deserializer.deserialize_any(OneOrMore)
+        deserializer.deserialize_any(Some(PhantomData))
     }
 }
+
+/// Gateways, at most one of each family.
+pub type Gateways = OneOrMore<IpAddr>;

@@ -47,6 +47,8 @@ pub struct Interface {
     pub mtu: u32,
     /// What a network tells its guests.
     pub services: Services,
+    /// Sources that may leave by it as they are, because `nat.snat` leaves out some destinations.
+    pub unmasked: Vec<IpNet>,
 }
 
 /// Where a packet came in: the port, and the interface there whose MAC it was sent to.
@@ -108,7 +110,10 @@ impl Interface {
     /// Whether a frame may leave with this source address (the egress guard's question).
     #[inline]
     pub fn may_send(&self, source: IpAddr, owners: &Owners) -> bool {
-        !self.personality || self.owns(source) || owners.is_public(source, self.id)
+        !self.personality
+            || self.owns(source)
+            || owners.is_public(source, self.id)
+            || self.unmasked.iter().any(|from| from.contains(&source))
     }
 
     /// Whether `address` is directly on this link.

@@ -1,14 +1,17 @@
-//! Translations, compiled: which sources are translated, and which ports are redirected.
+//! Translations, compiled: which sources are translated, and which destinations.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
+use super::owners::Owners;
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
-use crate::config::PortRange;
+use crate::config::{PortRange, Target};
+use crate::model::interface::Interface;
 use crate::wire::flow::Flow;
 
 /// A source translation.
@@ -18,66 +21,201 @@ pub struct Snat {
     pub from: IpNet,
     /// The interface packets must leave by.
     pub interface: InterfaceId,
-    /// The address they then wear.
-    pub to: IpAddr,
+    /// The addresses they then wear; at least one.
+    pub to: Vec<IpAddr>,
+    /// Destinations that are reached untranslated.
+    pub except: Vec<IpNet>,
     /// The external ports.
     pub ports: PortRange,
 }
+
+/// What ports of an address are redirected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The ports.
+    pub ports: PortRange,
+    /// The sources it is for; any if there are none.
+    pub from: Vec<IpNet>,
+    /// Where they go; at least one.
+    pub to: Vec<Target>,
+}
+
+/// What becomes of a source on the way out of a personality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outward<'s> {
+    /// Nothing translates it.
+    AsItIs,
+    /// Nothing does, because an entry leaves the destination out.
+    Excepted,
+    /// It stands for this address alone.
+    OneToOne(IpAddr),
+    /// It shares this address by an entry (and its place) with others, told apart by ports.
+    Shared(usize, &'s Snat, IpAddr),
+}
+
+/// A flow towards an address of a personality that is another's by translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inward<A> {
+    /// The flow with the destination it really has.
+    pub flow: Flow<A>,
+    /// The personality that has the address.
+    pub personality: InterfaceId,
+    /// The address alone is translated, and stands for the guest in both directions.
+    pub one_to_one: bool,
+}
+
+type ByAddress<K, V> = HashMap<K, V, FixedState>;
 
 /// All translations of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Translations {
     /// In the order of the file: the first that matches counts.
     pub(crate) snat: Vec<Snat>,
-    /// (address, protocol number, port) -> where it is redirected, and the personality it is for.
-    pub(crate) redirects: HashMap<(IpAddr, u8, u16), (SocketAddr, InterfaceId), FixedState>,
+    /// (address, protocol number) -> the personality, and what its ports are redirected to: ranges that
+    /// are the same or apart by their first ports, the same ones in the order of the file.
+    pub(crate) redirects: ByAddress<(IpAddr, u8), (InterfaceId, Vec<Redirect>)>,
+    /// Outside address -> the personality's interface and the address inside that it stands for.
+    pub(crate) outside: ByAddress<IpAddr, (InterfaceId, IpAddr)>,
+    /// The other way round.
+    pub(crate) inside: ByAddress<(InterfaceId, IpAddr), IpAddr>,
 }
 
 impl Translations {
-    /// The source translation for packets from `source` that leave by `interface`, and its place.
-    pub fn snat_for(&self, source: IpAddr, interface: InterfaceId) -> Option<(usize, &Snat)> {
-        self.snat
-            .iter()
-            .enumerate()
-            .find(|(_, snat)| snat.interface == interface && snat.from.contains(&source))
+    /// What becomes of the source of packets from `source` to `destination` that leave by `interface`.
+    pub fn outward(
+        &self,
+        (source, destination): (IpAddr, IpAddr),
+        interface: InterfaceId,
+        owners: &Owners,
+    ) -> Outward<'_> {
+        if let Some(outside) = self.inside.get(&(interface, source)) {
+            return Outward::OneToOne(*outside);
+        }
+        let mut excepted = false;
+        for (index, snat) in self.snat.iter().enumerate() {
+            if snat.interface != interface || !snat.from.contains(&source) {
+                continue;
+            }
+            if snat
+                .except
+                .iter()
+                .any(|except| except.contains(&destination))
+            {
+                excepted = true;
+                continue;
+            }
+            return Outward::Shared(index, snat, snat.worn_by(source, owners));
+        }
+        match excepted {
+            true => Outward::Excepted,
+            false => Outward::AsItIs,
+        }
     }
 
-    /// Whether some source translation gives out this address and port.
-    pub fn gives(&self, address: IpAddr, port: u16) -> bool {
-        let gives = |snat: &Snat| snat.to == address && snat.ports.contains(port);
+    /// Whether something translates `source` where it leaves by `interface`.
+    pub fn translates(&self, source: IpAddr, interface: InterfaceId) -> bool {
+        let shared = |snat: &Snat| snat.interface == interface && snat.from.contains(&source);
+        self.inside.contains_key(&(interface, source)) || self.snat.iter().any(shared)
+    }
+
+    /// Whether some source translation gives out this address, and the port.
+    pub fn gives(&self, address: IpAddr, port: Option<u16>) -> bool {
+        let suits = |snat: &Snat| port.is_none_or(|port| snat.ports.contains(port));
+        let gives = |snat: &Snat| snat.to.contains(&address) && suits(snat);
         self.snat.iter().any(gives)
     }
 
-    /// The flow with its new destination, if it came in by `interface` and is redirected.
+    /// The flow with the destination that it really has, if it came in by the personality that has the
+    /// address, or from a network (hairpin, RFC 4787 REQ-9), and is translated.
     #[inline]
-    pub fn redirected<A: Address>(
-        &self,
-        flow: &Flow<A>,
-        interface: InterfaceId,
-    ) -> Option<Flow<A>> {
-        if self.redirects.is_empty() {
+    pub fn inward<A: Address>(&self, flow: &Flow<A>, interface: &Interface) -> Option<Inward<A>> {
+        if self.redirects.is_empty() && self.outside.is_empty() {
             return None;
         }
-        let key = (
-            flow.destination.into(),
-            flow.protocol,
-            flow.destination_port,
-        );
-        let (to, _) = self
-            .redirects
-            .get(&key)
-            .filter(|(_, personality)| *personality == interface)?;
-        Some(Flow {
-            destination: A::from_ip(to.ip())?,
-            destination_port: to.port(),
-            ..*flow
+        let to = flow.destination.into();
+        let comes_by = |personality| !interface.personality || interface.id == personality;
+        if let Some((personality, inside)) = self.outside.get(&to) {
+            return comes_by(*personality).then_some(Inward {
+                flow: Flow {
+                    destination: A::from_ip(*inside)?,
+                    ..*flow
+                },
+                personality: *personality,
+                one_to_one: true,
+            });
+        }
+        let (personality, redirects) = self.redirects.get(&(to, flow.protocol))?;
+        let redirect = suiting(redirects, flow)?;
+        let target = redirect.target_of(flow.source.into())?;
+        comes_by(*personality).then_some(Inward {
+            flow: Flow {
+                destination: A::from_ip(target.address)?,
+                destination_port: match target.port {
+                    Some(port) => port + (flow.destination_port - redirect.ports.first),
+                    None => flow.destination_port,
+                },
+                ..*flow
+            },
+            personality: *personality,
+            one_to_one: false,
         })
     }
 
     /// The ports that SNAT must not give out, because they are redirected.
-    pub fn reserved_ports<A: Address>(&self) -> Vec<(A, u8, u16)> {
-        let keys = self.redirects.keys();
-        keys.filter_map(|&(address, protocol, port)| Some((A::from_ip(address)?, protocol, port)))
-            .collect()
+    pub fn reserved_ports<A: Address>(&self) -> Vec<(A, u8, PortRange)> {
+        let reserved = self
+            .redirects
+            .iter()
+            .flat_map(|(&(address, protocol), (_, redirects))| {
+                let address = A::from_ip(address);
+                let ranges = redirects
+                    .iter()
+                    .map(move |redirect| (protocol, redirect.ports));
+                ranges.filter_map(move |(protocol, ports)| Some((address?, protocol, ports)))
+            });
+        reserved.collect()
+    }
+}
+
+/// The redirection that is for a flow: the first in the file of those for its port.
+fn suiting<'s, A: Address>(redirects: &'s [Redirect], flow: &Flow<A>) -> Option<&'s Redirect> {
+    let port = flow.destination_port;
+    let begin = redirects.partition_point(|redirect| redirect.ports.last < port);
+    let here = redirects[begin..]
+        .iter()
+        .take_while(|redirect| redirect.ports.contains(port));
+    let source = flow.source.into();
+    here.into_iter().find(|redirect| {
+        redirect.from.is_empty() || redirect.from.iter().any(|from| from.contains(&source))
+    })
+}
+
+impl Snat {
+    /// The address that `source` wears: of several a guest keeps one for all its addresses (paired,
+    /// RFC 4787 REQ-2).
+    fn worn_by(&self, source: IpAddr, owners: &Owners) -> IpAddr {
+        if let [only] = self.to[..] {
+            return only;
+        }
+        let owner = owners.owner(source);
+        let stands = owner.and_then(|guest| guest.first_address(source.is_ipv4()));
+        let bits = match stands.unwrap_or(source) {
+            IpAddr::V4(address) => u32::from(address).into(),
+            IpAddr::V6(address) => u128::from(address),
+        };
+        self.to[(bits % self.to.len() as u128) as usize]
+    }
+}
+
+impl Redirect {
+    /// Which target a source has: each keeps its own, also when others come or go (rendezvous hashing,
+    /// Thaler and Ravishankar 1998).
+    fn target_of(&self, source: IpAddr) -> Option<&Target> {
+        match &self.to[..] {
+            [only] => Some(only),
+            several => several
+                .iter()
+                .max_by_key(|target| FixedState::default().hash_one((source, target))),
+        }
     }
 }

@@ -145,6 +145,16 @@ pub struct Alive {
     pub prefixes: Vec<IpNet>,
 }
 
+impl Guest {
+    /// Its first address of a family.
+    pub fn first_address(&self, ipv4: bool) -> Option<IpAddr> {
+        match ipv4 {
+            true => self.anchor.0.map(IpAddr::V4),
+            false => self.anchor.1.map(IpAddr::V6),
+        }
+    }
+}
+
 impl Owners {
     /// All guests.
     pub fn guests(&self) -> &[Guest] {

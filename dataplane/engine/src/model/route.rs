@@ -193,11 +193,8 @@ fn carrier<'s>(
     let candidates = || interfaces.iter().filter_map(|id| snapshot.interface(*id));
     if interfaces.len() > 1 {
         let fits = |interface: &&Interface| {
-            interface.owns(source)
-                || snapshot
-                    .translations()
-                    .snat_for(source, interface.id)
-                    .is_some()
+            let translations = snapshot.translations();
+            interface.owns(source) || translations.translates(source, interface.id)
         };
         if let Some(interface) = candidates().find(fits) {
             return Some(interface);

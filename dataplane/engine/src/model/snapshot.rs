@@ -11,7 +11,7 @@ use super::change::{Change, Side};
 use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
-use super::nat::{Snat, Translations};
+use super::nat::{Redirect, Snat, Translations};
 use super::owners::{Alive, Guest, Owners};
 use super::presence::Presence;
 use super::rules::Rule;
@@ -388,7 +388,11 @@ impl<'s> Kept<'s> {
             routing: same(&|a, b| {
                 a.tables() == b.tables() && a.rules() == b.rules() && proxies(a) == proxies(b)
             }),
-            translations: same(&|a, b| a.snat() == b.snat() && a.redirects() == b.redirects()),
+            translations: same(&|a, b| {
+                a.snat() == b.snat()
+                    && a.one_to_one() == b.one_to_one()
+                    && a.redirects() == b.redirects()
+            }),
         }
     }
 }
@@ -457,17 +461,35 @@ fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
     let snat = config.snat().iter().map(|snat| Snat {
         from: snat.from,
         interface: interfaces[snat.interface],
-        to: snat.to,
+        to: snat.to.clone(),
+        except: snat.except.clone(),
         ports: snat.ports,
     });
-    let redirects = config.redirects().iter().map(|entry| {
-        let key = (entry.address, entry.protocol.number(), entry.port);
-        (key, (entry.to, interfaces[entry.interface]))
-    });
-    Translations {
+    let mut translations = Translations {
         snat: snat.collect(),
-        redirects: redirects.collect(),
+        ..Translations::default()
+    };
+    for entry in config.one_to_one() {
+        let interface = interfaces[entry.interface];
+        let (inside, outside) = (entry.inside, entry.outside);
+        translations.outside.insert(outside, (interface, inside));
+        translations.inside.insert((interface, inside), outside);
     }
+    for entry in config.redirects() {
+        let place = (entry.address, entry.protocol.number());
+        let personality = interfaces[entry.interface];
+        let of_address = translations.redirects.entry(place);
+        let (_, redirects) = of_address.or_insert((personality, Vec::new()));
+        redirects.push(Redirect {
+            ports: entry.ports,
+            from: entry.from.clone(),
+            to: entry.to.clone(),
+        });
+    }
+    for (_, redirects) in translations.redirects.values_mut() {
+        redirects.sort_by_key(|redirect| redirect.ports.first);
+    }
+    translations
 }
 
 impl Routing {

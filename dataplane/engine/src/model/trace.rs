@@ -114,6 +114,8 @@ pub enum Step {
         from: (IpAddr, u16),
         to: (IpAddr, u16),
     },
+    /// An entry of `nat.one_to_one` gives it another destination, or another source.
+    OneToOne { from: IpAddr, to: IpAddr },
     /// A rule of `nat.snat` gives it another source.
     Snat {
         index: usize,

@@ -7,7 +7,6 @@ use super::{admit, errors, local, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::model::interface::Arrival;
-use crate::model::nat::Snat;
 use crate::model::trace::{Ends, Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
@@ -223,9 +222,14 @@ fn begin<A: Tracked, T: Trace>(
 ) -> Result<Flow<A>, DropReason> {
     make_room::<A, T>(ctx, arrival, plan)?;
     let to = match plan.snat {
-        Some(snat) => translate(ctx, plan, snat)?,
+        Some(_) => translate(ctx, plan)?,
         None => plan.to,
     };
+    // Without a port of its own its answers could be another's too.
+    let sessions = &A::flows(ctx.shard).sessions;
+    if plan.snat.is_none() && to != packet.flow && sessions.find(&to.reversed()).is_some() {
+        return Err(DropReason::NatAmbiguous);
+    }
     let now = Ticks::from(ctx.now);
     let holds_port = plan.snat.is_some();
     let mut record = SessionRecord::new(packet.flow, to, holds_port, ctx.snapshot.generation());
@@ -292,14 +296,13 @@ fn displace<A: Tracked, T>(ctx: &mut Context<'_, T>, payer: Payer) -> Result<(),
     }
 }
 
-/// The plan's flow as it leaves under `snat`, with an external port taken for it.
+/// The plan's flow as it leaves, with an external port taken for it.
 #[inline(always)]
 fn translate<A: Tracked, T>(
     ctx: &mut Context<'_, T>,
     plan: &Plan<'_, A>,
-    snat: &Snat,
 ) -> Result<Flow<A>, DropReason> {
-    let wanted = plan.wanted(snat).ok_or(DropReason::NatExhausted)?;
+    let wanted = plan.wanted().ok_or(DropReason::NatExhausted)?;
     let ports = &mut A::flows_mut(ctx.shard).ports;
     let port = ports.acquire(&wanted).map_err(|no_port| match no_port {
         NoPort::Exhausted => DropReason::NatExhausted,

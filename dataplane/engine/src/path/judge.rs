@@ -7,12 +7,12 @@
 use std::net::IpAddr;
 
 use super::admit;
-use crate::base::addr::PortId;
+use crate::base::addr::{InterfaceId, PortId};
 use crate::base::drops::DropReason;
 use crate::base::ip::is_of_a_link;
 use crate::config::Limits;
 use crate::model::interface::Interface;
-use crate::model::nat::Snat;
+use crate::model::nat::{Outward, Snat};
 use crate::model::owners::Guest;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
@@ -63,10 +63,10 @@ pub(crate) enum Course<'s, A> {
 /// How a packet is sent on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan<'s, A> {
-    /// The flow with the destination it is sent to; the source is still its own.
+    /// The flow as it leaves; the source is still its own where it shares an external address.
     pub(crate) to: Flow<A>,
-    /// The translation of its source.
-    pub(crate) snat: Option<&'s Snat>,
+    /// The translation of a source that shares an external address with others, and that address.
+    pub(crate) snat: Option<(&'s Snat, A)>,
     /// Where it goes.
     pub(crate) way: Way<'s, A>,
     /// Whom it counts against.
@@ -78,13 +78,14 @@ pub(crate) struct Plan<'s, A> {
 }
 
 impl<A> Plan<'_, A> {
-    /// The external port that it needs under `snat`. `None`: that is of another family.
-    pub(crate) fn wanted(&self, snat: &Snat) -> Option<Wanted<A>>
+    /// The external port that it needs, if it shares an external address.
+    pub(crate) fn wanted(&self) -> Option<Wanted<A>>
     where
         A: Family,
     {
+        let (snat, external) = self.snat?;
         Some(Wanted {
-            external: A::from_ip(snat.to)?,
+            external,
             protocol: self.to.protocol,
             inside: (self.to.source, self.to.source_port),
             range: snat.ports,
@@ -165,12 +166,21 @@ pub(crate) fn judge<'s, A: Family>(
     if query.transport == Transport::IcmpError {
         return Ok(Course::Error);
     }
-    if let Some(to) = snapshot.translations().redirected(flow, interface.id) {
-        trace.step(|| Step::Redirect {
-            from: (flow.destination.into(), flow.destination_port),
-            to: (to.destination.into(), to.destination_port),
+    if let Some(inward) = snapshot.translations().inward(flow, interface) {
+        let to = inward.flow;
+        trace.step(|| match inward.one_to_one {
+            true => Step::OneToOne {
+                from: flow.destination.into(),
+                to: to.destination.into(),
+            },
+            false => Step::Redirect {
+                from: (flow.destination.into(), flow.destination_port),
+                to: (to.destination.into(), to.destination_port),
+            },
         });
-        return plan(query, to, snapshot, trace).map(Course::Forward);
+        // What turns at an address outside wears the address that it would have there.
+        let hairpin = (!interface.personality).then_some(inward.personality);
+        return plan(query, (to, hairpin), snapshot, trace).map(Course::Forward);
     }
     match holder {
         Some(holder) => {
@@ -180,7 +190,7 @@ pub(crate) fn judge<'s, A: Family>(
             });
             Ok(Course::Local)
         }
-        None => plan(query, *flow, snapshot, trace).map(Course::Forward),
+        None => plan(query, (*flow, None), snapshot, trace).map(Course::Forward),
     }
 }
 
@@ -279,16 +289,17 @@ fn is_the_hosts<A: Family>(
     query.transport != Transport::IcmpError
         && snapshot
             .translations()
-            .redirected(flow, interface)
+            .inward(flow, query.interface)
             .is_none()
         && !is_guests()
 }
 
-/// How a packet is sent on. `to` is its flow, with the destination it is redirected to where it is.
+/// How a packet is sent on. `to` is its flow with the destination that it really has; `hairpin` the
+/// personality whose address it was sent to from inside.
 #[inline(always)]
 fn plan<'s, A: Family>(
     query: &Query<'s, A>,
-    to: Flow<A>,
+    (mut to, hairpin): (Flow<A>, Option<InterfaceId>),
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
 ) -> Result<Plan<'s, A>, Refusal> {
@@ -313,7 +324,18 @@ fn plan<'s, A: Family>(
         let error = IcmpError::HostUnreachable;
         return Err(Refusal::told(DropReason::SamePort, error));
     }
-    let snat = snat(query, to.source.into(), egress, snapshot, trace)?;
+    let (payer, limits) = payer(snapshot, (interface, query.ingress), to.source.into());
+    if query.transport == Transport::Fragment && query.flow.destination != to.destination {
+        return Err(DropReason::FragmentUntranslatable.into());
+    }
+    let leaves_by = egress.personality.then_some(egress.id).or(hairpin);
+    let snat = match leaves_by {
+        Some(worn) => outward(query, &mut to, (egress, worn), snapshot, trace)?,
+        None => {
+            trace.step(|| Step::NoTranslation);
+            None
+        }
+    };
     if let Some(Bounds {
         unfragmented: Some(length),
         ..
@@ -321,7 +343,6 @@ fn plan<'s, A: Family>(
     {
         fits(length, egress, trace)?;
     }
-    let (payer, limits) = payer(snapshot, (interface, query.ingress), to.source.into());
     Ok(Plan {
         to,
         snat,
@@ -350,37 +371,77 @@ pub(crate) fn payer<'s>(
     }
 }
 
-/// The translation of a packet's source; nothing that needs one leaves without.
+/// Translates the source of a packet that leaves by `egress`, under the addresses that the personality
+/// `worn` has; nothing that needs it leaves without. An address that is shared with others is the
+/// result, with the entry: the port is still to be had.
 #[inline(always)]
-fn snat<'s, A: Family>(
+fn outward<'s, A: Family>(
     query: &Query<'_, A>,
-    source: IpAddr,
-    egress: &Interface,
+    to: &mut Flow<A>,
+    (egress, worn): (&Interface, InterfaceId),
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Result<Option<&'s Snat>, Refusal> {
-    let found = snapshot.translations().snat_for(source, egress.id);
-    if let Some((index, snat)) = found.filter(|_| egress.personality) {
-        trace.step(|| Step::Snat {
-            index,
-            from: snat.from,
-            to: snat.to,
-        });
-        return match query.transport {
-            Transport::Tcp(_) | Transport::Udp | Transport::EchoRequest => Ok(Some(snat)),
-            Transport::Fragment => Err(DropReason::FragmentUntranslatable.into()),
-            _ => Err(DropReason::NatUnsupported.into()),
-        };
+) -> Result<Option<(&'s Snat, A)>, Refusal> {
+    let translations = snapshot.translations();
+    let ends = (to.source.into(), to.destination.into());
+    let found = translations.outward(ends, worn, snapshot.owners());
+    let address = match found {
+        Outward::AsItIs => {
+            trace.step(|| Step::NoTranslation);
+            guard(ends.0, egress, snapshot, trace)?;
+            return Ok(None);
+        }
+        Outward::Excepted => {
+            trace.step(|| Step::NoTranslation);
+            return Ok(None);
+        }
+        Outward::OneToOne(address) => {
+            trace.step(|| Step::OneToOne {
+                from: ends.0,
+                to: address,
+            });
+            address
+        }
+        Outward::Shared(index, snat, address) => {
+            trace.step(|| Step::Snat {
+                index,
+                from: snat.from,
+                to: address,
+            });
+            address
+        }
+    };
+    let address = A::from_ip(address).ok_or(DropReason::NatUnsupported)?;
+    match (query.transport, found) {
+        (Transport::Fragment, _) => Err(DropReason::FragmentUntranslatable.into()),
+        (
+            Transport::Tcp(_) | Transport::Udp | Transport::EchoRequest,
+            Outward::Shared(_, snat, _),
+        ) => Ok(Some((snat, address))),
+        // Without ports a session tells whose answers are, where it can be one's alone.
+        (Transport::Other, _) | (_, Outward::OneToOne(_)) => {
+            to.source = address;
+            Ok(None)
+        }
+        _ => Err(DropReason::NatUnsupported.into()),
     }
-    trace.step(|| Step::NoTranslation);
-    if !egress.may_send(source, snapshot.owners()) {
-        trace.step(|| Step::Guarded {
-            source: Some(source),
-            interface: egress.id,
-        });
-        return Err(DropReason::EgressGuard.into());
+}
+
+/// Only what a personality has or answers for leaves by it untranslated (X01).
+fn guard(
+    source: IpAddr,
+    egress: &Interface,
+    snapshot: &Snapshot,
+    trace: &mut impl Trace,
+) -> Result<(), Refusal> {
+    if egress.may_send(source, snapshot.owners()) {
+        return Ok(());
     }
-    Ok(None)
+    trace.step(|| Step::Guarded {
+        source: Some(source),
+        interface: egress.id,
+    });
+    Err(DropReason::EgressGuard.into())
 }
 
 /// A packet that may not be fragmented and is too large for `egress` is refused with the MTU

@@ -127,15 +127,19 @@ fn place<'s, A: Family>(
 /// Whether `plan` would have the session's packets leave as they do.
 fn is_the_same<A: Family>(record: &SessionRecord<A>, plan: &Plan<'_, A>) -> bool {
     let outside = record.outside();
-    let destination = (outside.destination, outside.destination_port)
-        == (plan.to.destination, plan.to.destination_port);
+    let to = &plan.to;
+    let destination =
+        (outside.destination, outside.destination_port) == (to.destination, to.destination_port);
     let source = match plan.snat {
-        Some(snat) => {
-            record.source_rewritten()
-                && snat.to == outside.source.into()
+        Some((snat, external)) => {
+            record.holds_port()
+                && external == outside.source
                 && snat.ports.contains(outside.source_port)
         }
-        None => !record.source_rewritten(),
+        None => {
+            !record.holds_port()
+                && (outside.source, outside.source_port) == (to.source, to.source_port)
+        }
     };
     destination && source
 }

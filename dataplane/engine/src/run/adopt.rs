@@ -64,7 +64,7 @@ fn is_credible<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot, now: I
     let outside = record.outside();
     let gives = || {
         let translations = snapshot.translations();
-        translations.gives(outside.source.into(), outside.source_port)
+        translations.gives(outside.source.into(), Some(outside.source_port))
     };
     record.is_sound(Ticks::from(now)) && (!record.holds_port() || gives())
 }

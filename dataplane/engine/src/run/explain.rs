@@ -146,6 +146,10 @@ impl Small {
                 &router.neighbors,
                 (plan.way.interface.id, plan.way.next_hop.into()),
             );
+            // Whoever's answers its own could be taken for.
+            if let Some(other) = A::flows(shard).sessions.find(&plan.to.reversed()) {
+                self.take_session::<A>(other, snapshot, (router, shard));
+            }
             self.take_quota(&plan, A::flows(shard));
             self.take_port(&plan, A::flows(shard));
         }
@@ -208,7 +212,7 @@ impl Small {
 
     /// The mapping that the plan's packet would get, or none if there is none to be had.
     fn take_port<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &Flows<A>) {
-        let Some(wanted) = plan.snat.and_then(|snat| plan.wanted(snat)) else {
+        let Some(wanted) = plan.wanted() else {
             return;
         };
         let (external, protocol) = (wanted.external, wanted.protocol);

@@ -52,7 +52,7 @@ fn of_packet<A: Family>(
     if snapshot.is_uplink(ingress) {
         inbound(&flow, ingress, snapshot, workers)
     } else {
-        outbound(&flow, snapshot, workers)
+        outbound(&flow, ingress, snapshot, workers)
     }
 }
 
@@ -60,18 +60,27 @@ fn inbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, wor
     let to: IpAddr = flow.destination.into();
     let translations = snapshot.translations();
     let personality = snapshot.holder(to).filter(|i| i.ports.contains(&ingress));
-    if let Some(redirected) = personality.and_then(|i| translations.redirected(flow, i.id)) {
-        return by_address(redirected.destination, workers);
+    if let Some(inward) = personality.and_then(|i| translations.inward(flow, i)) {
+        return by_address(inward.flow.destination, workers);
     }
-    if translations.snat.iter().any(|snat| snat.to == to) {
+    if translations.gives(to, None) {
         return Share::worker_of(flow.destination_port, workers);
     }
     by_address(flow.destination, workers)
 }
 
-fn outbound<A: Address>(flow: &Flow<A>, snapshot: &Snapshot, workers: u16) -> u16 {
-    let inside = match is_inside(flow.destination.into(), snapshot) {
-        true => flow.source.min(flow.destination),
+/// From a network. Both directions of what turns at an address outside (hairpin) are for one worker
+/// too: that of the external port if there is one, else that of the two guests.
+fn outbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, workers: u16) -> u16 {
+    let translations = snapshot.translations();
+    let network = snapshot.network_on(ingress);
+    let inward = network.and_then(|network| translations.inward(flow, network));
+    if inward.is_none() && translations.gives(flow.destination.into(), None) {
+        return Share::worker_of(flow.destination_port, workers);
+    }
+    let destination = inward.map_or(flow.destination, |inward| inward.flow.destination);
+    let inside = match is_inside(destination.into(), snapshot) {
+        true => flow.source.min(destination),
         false => flow.source,
     };
     by_address(inside, workers)

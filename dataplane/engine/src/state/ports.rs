@@ -122,8 +122,8 @@ pub struct Wanted<A> {
 pub struct ExternalPorts<A> {
     /// By external address and protocol: the configuration chooses them.
     pools: HashMap<(A, u8), Pool<A>, FixedState>,
-    /// Address, protocol and port of redirections: never given to anybody.
-    reserved: Vec<(A, u8, u16)>,
+    /// Address, protocol and ports of redirections: never given to anybody.
+    reserved: Vec<(A, u8, PortRange)>,
     /// This worker's ports among 64 that begin at a multiple of 64.
     mask: u64,
     key: HashKey,
@@ -144,17 +144,15 @@ impl<A: Address> ExternalPorts<A> {
 
     /// These external ports, by address and protocol, are given to nobody from now on. Who has one
     /// already keeps it.
-    pub fn reserve(&mut self, reserved: Vec<(A, u8, u16)>) {
-        for &(external, protocol, port) in &self.reserved {
-            if let Some(pool) = self.pools.get_mut(&(external, protocol))
-                && pool.holders[port as usize].uses == 0
-            {
-                pool.held[port as usize / 64] &= !(1 << (port % 64));
+    pub fn reserve(&mut self, reserved: Vec<(A, u8, PortRange)>) {
+        for &(external, protocol, ports) in &self.reserved {
+            if let Some(pool) = self.pools.get_mut(&(external, protocol)) {
+                pool.unreserve(ports);
             }
         }
-        for &(external, protocol, port) in &reserved {
+        for &(external, protocol, ports) in &reserved {
             if let Some(pool) = self.pools.get_mut(&(external, protocol)) {
-                pool.held[port as usize / 64] |= 1 << (port % 64);
+                pool.reserve(ports);
             }
         }
         self.reserved = reserved;
@@ -262,7 +260,10 @@ impl<A: Address> ExternalPorts<A> {
         holder.uses = was.saturating_sub(1);
         if holder.uses == 0 && was > 0 {
             let hash = hash(&self.key, (holder.address, holder.port));
-            if !self.reserved.contains(&(external, protocol, port)) {
+            let is_reserved = |entry: &(A, u8, PortRange)| {
+                (entry.0, entry.1) == (external, protocol) && entry.2.contains(port)
+            };
+            if !self.reserved.iter().any(is_reserved) {
                 pool.held[port as usize / 64] &= !(1 << (port % 64));
             }
             pool.shares.give_back(holder.payer as usize, 1);
@@ -312,16 +313,9 @@ impl<A: Address> ExternalPorts<A> {
 }
 
 impl<A: Address> Pool<A> {
-    fn new(reserved: &[(A, u8, u16)], external: A, protocol: u8) -> Self {
-        let mut held: Box<[u64]> = vec![0; PORTS / 64].into();
-        for (_, _, port) in reserved
-            .iter()
-            .filter(|entry| (entry.0, entry.1) == (external, protocol))
-        {
-            held[*port as usize / 64] |= 1 << (port % 64);
-        }
-        Self {
-            held,
+    fn new(reserved: &[(A, u8, PortRange)], external: A, protocol: u8) -> Self {
+        let mut pool = Self {
+            held: vec![0; PORTS / 64].into(),
             shares: Shares::new(PORTS as u32),
             holders: vec![
                 Holder {
@@ -334,6 +328,25 @@ impl<A: Address> Pool<A> {
             ]
             .into(),
             index: Index::new(PORTS),
+        };
+        let here = |entry: &&(A, u8, PortRange)| (entry.0, entry.1) == (external, protocol);
+        for (_, _, ports) in reserved.iter().filter(here) {
+            pool.reserve(*ports);
+        }
+        pool
+    }
+
+    fn reserve(&mut self, ports: PortRange) {
+        for port in ports.first..=ports.last {
+            self.held[port as usize / 64] |= 1 << (port % 64);
+        }
+    }
+
+    fn unreserve(&mut self, ports: PortRange) {
+        for port in ports.first..=ports.last {
+            if self.holders[port as usize].uses == 0 {
+                self.held[port as usize / 64] &= !(1 << (port % 64));
+            }
         }
     }
 

@@ -1,54 +1,98 @@
 //! `nat.forward`.
 
-use std::collections::BTreeMap;
-
 use super::address::not_a_host;
 use super::check::{Check, place};
-use crate::config::{File, FileForward, Interface, Redirect, Segment};
+use crate::config::{File, FileForward, Interface, Prefix, Redirect, Segment, Target};
 
 impl Check {
     pub(super) fn redirects(&mut self, file: &File, interfaces: &[Interface]) -> Vec<Redirect> {
-        let mut seen = BTreeMap::new();
         let mut redirects = Vec::new();
         for (n, entry) in file.nat.forward.iter().enumerate() {
             let at = |key: &str| place!["nat", "forward", n, key];
-            self.server(at("to"), entry, interfaces);
-            for (key, port) in [("port", entry.port), ("to", entry.to.port())] {
-                if port == 0 {
-                    self.fault(at(key), "0 is not a port", "write 1 to 65535");
-                }
+            if entry.to.is_empty() {
+                let remedy = "write the address of the guest that serves it";
+                self.fault(at("to"), "it goes nowhere", remedy);
             }
-            let what = format!(
-                "{} port {} of {} is forwarded twice",
-                entry.proto.name(),
-                entry.port,
-                entry.address
+            for target in &entry.to.0 {
+                self.server(at("to"), (entry, target), interfaces);
+            }
+            let like = Prefix(entry.address.into());
+            self.prefixes(
+                &entry.from,
+                |m| place!["nat", "forward", n, "from", m],
+                like,
             );
-            self.unique(
-                &mut seen,
-                (entry.address, entry.proto, entry.port),
-                at("port"),
-                &what,
-                "remove one of the entries",
-            );
-            let at = at("address");
-            let Some(interface) = self.personality_with(at, entry.address, interfaces) else {
+            self.is_reached(n, &file.nat.forward);
+            let Some(interface) = self.personality_with(at("address"), entry.address, interfaces)
+            else {
                 continue;
             };
             redirects.push(Redirect {
                 interface,
                 address: entry.address,
                 protocol: entry.proto,
-                port: entry.port,
-                to: entry.to,
+                ports: entry.port,
+                from: entry.from.iter().map(|prefix| prefix.0.trunc()).collect(),
+                to: entry.to.0.clone(),
             });
         }
         redirects
     }
 
+    /// Ports of several entries are the same or other ones, and each entry is for other sources than
+    /// all of those before it.
+    fn is_reached(&mut self, n: usize, entries: &[FileForward]) {
+        let entry = &entries[n];
+        let meets = |earlier: &FileForward| {
+            (earlier.address, earlier.proto) == (entry.address, entry.proto)
+                && earlier.port.first <= entry.port.last
+                && entry.port.first <= earlier.port.last
+        };
+        let is_hidden = |earlier: &FileForward| {
+            let covers = |from: &Prefix| earlier.from.iter().any(|by| by.0.contains(&from.0));
+            let all = !entry.from.is_empty() && entry.from.iter().all(covers);
+            earlier.port != entry.port || earlier.from.is_empty() || all
+        };
+        let found = entries[..n].iter().position(|e| meets(e) && is_hidden(e));
+        if let Some(first) = found {
+            let earlier = &entries[first];
+            let what = format!(
+                "{} port {} of {}",
+                entry.proto.name(),
+                entry.port,
+                entry.address
+            );
+            let (problem, remedy) = match earlier.port == entry.port {
+                true => (
+                    format!("{what} is forwarded twice"),
+                    "remove one of the entries, or have each be for other sources by `from`",
+                ),
+                false => (
+                    format!("{what} is in part forwarded already: {}", earlier.port),
+                    "write ranges that are apart",
+                ),
+            };
+            let place = |n: usize| place!["nat", "forward", n, "port"];
+            self.conflict(place(n), place(first), problem, remedy);
+        }
+    }
+
     /// What a port is forwarded to is a guest's.
-    fn server(&mut self, at: Vec<Segment>, entry: &FileForward, interfaces: &[Interface]) {
-        let to = entry.to.ip();
+    fn server(
+        &mut self,
+        at: Vec<Segment>,
+        (entry, target): (&FileForward, &Target),
+        interfaces: &[Interface],
+    ) {
+        let to = target.address;
+        let more = entry.port.last - entry.port.first;
+        if target
+            .port
+            .is_some_and(|port| port.checked_add(more).is_none())
+        {
+            let problem = format!("{} from {target} on are not ports", more + 1);
+            self.fault(at.clone(), problem, "write a lower port");
+        }
         let is_own = |i: &Interface| i.addresses.iter().any(|net| net.addr() == to);
         if entry.address.is_ipv4() != to.is_ipv4() {
             self.fault(

@@ -33,7 +33,9 @@ fn stage(step: &Step) -> &'static str {
         Step::Session { .. } | Step::FirstPacket | Step::QuotesSession => "session",
         Step::Violation(_) => "source",
         Step::Local { .. } => "local",
-        Step::Redirect { .. } | Step::Snat { .. } | Step::NoTranslation => "nat",
+        Step::Redirect { .. } | Step::OneToOne { .. } | Step::Snat { .. } | Step::NoTranslation => {
+            "nat"
+        }
         Step::Rule { .. } | Step::RuleEnds { .. } | Step::NoRule { .. } => "rule",
         Step::NoRoute { .. } => "table",
         Step::RouteToGuest { .. }
@@ -91,6 +93,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
                 from.0, from.1, to.0, to.1
             )
         }
+        Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
         Step::Snat { index, from, to } => {
             format!("nat.snat[{index}] translates {from} to {to}")
         }

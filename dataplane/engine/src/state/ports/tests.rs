@@ -8,6 +8,10 @@ fn inside(host: u8, port: u16) -> (Ipv4Addr, u16) {
 }
 
 /// Everybody who wants one counts for himself.
+fn ports(first: u16, last: u16) -> PortRange {
+    PortRange { first, last }
+}
+
 fn want(protocol: u8, inside: (Ipv4Addr, u16), range: PortRange) -> Wanted<Ipv4Addr> {
     Wanted {
         external: X,
@@ -126,7 +130,7 @@ fn a_reserved_port_is_given_to_nobody() {
         last: 2_003,
     };
     assert_eq!(nat.acquire(&want(6, inside(1, 2_001), range)), Ok(2_001));
-    nat.reserve(vec![(X, 6, 2_000), (X, 6, 2_001)]);
+    nat.reserve(vec![(X, 6, ports(2_000, 2_001))]);
     let others: Vec<_> = (0..3)
         .map(|n| nat.acquire(&want(6, inside(2, 2_000 + n), range)))
         .collect();
@@ -144,7 +148,7 @@ fn a_reserved_port_is_given_to_nobody() {
     assert_eq!(nat.acquire(&want(6, inside(3, 2_001), range)), Ok(2_001));
     assert_eq!(nat.held(), 3);
     let mut fresh = ExternalPorts::new(17, Share::ALL);
-    fresh.reserve(vec![(X, 17, 2_001)]);
+    fresh.reserve(vec![(X, 17, ports(2_001, 2_001))]);
     assert_ne!(fresh.acquire(&want(17, inside(1, 2_001), range)), Ok(2_001));
 }
 

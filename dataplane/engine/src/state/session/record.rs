@@ -223,7 +223,8 @@ impl<A: Address> SessionRecord<A> {
             && tcp::is_known(self.tcp)
             && (self.protocol == TCP || self.tcp == 0)
             && self.flags == Self::new(inside, outside, self.holds_port(), 0).flags
-            && self.source_rewritten() == self.holds_port()
+            && (self.source_rewritten() || !self.holds_port())
+            && (self.holds_port() || inside.source_port == outside.source_port)
             && self.seen <= now.0
             && ports_fit
             && hosts.all(|end| end.is_one_host())
