@@ -7,8 +7,8 @@ mod look;
 mod report;
 mod stations;
 
-use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tapgate_engine::addr::{MacAddr, PortId};
@@ -51,6 +51,7 @@ pub struct Router {
     pub now: Instant,
     stations: Vec<Station>,
     everybody_answers: bool,
+    homes: HashMap<IpAddr, String>,
     explains: bool,
     /// What came out and was not taken yet, with its port.
     out: VecDeque<(String, Sent)>,
@@ -89,6 +90,7 @@ impl Router {
             now: START,
             stations: Vec::new(),
             everybody_answers: false,
+            homes: HashMap::new(),
             explains: false,
             out: VecDeque::new(),
             answers: VecDeque::new(),

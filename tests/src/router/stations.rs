@@ -1,6 +1,6 @@
 //! Stations around the router, which answer ARP and neighbour solicitations and do nothing else.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tapgate_engine::addr::MacAddr;
 
@@ -28,10 +28,20 @@ impl Router {
         });
     }
 
+    /// Where everybody answers, `address` does so on this port alone from now on.
+    pub fn lives_on(&mut self, address: IpAddr, port: &str) {
+        self.homes.insert(address, port.to_owned());
+    }
+
+    fn answers_on(&self, address: IpAddr, port: &str) -> bool {
+        let home = self.homes.get(&address);
+        self.everybody_answers && home.is_none_or(|home| home == port)
+    }
+
     /// What the stations answer to a frame that left.
     pub(super) fn answer(&mut self, port: &str, vlan: Option<u16>, bytes: &[u8]) {
         if let Some((asker, asked, mac)) = nd::solicited(bytes)
-            && self.everybody_answers
+            && self.answers_on(asked.into(), port)
             && asker != asked
         {
             let [.., a, b, c, d] = asked.octets();
@@ -49,7 +59,7 @@ impl Router {
         });
         let mac = match station {
             Some(station) => station.mac,
-            None if self.everybody_answers && asked != own => mac_of(asked),
+            None if self.answers_on(asked.into(), port) && asked != own => mac_of(asked),
             None => return,
         };
         let reply = Arp {

@@ -8,6 +8,7 @@ mod ipv6;
 mod kinds;
 mod nat;
 mod offloads;
+mod policy;
 mod quotas;
 mod transfer;
 mod uplink;

@@ -67,7 +67,7 @@ fn opening() -> BoxedStrategy<Opening> {
 
 /// Few parts change at once, else nothing survives.
 fn changes() -> impl Strategy<Value = u32> {
-    vec(0..17_u32, 0..6).prop_map(|parts| parts.iter().fold(0, |bits, part| bits | 1 << part))
+    vec(0..18_u32, 0..6).prop_map(|parts| parts.iter().fold(0, |bits, part| bits | 1 << part))
 }
 
 /// The configuration after `before`, if both can be applied at all.
@@ -172,6 +172,7 @@ fn survive(
             .map(|session| session.expected(after, &mut fresh))
             .collect()
     };
+    live(&mut router, (before, after));
     router.reload(&after.toml());
     router.wait(if late { 10_000 } else { 1 });
     for (session, expected) in sessions.iter().zip(expected) {
@@ -191,9 +192,18 @@ fn survive(
 fn start(world: &World) -> Router {
     let mut router = Router::new(&world.toml());
     router.answer_everything();
+    live(&mut router, (world, world));
     router.wait(3_000);
     router.take_all();
     router
+}
+
+/// Every host answers on its port alone: where the new world has it, or else the old one had it.
+fn live(router: &mut Router, (before, after): (&World, &World)) {
+    for (host, v6) in (0..HOSTS).flat_map(|host| [(host, false), (host, true)]) {
+        let port = after.port_of(host, v6, before.port_of(host, v6, host));
+        router.lives_on(address(host, v6), &format!("g{port}"));
+    }
 }
 
 type Counts = BTreeMap<String, u64>;

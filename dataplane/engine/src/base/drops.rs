@@ -49,6 +49,8 @@ reasons! {
     NoRoute = "no-route": "No rule leads to a route for the destination. Check `tapgate explain` and `show rules`.",
     Blackhole = "blackhole": "A blackhole rule or route matched.",
     Unreachable = "unreachable": "An unreachable rule or route matched.",
+    Policy = "policy": "A rule of `policy` does not let it pass; `tapgate explain` says which.",
+    OtherNetwork = "other-network": "From one network to an inside address of another. Join them by a rule of `policy`, or use a public address.",
     Prohibited = "prohibited": "A prohibit rule or route matched.",
     FragmentationNeeded = "fragmentation-needed": "Larger than the egress MTU with DF set; the sender was told (RFC 1191 §4).",
     MergedDatagram = "merged-datagram": "A merged datagram that must be cut but does not say how. Turn off UDP GRO on the sender's device.",

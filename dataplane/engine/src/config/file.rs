@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use super::nat::Nat;
+use super::policy::Policy;
 use super::services::{Dhcp, Dhcp6, Ra};
 use super::value::{Gateways, PortRange, Prefix};
 use crate::base::addr::MacAddr;
@@ -32,6 +33,9 @@ pub struct File {
     pub routing: Routing,
     /// Address translation.
     pub nat: Nat,
+    /// Who may open flows to whom.
+    #[serde(skip_serializing_if = "Policy::is_empty")]
+    pub policy: Policy,
 }
 
 /// `[router]`: limits and identity of the router as a whole.

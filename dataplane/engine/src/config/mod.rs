@@ -8,6 +8,7 @@ mod closest;
 pub mod condition;
 mod file;
 mod nat;
+pub mod policy;
 pub mod services;
 mod validate;
 mod value;
@@ -50,6 +51,7 @@ pub struct Config {
     snat: Vec<Snat>,
     one_to_one: Vec<OneToOne>,
     redirects: Vec<Redirect>,
+    policy: policy::Checked,
 }
 
 impl Config {
@@ -88,6 +90,10 @@ impl Config {
     /// Addresses that stand for each other, in the order of the file.
     pub fn one_to_one(&self) -> &[OneToOne] {
         &self.one_to_one
+    }
+    /// Who may open flows to whom.
+    pub fn policy(&self) -> &policy::Checked {
+        &self.policy
     }
     /// Port redirections in the order of the file.
     pub fn redirects(&self) -> &[Redirect] {

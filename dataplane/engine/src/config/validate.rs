@@ -5,6 +5,7 @@ mod check;
 mod guests;
 mod interfaces;
 mod one_to_one;
+mod policy;
 mod ports;
 mod redirects;
 mod router;
@@ -44,6 +45,7 @@ impl TryFrom<File> for Config {
         }
         let one_to_one = check.one_to_one(&file, &interfaces);
         let redirects = check.redirects(&file, &interfaces);
+        let policy = check.policy(&file, &interfaces, &guests);
         if check.errors.is_empty() {
             Ok(Self {
                 file,
@@ -55,6 +57,7 @@ impl TryFrom<File> for Config {
                 snat,
                 one_to_one,
                 redirects,
+                policy,
             })
         } else {
             Err(ConfigErrors(check.errors))

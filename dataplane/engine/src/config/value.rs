@@ -323,11 +323,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
             type Value = OneOrMore<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address or a list of addresses")
+                f.write_str("one value or a list of them")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMore<T>, E> {
                 let one = T::deserialize(text.into_deserializer())?;
+                Ok(OneOrMore(vec![one]))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<OneOrMore<T>, E> {
+                let one = T::deserialize(number.into_deserializer())?;
+                Ok(OneOrMore(vec![one]))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<OneOrMore<T>, E> {
+                let one = T::deserialize(number.into_deserializer())?;
                 Ok(OneOrMore(vec![one]))
             }
 

@@ -13,6 +13,7 @@ use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
 use super::nat::{Redirect, Snat, Translations};
 use super::owners::{Alive, Guest, Owners};
+use super::policy::Policy;
 use super::presence::Presence;
 use super::rules::Rule;
 use super::tables::{Action, Fib, Health};
@@ -36,6 +37,7 @@ pub struct Snapshot {
     presence: Arc<Vec<Presence>>,
     routing: Arc<Routing>,
     translations: Arc<Translations>,
+    policy: Arc<Policy>,
     health: Arc<Health>,
     change: Arc<Change>,
 }
@@ -84,6 +86,10 @@ impl Snapshot {
             Some(like) => like.translations.clone(),
             None => Arc::new(translations(config, &numbering.interfaces)),
         };
+        let policy = match kept.policy {
+            Some(like) => like.policy.clone(),
+            None => Arc::new(Policy::build(config, &numbering.interfaces)),
+        };
         let mut snapshot = Self {
             config: Arc::new(config.clone()),
             generation,
@@ -93,6 +99,7 @@ impl Snapshot {
             presence,
             routing,
             translations,
+            policy,
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
         };
@@ -113,6 +120,7 @@ impl Snapshot {
             presence: self.presence.clone(),
             routing: self.routing.clone(),
             translations: self.translations.clone(),
+            policy: self.policy.clone(),
             health: Arc::new(health),
             change: Arc::new(Change::nothing(self.generation)),
         }
@@ -242,6 +250,10 @@ impl Snapshot {
         address.is_group()
             || matches!(address.into(), IpAddr::V4(v4) if self.is_directed_broadcast(v4))
     }
+    /// Who may open flows to whom.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
     /// Which sources are translated, which ports redirected.
     #[inline]
     pub(crate) fn translations(&self) -> &Translations {
@@ -361,6 +373,7 @@ struct Kept<'s> {
     interfaces: Option<&'s Snapshot>,
     routing: Option<&'s Snapshot>,
     translations: Option<&'s Snapshot>,
+    policy: Option<&'s Snapshot>,
 }
 
 impl<'s> Kept<'s> {
@@ -388,6 +401,7 @@ impl<'s> Kept<'s> {
             routing: same(&|a, b| {
                 a.tables() == b.tables() && a.rules() == b.rules() && proxies(a) == proxies(b)
             }),
+            policy: owners.and(same(&|a, b| a.policy() == b.policy())),
             translations: same(&|a, b| {
                 a.snat() == b.snat()
                     && a.one_to_one() == b.one_to_one()

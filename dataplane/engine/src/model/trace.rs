@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::policy::Mismatch;
 use super::tables::NoWay;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::config::RuleAction;
 use crate::config::condition::Condition;
+use crate::config::policy::{Action, Origin};
 use crate::wire::flow::Direction;
 
 /// Listens to decisions.
@@ -108,6 +110,13 @@ pub enum Step {
     Local {
         destination: IpAddr,
         interface: InterfaceId,
+    },
+    /// What the policy says: the rule that decides, if one does, and those between the two sides that
+    /// were passed over.
+    Policy {
+        decided: Option<(Origin, Action)>,
+        allowed: bool,
+        passed_over: Vec<(Origin, Mismatch)>,
     },
     /// A rule of `nat.forward` gives it another destination.
     Redirect {

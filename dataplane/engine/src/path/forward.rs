@@ -1,7 +1,9 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
 use super::hop::{self, Hop, Station};
-use super::judge::{Bounds, Course, Plan, Query, Refusal, fits, judge};
+use super::judge::{Course, Plan, fits, judge};
+use super::policy::permits_answers;
+use super::query::{Bounds, Query, Refusal};
 use super::refuse::refuse;
 use super::{admit, errors, local, standing};
 use crate::base::drops::DropReason;
@@ -158,7 +160,7 @@ fn first<'s, A: Tracked, T: Trace>(
         }),
     };
     match judge(&query, ctx.snapshot, ctx.trace) {
-        Ok(Course::Forward(plan)) => forward(ctx, frame, packet, arrival, &plan),
+        Ok(Course::Forward(plan)) => forward(ctx, frame, packet, arrival, (&query, &plan)),
         Ok(Course::Local) => local::receive(ctx, frame, packet, arrival),
         Ok(Course::Error) => errors::translate(ctx, frame, packet, arrival),
         Err(refusal) => Err(refuse(ctx, frame, packet, arrival.interface, refusal)),
@@ -172,7 +174,7 @@ fn forward<A: Tracked, T: Trace>(
     frame: &mut Frame<'_>,
     packet: &Packet<A>,
     arrival: Arrival<'_>,
-    plan: &Plan<'_, A>,
+    (query, plan): (&Query<'_, A>, &Plan<'_, A>),
 ) -> Result<Verdict, DropReason> {
     let egress = plan.way.interface;
     let (neighbor, hop): (_, Station) = match hop::resolve(ctx, &plan.way) {
@@ -191,8 +193,12 @@ fn forward<A: Tracked, T: Trace>(
         };
         match begin(ctx, packet, arrival, plan, path) {
             Ok(translated) => to = translated,
-            // What needs no translation needs no session either.
-            Err(reason) if plan.snat.is_none() && to == packet.flow => {
+            // What needs no translation needs no session either, if its answers may pass without.
+            Err(reason)
+                if plan.snat.is_none()
+                    && to == packet.flow
+                    && permits_answers(query, &plan.way, ctx.snapshot) =>
+            {
                 ctx.shard.refused.count(plan.payer, reason, ctx.now);
                 ctx.shard.counters.forwarded_without_session += 1;
             }

@@ -1,6 +1,6 @@
 //! The next hop: finding it, waiting for it, and putting a packet out to it.
 
-use super::judge::Refusal;
+use super::query::Refusal;
 use super::standing;
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;

@@ -1,7 +1,7 @@
 //! Packets to the router's own addresses.
 
 use super::hop::{self, Hop};
-use super::judge::Refusal;
+use super::query::Refusal;
 use super::refuse::{answers_back, refuse, way_back};
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;

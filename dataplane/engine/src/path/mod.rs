@@ -7,5 +7,7 @@ pub mod hop;
 pub mod judge;
 pub mod local;
 pub mod offload;
+pub mod policy;
+pub mod query;
 pub mod refuse;
 pub mod standing;

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::hop::{self, Hop};
-use super::judge::{self, Refusal};
+use super::judge::{self};
+use super::query::Refusal;
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::base::ip::Address;

@@ -1,6 +1,7 @@
 //! Sessions under the configuration: whether one still stands, and which way its packets go.
 
-use super::judge::{Course, Plan, Query, Refusal, judge};
+use super::judge::{Course, Plan, judge};
+use super::query::{Query, Refusal};
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;

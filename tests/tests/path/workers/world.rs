@@ -52,6 +52,8 @@ forward = [
   {{ address = "203.0.113.10", proto = "tcp", port = 2222, to = "10.0.2.5:22" }},
   {{ address = "2001:db8:a::1", proto = "tcp", port = 2222, to = "[2001:db8:1::3]:22" }},
 ]
+[policy]
+default = [{{ action = "accept" }}]
 "#
     )
 }

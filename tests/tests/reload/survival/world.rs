@@ -53,7 +53,18 @@ pub struct World {
     snat: Vec<Snat>,
     /// By place in [`FORWARDS`]: the host that it goes to.
     forwards: [Option<usize>; 3],
+    /// What `[policy]` says.
+    permits: &'static str,
 }
+
+/// What `[policy]` may say.
+const PERMITS: [&str; 5] = [
+    "",
+    "default = [{ action = \"accept\" }]",
+    "rules = [{ action = \"drop\", proto = \"udp\", source = \"10.0.2.0/24\" }]\ndefault = [{ action = \"accept\" }]",
+    "rules = [{ action = \"reject\", proto = [\"tcp\", \"udp\"], port = [22, 53], destination = \"10.0.0.0/8\" }]",
+    "rules = [{ action = \"accept\", proto = \"icmp\" }, { action = \"drop\", source = [\"10.0.1.0/24\", \"2001:db8:1::/64\"] }]",
+];
 
 #[derive(Debug, Clone)]
 struct Guest {
@@ -146,7 +157,11 @@ pub fn world() -> BoxedStrategy<World> {
         (prop_oneof![5 => Just("B"), 1 => Just("BB")], any::<bool>()),
     )
     .boxed();
-    let policy = (vec(rule(), 0..4).boxed(), vec(snat(), 0..5).boxed());
+    let policy = (
+        vec(rule(), 0..4).boxed(),
+        vec(snat(), 0..5).boxed(),
+        select(&PERMITS[..]).boxed(),
+    );
     let forward = || of(0..HOSTS);
     let forwards = (forward(), forward(), forward());
     let parts = (
@@ -154,7 +169,8 @@ pub fn world() -> BoxedStrategy<World> {
     );
     parts
         .prop_map(
-            |(nets, ports, sources, guests, first, second, (rules, mut snat), forwards)| {
+            |(nets, ports, sources, guests, first, second, policy, forwards)| {
+                let (rules, mut snat, permits) = policy;
                 // What is not translated otherwise mostly is in the end.
                 snat.extend((0..3).map(|net| Snat {
                     net,
@@ -171,6 +187,7 @@ pub fn world() -> BoxedStrategy<World> {
                     rules,
                     snat,
                     forwards: forwards.into(),
+                    permits,
                 }
             },
         )
@@ -266,6 +283,9 @@ impl World {
         }
         if theirs(16) {
             mixed.snat = other.snat.clone();
+        }
+        if theirs(17) {
+            mixed.permits = other.permits;
         }
         mixed
     }

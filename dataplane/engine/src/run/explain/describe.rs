@@ -4,10 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::addr::GuestId;
 use crate::config::RuleAction;
+use crate::config::policy::{Action, Origin};
+use crate::model::policy::Mismatch;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
 use crate::model::trace::{Ends, Leasing, Step, Violation, Whose};
 use crate::wire::flow::Direction;
+
+/// Rules that were passed over, listed one by one.
+const LISTED: usize = 10;
 
 /// One decision about a packet, as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +38,7 @@ fn stage(step: &Step) -> &'static str {
         Step::Session { .. } | Step::FirstPacket | Step::QuotesSession => "session",
         Step::Violation(_) => "source",
         Step::Local { .. } => "local",
+        Step::Policy { .. } => "policy",
         Step::Redirect { .. } | Step::OneToOne { .. } | Step::Snat { .. } | Step::NoTranslation => {
             "nat"
         }
@@ -93,6 +99,11 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
                 from.0, from.1, to.0, to.1
             )
         }
+        Step::Policy {
+            decided,
+            allowed,
+            passed_over,
+        } => policy(*decided, *allowed, passed_over),
         Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
         Step::Snat { index, from, to } => {
             format!("nat.snat[{index}] translates {from} to {to}")
@@ -247,6 +258,39 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
         },
         Step::Dropped(reason) => format!("{}: {}", reason.name(), reason.explanation()),
     }
+}
+
+fn policy(
+    decided: Option<(Origin, Action)>,
+    allowed: bool,
+    passed_over: &[(Origin, Mismatch)],
+) -> String {
+    let verdict = match decided {
+        Some((rule, Action::Accept)) => format!("{rule} lets it pass"),
+        Some((rule, Action::Drop)) => format!("{rule} drops it"),
+        Some((rule, Action::Reject)) => format!("{rule} rejects it"),
+        None if allowed => "no rule says anything: it may pass".to_owned(),
+        None => {
+            "no rule joins the two networks: inside addresses are their own network's".to_owned()
+        }
+    };
+    if passed_over.is_empty() {
+        return verdict;
+    }
+    let one = |(rule, by): &(Origin, Mismatch)| {
+        let by = match by {
+            Mismatch::Source => "another source",
+            Mismatch::Destination => "another destination",
+            Mismatch::Service => "another protocol, port or type",
+            Mismatch::SourcePort => "another source port",
+        };
+        format!("{rule} ({by})")
+    };
+    let mut listed: Vec<String> = passed_over.iter().take(LISTED).map(one).collect();
+    if passed_over.len() > LISTED {
+        listed.push(format!("{} more", passed_over.len() - LISTED));
+    }
+    format!("{verdict}; passed over: {}", listed.join(", "))
 }
 
 fn forbidden(violation: &Violation, snapshot: &Snapshot) -> String {

@@ -130,7 +130,7 @@ impl World {
                 "  {{ address = \"{from}\", proto = \"{proto}\", port = {port}, to = \"{to}\" }},"
             );
         }
-        text.push_str("]\n");
+        let _ = writeln!(text, "]\n[policy]\n{}", self.permits);
     }
 
     /// An interface's name, where it is there: three networks, two personalities.

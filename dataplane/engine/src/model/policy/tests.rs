@@ -1,0 +1,147 @@
+//! The vectors say what asking one rule after the other says.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::policy::Checked;
+use crate::model::snapshot::Snapshot;
+
+/// Networks n0 to n3 with two guests each, behind ports of their own; zones z0 (n0, n1) and z1 (g3).
+fn text(rules: &str) -> String {
+    let (mut ports, mut networks, mut guests) = (String::new(), String::new(), String::new());
+    for n in 0..4 {
+        let (a, b) = (2 * n, 2 * n + 1);
+        for (guest, last) in [(a, 1), (b, 2)] {
+            ports += &format!("p{guest} = {{ memory = true }}\n");
+            guests += &format!(
+                "g{guest} = {{ port = \"p{guest}\", addresses = [\"10.0.{n}.{last}\"] }}\n"
+            );
+        }
+        networks += &format!(
+            "n{n} = {{ ports = [\"p{a}\", \"p{b}\"], addresses = [\"10.0.{n}.254/24\"] }}\n"
+        );
+    }
+    format!(
+        "[ports]\n{ports}\n[networks]\n{networks}\n[guests]\n{guests}\n[policy]\n\
+         zones = {{ z0 = [\"n0\", \"n1\"], z1 = [\"g3\"] }}\nrules = [{rules}]\n\
+         default = [{{ action = \"drop\", from = \"z1\" }}]"
+    )
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    let any = |key: &'static str, values: &'static [&'static str]| {
+        proptest::option::weighted(0.5, proptest::sample::select(values)).prop_map(move |value| {
+            value.map_or(String::new(), |value| format!(", {key} = {value}"))
+        })
+    };
+    const SIDES: [&str; 5] = ["\"z0\"", "\"z1\"", "\"n2\"", "[\"n0\", \"g7\"]", "\"g0\""];
+    const NETS: [&str; 5] = [
+        "\"10.0.0.0/16\"",
+        "\"10.0.1.0/24\"",
+        "[\"10.0.0.1\", \"10.0.3.2\"]",
+        "\"10.0.0.0/23\"",
+        "\"0.0.0.0/0\"",
+    ];
+    const SERVICES: [&str; 6] = [
+        "\"icmp\"",
+        "\"tcp\", port = [1, \"5-9\", 7]",
+        "\"udp\", port = \"3-6\"",
+        "[\"tcp\", \"udp\"], source_port = \"2-4\"",
+        "\"icmp\", icmp_type = [\"echo-request\", 5]",
+        "47",
+    ];
+    let action = proptest::sample::select(vec!["accept", "drop", "reject"]);
+    let parts = (
+        action,
+        any("from", &SIDES),
+        any("to", &SIDES),
+        any("source", &NETS),
+        any("destination", &NETS),
+        any("proto", &SERVICES),
+    );
+    parts.prop_map(|(action, from, to, source, destination, service)| {
+        format!("{{ action = \"{action}\"{from}{to}{source}{destination}{service} }}")
+    })
+}
+
+/// The same by asking one rule after the other.
+fn linear(checked: &Checked, config: &Config, asked: &Question) -> Option<(Origin, Action)> {
+    let is_side = |side: &Side, end: &End| {
+        let guest = end.guest.map(GuestId::index);
+        let interface = end.interface.index();
+        let own = guest.and_then(|guest| checked.guest_zones[guest]);
+        match side {
+            Side::Guest(index) => guest == Some(*index),
+            Side::Interface(index) => interface == *index,
+            Side::Zone(zone) => own.or(checked.interface_zones[interface]) == Some(*zone),
+        }
+    };
+    assert_eq!(config.guests().len(), 8);
+    let sides = |sides: &[Side], end| sides.is_empty() || sides.iter().any(|s| is_side(s, end));
+    let nets = |nets: &[IpNet], end: &End| {
+        nets.is_empty() || nets.iter().any(|net| net.contains(&end.address))
+    };
+    let ports = |spans: &[(u8, PortSpan)], port: u16| {
+        let has = |(protocol, (first, last)): &(u8, PortSpan)| {
+            *protocol == asked.protocol && (*first..=*last).contains(&port)
+        };
+        spans.is_empty() || spans.iter().any(has)
+    };
+    let found = checked.rules.iter().find(|rule| {
+        sides(&rule.from, &asked.from)
+            && sides(&rule.to, &asked.to)
+            && nets(&rule.source, &asked.from)
+            && nets(&rule.destination, &asked.to)
+            && ports(&rule.services, asked.service)
+            && ports(&rule.source_ports, asked.source_port)
+    });
+    found.map(|rule| (rule.origin, rule.action))
+}
+
+/// Every guest of each of the two sides, with some protocols and ports.
+fn questions() -> Vec<Question> {
+    let end = |guest: u16, known: bool| End {
+        interface: InterfaceId(guest / 2),
+        guest: known.then_some(GuestId(guest)),
+        address: format!("10.0.{}.{}", guest / 2, guest % 2 + 1)
+            .parse()
+            .unwrap(),
+    };
+    let mut all = Vec::new();
+    for (from, to) in (0..8).flat_map(|from| (0..8).map(move |to| (from, to))) {
+        for (n, protocol) in [1, 6, 17, 47, 6, 17].into_iter().enumerate() {
+            let service = (from + 3 * to + n as u16) % 11;
+            all.push(Question {
+                from: end(from, n % 3 > 0),
+                to: end(to, n % 2 > 0),
+                protocol,
+                service: if protocol == 47 { 0 } else { service },
+                source_port: u16::from(protocol != 1) * (to % 6),
+            });
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn the_vectors_find_the_first_rule_that_matches(
+        rules in proptest::collection::vec(rule(), 0..200),
+    ) {
+        let config: Config = toml::from_str(&text(&rules.join(", "))).unwrap();
+        let snapshot = Snapshot::build(&config, None);
+        let policy = snapshot.policy();
+        for asked in questions() {
+            let expected = linear(config.policy(), &config, &asked);
+            prop_assert_eq!(policy.decide(&asked), expected, "{:?}", asked);
+            let passed_over = policy.passed_over(&asked);
+            let is_before = |(origin, _): &(Origin, Mismatch)| match (origin, expected) {
+                (Origin::Rule(n), Some((Origin::Rule(m), _))) => *n < m,
+                _ => true,
+            };
+            prop_assert!(passed_over.iter().all(is_before));
+        }
+    }
+}

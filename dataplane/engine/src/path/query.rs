@@ -1,0 +1,82 @@
+//! What is asked about a packet, and why it may not go.
+
+use crate::base::addr::PortId;
+use crate::base::drops::DropReason;
+use crate::model::interface::Interface;
+use crate::model::tables::NoWay;
+use crate::wire::error::IcmpError;
+use crate::wire::flow::Flow;
+use crate::wire::packet::Transport;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Query<'s, A> {
+    /// The packet's flow, as it came in.
+    pub(crate) flow: Flow<A>,
+    /// What it carries.
+    pub(crate) transport: Transport,
+    /// The interface it came in by.
+    pub(crate) interface: &'s Interface,
+    /// The port it came in by. `None`: that is no longer known, and the source is not
+    /// checked.
+    pub(crate) ingress: Option<PortId>,
+    /// What only a packet at hand has: a session is judged without.
+    pub(crate) bounds: Option<Bounds>,
+}
+
+/// What a packet at hand must keep within.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Its TTL or hop limit.
+    pub(crate) ttl: u8,
+    /// Its size on a wire, in bytes, if it may not be fragmented.
+    pub(crate) unfragmented: Option<usize>,
+}
+
+/// Why a packet may not go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What is counted.
+    pub(crate) reason: DropReason,
+    /// What its sender is told, if anything.
+    pub(crate) told: Option<IcmpError>,
+}
+
+impl From<DropReason> for Refusal {
+    /// Nobody is told.
+    fn from(reason: DropReason) -> Self {
+        Self { reason, told: None }
+    }
+}
+
+impl Refusal {
+    pub(crate) const fn told(reason: DropReason, error: IcmpError) -> Self {
+        Self {
+            reason,
+            told: Some(error),
+        }
+    }
+
+    /// There is no way, in the terms of ICMP. Administrative drops are silent towards the internet
+    /// (decision 6).
+    pub(crate) fn no_way(no_way: NoWay, interface: &Interface) -> Self {
+        let told = match no_way {
+            NoWay::NoRoute | NoWay::RuleUnreachable => Some(IcmpError::NoRoute),
+            NoWay::RouteUnreachable => Some(IcmpError::RejectRoute),
+            NoWay::Prohibited => (!interface.personality).then_some(IcmpError::Prohibited),
+            NoWay::Blackhole => None,
+        };
+        Self {
+            reason: no_way.reason(),
+            told,
+        }
+    }
+
+    /// The TTL is used up.
+    pub(crate) const TTL: Self = Self::told(DropReason::TtlExceeded, IcmpError::TtlExceeded);
+    /// The next hop cannot be asked for.
+    pub(crate) const NO_NEIGHBOR: Self = Self {
+        reason: DropReason::NeighborTableFull,
+        told: None,
+    };
+}
