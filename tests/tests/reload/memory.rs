@@ -250,7 +250,7 @@ fn change_byte<A: Address>(
     records: &mut Records<A>,
     number: usize,
     at: usize,
-    change: fn(u8) -> u8,
+    change: impl Fn(u8) -> u8,
 ) -> bool {
     let mut bytes = records.read(number);
     let byte = bytes[at];
@@ -327,6 +327,40 @@ fn everything_ends(router: &mut Router) {
 fn count(router: &mut Router, name: &str) -> usize {
     let counts = router.counts();
     counts.get(name).map_or(0, |count| *count as usize)
+}
+
+/// What is checked of a record's fields: a line of [`OPENED4`], by number, and bytes of its record.
+const SENSELESS: [(&str, usize, &[(usize, u8)]); 13] = [
+    ("no such stage", 0, &[(1, 4)]),
+    ("UDP that is closing", 0, &[(1, 3)]),
+    ("something unknown was seen of TCP", 2, &[(2, 8)]),
+    ("UDP of which TCP's was seen", 0, &[(2, 1)]),
+    ("translated, and says that it is not", 0, &[(3, 0)]),
+    ("translated by a port that it does not hold", 0, &[(3, 1)]),
+    ("holds a port that is its own", 7, &[(3, 5)]),
+    ("seen in the future", 0, &[(11, 0x80)]),
+    ("echo to a port", 5, &[(34, 1), (36, 1)]),
+    ("ports of a protocol without", 0, &[(0, 47)]),
+    ("from a group", 0, &[(48, 224)]),
+    ("an external address that is not given out", 0, &[(60, 9)]),
+    ("an external port that is not given out", 0, &[(39, 9)]),
+];
+
+#[test]
+fn h14_a_field_that_makes_no_sense_is_refused() {
+    let config = config(OWNERS);
+    let left = left(&config, OPENED4);
+    let opened = live(&left.v4).len();
+    for (what, number, changes) in SENSELESS {
+        let mut memory = left.clone();
+        for (at, value) in changes {
+            change_byte(&mut memory.v4, number, *at, |_| *value);
+        }
+        memory.start(&config, |router| {
+            assert_eq!(count(router, "sessions_refused"), 1, "{what}");
+            assert_eq!(count(router, "sessions_recovered"), opened - 1, "{what}");
+        });
+    }
 }
 
 #[test]
