@@ -245,7 +245,7 @@ fn every_change<A: Address>(list: &str, records: fn(&mut Memory) -> &mut Records
     outcomes
 }
 
-/// Whether that makes a difference.
+/// Whether that makes a difference: a byte that belongs to no field stays as it is.
 fn change_byte<A: Address>(
     records: &mut Records<A>,
     number: usize,
@@ -256,7 +256,7 @@ fn change_byte<A: Address>(
     let byte = bytes[at];
     bytes[at] = change(byte);
     records.write(number, &bytes);
-    bytes[at] != byte
+    records.read(number)[at] != byte
 }
 
 /// Nothing that `router` does because of changed sessions does harm. Returns how many of these it has
@@ -329,8 +329,11 @@ fn count(router: &mut Router, name: &str) -> usize {
     counts.get(name).map_or(0, |count| *count as usize)
 }
 
-/// What is checked of a record's fields: a line of [`OPENED4`], by number, and bytes of its record.
-const SENSELESS: [(&str, usize, &[(usize, u8)]); 13] = [
+/// What makes no sense, the line of [`OPENED4`] that is changed, and the bytes of its record.
+type Senseless = (&'static str, usize, &'static [(usize, u8)]);
+
+/// Each check of a record's fields refuses one that no other does.
+const SENSELESS: [Senseless; 13] = [
     ("no such stage", 0, &[(1, 4)]),
     ("UDP that is closing", 0, &[(1, 3)]),
     ("something unknown was seen of TCP", 2, &[(2, 8)]),
