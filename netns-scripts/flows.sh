@@ -14,7 +14,7 @@ need_tool() {
 # quarter of a second of datagrams.
 flows_serve() {
   need_tool flow
-  declare -gA flow_port=([guest-a]=7001 [guest-b]=7002)
+  declare -gA flow_port=([guest-a]=7001 [guest-b]=7002 [guest-c]=7003)
   local port
   for port in "${flow_port[@]}"; do
     inside remote "$tools/flow" serve "$remote:$port" &

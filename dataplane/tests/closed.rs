@@ -527,22 +527,37 @@ fn h01_a_thousand_devices_are_closed_in_no_time() {
         act();
         let taken = begun.elapsed();
         println!("{what}: {taken:?}");
-        assert!(taken < Duration::from_secs(5), "{what}: {taken:?}");
+        assert!(taken < Duration::from_secs(1), "{what}: {taken:?}");
+        taken
     };
-    timed("all closed", &mut || {
+    let all = timed("all closed", &mut || {
         assert_eq!(guard.configure(guarded(&names), &links), [""; 0])
     });
     timed("nothing new", &mut || {
         assert_eq!(guard.configure(guarded(&names), &links), [""; 0])
     });
-    timed("one less", &mut || {
-        assert_eq!(guard.configure(guarded(&names[1..]), &links), [""; 0]);
-        guard.release(&links);
-    });
-    assert_eq!(run("nft list chains").matches("chain ").count(), 999);
-    timed("one more", &mut || {
-        assert_eq!(guard.configure(guarded(&names), &links), [""; 0])
-    });
-    assert_eq!(run("nft list chains").matches("chain ").count(), 1000);
+    let mut changes = Vec::new();
+    for _ in 0..5 {
+        let less = timed("one less", &mut || {
+            assert_eq!(guard.configure(guarded(&names[1..]), &links), [""; 0]);
+            guard.release(&links);
+        });
+        assert_eq!(run("nft list chains").matches("chain ").count(), 999);
+        let more = timed("one more", &mut || {
+            assert_eq!(guard.configure(guarded(&names), &links), [""; 0])
+        });
+        assert_eq!(run("nft list chains").matches("chain ").count(), 1000);
+        changes.push((less, more));
+    }
+    // A change closes what has changed, and not all of them anew. The fastest is what it takes.
+    for (what, fastest) in [
+        ("less", changes.iter().map(|(less, _)| *less).min()),
+        ("more", changes.iter().map(|(_, more)| *more).min()),
+    ] {
+        assert!(
+            fastest < Some(all / 2),
+            "one {what}: {fastest:?}, all: {all:?}"
+        );
+    }
     timed("all open", &mut || drop(std::mem::take(&mut guard)));
 }

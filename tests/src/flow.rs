@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
+    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, NetSlice, PacketBuilder, PacketBuilderStep,
+    SlicedPacket, TransportSlice,
 };
 use tapgate_engine::addr::MacAddr;
 
@@ -36,16 +37,7 @@ impl Flow {
 
     /// A frame of it; over TCP one that opens a connection, or one in the midst.
     pub fn frame(self, from: MacAddr, to: MacAddr, syn: bool) -> Vec<u8> {
-        let link = PacketBuilder::ethernet2(from.0, to.0);
-        let ip = match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                link.ipv4(source.octets(), destination.octets(), 60)
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                link.ipv6(source.octets(), destination.octets(), 60)
-            }
-            mixed => panic!("{mixed:?}"),
-        };
+        let ip = self.ip(from, to);
         let (source, destination) = (self.source.port(), self.destination.port());
         let mut bytes = Vec::new();
         match self.protocol {
@@ -82,6 +74,28 @@ impl Flow {
         }
         .unwrap();
         bytes
+    }
+
+    /// A frame that resets the TCP connection.
+    pub fn reset(self, from: MacAddr, to: MacAddr) -> Vec<u8> {
+        let segment = self.ip(from, to);
+        let segment = segment.tcp(self.source.port(), self.destination.port(), 2, 0);
+        let mut bytes = Vec::new();
+        segment.rst().write(&mut bytes, b"").unwrap();
+        bytes
+    }
+
+    fn ip(self, from: MacAddr, to: MacAddr) -> PacketBuilderStep<IpHeaders> {
+        let link = PacketBuilder::ethernet2(from.0, to.0);
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                link.ipv4(source.octets(), destination.octets(), 60)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                link.ipv6(source.octets(), destination.octets(), 60)
+            }
+            mixed => panic!("{mixed:?}"),
+        }
     }
 
     /// The flow of a frame, if it is of one: not of errors, ARP, neighbour discovery.

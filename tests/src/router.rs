@@ -28,7 +28,7 @@ use stations::Station;
 /// What feeds hashing and random choices in all tests, so that runs repeat.
 pub const SEED: u64 = 7;
 /// When the clock starts: not at zero, which the engine may use for "never".
-const START: Instant = Instant::from_millis(1_000_000);
+pub(crate) const START: Instant = Instant::from_millis(1_000_000);
 /// Frames and verdicts remembered for the report of a failed test.
 const REMEMBERED: usize = 24;
 
@@ -66,8 +66,9 @@ pub struct Router {
 impl Router {
     /// A router with this configuration file, just started.
     pub fn new(text: &str) -> Self {
-        let sessions = config(text).router().sessions.min(65_536) as usize;
-        Self::with_memory(text, SessionMemory::owned(sessions))
+        let config = config(text);
+        let sessions = config.router().sessions.min(65_536) as usize;
+        Self::over(&config, SessionMemory::owned(sessions))
     }
 
     /// A router that has claimed and announced its addresses.
@@ -78,16 +79,16 @@ impl Router {
         router
     }
 
-    /// The same as [`Self::new`], over session memory that something else may have used before.
-    pub fn with_memory(text: &str, memory: impl Into<Sessions>) -> Self {
-        Self::over(&config(text), memory)
+    /// A router with a configuration that was read before, over this session memory.
+    pub fn over(config: &Config, memory: impl Into<Sessions>) -> Self {
+        Self::started(config, memory, START)
     }
 
-    /// The same with a configuration that was read before.
-    pub fn over(config: &Config, memory: impl Into<Sessions>) -> Self {
+    /// The same, started when the clock says `now`.
+    pub(crate) fn started(config: &Config, memory: impl Into<Sessions>, now: Instant) -> Self {
         Self {
-            engine: Engine::new(config, memory.into(), SEED, START),
-            now: START,
+            engine: Engine::new(config, memory.into(), SEED, now),
+            now,
             stations: Vec::new(),
             everybody_answers: false,
             homes: HashMap::new(),

@@ -78,6 +78,12 @@ fn apply_under_load() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn h13_what_an_apply_adds_disturbs_no_guest() {
+    scenario("grow", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn devices_vanish_and_return() {
     scenario("devices", "tapgate");
 }

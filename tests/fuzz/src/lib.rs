@@ -11,7 +11,6 @@
 pub mod control;
 pub mod file;
 pub mod frames;
-mod memory;
 mod mend;
 mod play;
 pub mod seeds;

@@ -124,7 +124,8 @@ fn echo(address: &str, time: Duration, rate: u64) -> Result<(), Box<dyn Error>> 
     while start.elapsed() < time {
         read(&mut watch);
     }
-    watch.end();
+    // Not now: the last look may have waited for what nobody sends any more.
+    watch.end_at(start + time);
     let sent = sending.join().map_err(|_| "the sender panicked")?;
     while watch.received < sent && start.elapsed() < time + LINGER {
         read(&mut watch);
@@ -221,8 +222,12 @@ impl Watch {
 
     /// The flow ends here: the time since the last arrival counts.
     fn end(&mut self) {
-        self.gap = self.gap.max(self.last.elapsed());
-        self.last = Instant::now();
+        self.end_at(Instant::now());
+    }
+
+    fn end_at(&mut self, now: Instant) {
+        self.gap = self.gap.max(now.saturating_duration_since(self.last));
+        self.last = now;
     }
 
     fn report(&self, lost: u64) -> String {

@@ -2,6 +2,7 @@
 //! process (P04).
 
 mod large;
+mod memory;
 mod moves;
 mod parts;
 mod restart;

@@ -177,7 +177,7 @@ pub fn counters(router: &Router, shard: &Shard) -> Vec<(&'static str, u64, &'sta
         ),
         (
             "nat_ports_held",
-            shard.v4.ports.held() as u64,
+            (shard.v4.ports.held() + shard.v6.ports.held()) as u64,
             "External ports in use now.",
         ),
         (
