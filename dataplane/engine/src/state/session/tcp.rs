@@ -22,8 +22,7 @@ use super::stage::Stage;
 use crate::wire::flow::Direction;
 use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment};
 
-/// Both ends acknowledged something of the other's while it was not established. A bit each, by
-/// direction.
+/// An end acknowledged something of the other's. A bit each, by direction.
 const ACKNOWLEDGED: [u8; 2] = [8, 1];
 /// FIN was seen. A bit each, by direction.
 const FINISHED: [u8; 2] = [2, 4];
