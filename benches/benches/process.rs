@@ -124,6 +124,7 @@ fn replies(benches: &mut Benches) {
 fn bulk(benches: &mut Benches) {
     let mut router = Router::new(CAPACITY);
     router.open(1);
+    router.open_bulk();
     benches.measure("bulk super-frame", None, |frames| {
         let load = Load {
             length: TCP_SUPER_FRAME,

@@ -122,6 +122,18 @@ impl Router {
         self.process(bytes, Offload::default(), self.uplink)
     }
 
+    /// The connection of [`write_tcp`] is established: each end has said something.
+    pub fn open_bulk(&mut self) {
+        let mut bytes = [0; 66];
+        write_tcp(&mut bytes);
+        self.from_guest(&mut bytes);
+        turn_around(&mut bytes);
+        self.from_provider(&mut bytes.clone());
+        self.resolve_next_hops();
+        let verdict = self.from_provider(&mut bytes);
+        assert_eq!(verdict, Verdict::Emit(self.guests), "the answer passes");
+    }
+
     /// Routes a TCP super-frame that a guest sent (see [`write_tcp`]).
     #[inline]
     pub fn bulk_from_guest(&mut self, bytes: &mut [u8]) -> Verdict {

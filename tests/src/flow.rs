@@ -69,7 +69,7 @@ impl Flow {
                 .write(&mut bytes, b""),
             _ => ip
                 .tcp(source, destination, 2, 1_000)
-                .ack(1)
+                .ack(2)
                 .write(&mut bytes, b"more"),
         }
         .unwrap();

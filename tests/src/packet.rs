@@ -43,7 +43,8 @@ pub fn tcp(from: &str, to: &str, flags: &str, payload: &[u8]) -> Packet {
     let mut header = TcpHeader::new(from.port(), to.port(), 1_000, 65_000);
     for flag in flags.chars() {
         match flag {
-            'S' => header.syn = true,
+            // What follows it has the sequence number of all other segments.
+            'S' => (header.syn, header.sequence_number) = (true, 999),
             'F' => header.fin = true,
             'R' => header.rst = true,
             'P' => header.psh = true,
@@ -189,6 +190,14 @@ impl Packet {
     pub fn sequence(mut self, sequence: u32) -> Self {
         if let Content::Tcp(header, _) = &mut self.content {
             header.sequence_number = sequence;
+        }
+        self
+    }
+
+    /// A TCP segment with this acknowledgment number.
+    pub fn acknowledges(mut self, number: u32) -> Self {
+        if let Content::Tcp(header, _) = &mut self.content {
+            header.acknowledgment_number = number;
         }
         self
     }

@@ -50,6 +50,9 @@ fn main() {
     turn_around(&mut reply);
     router.from_provider(&mut reply.clone());
     router.resolve_next_hops();
+    if scenario == Scenario::Bulk {
+        router.open_bulk();
+    }
 
     let length = match scenario {
         Scenario::Bulk => TCP_SUPER_FRAME,

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use tapgate_engine::session::{
-    LAYOUT, Record5, SessionDetail, SessionMemory, SessionRecord, Sessions,
+    Detail6, LAYOUT, SessionDetail, SessionMemory, SessionRecord, Sessions,
 };
 
 /// What the first page holds, so that a later dataplane knows whether it can use the rest.
@@ -36,25 +36,25 @@ type V4 = Ipv4Addr;
 type V6 = Ipv6Addr;
 
 impl Header {
-    const fn new(layout: u32, records: [usize; 2], capacity: usize) -> Self {
+    /// Of the present layout.
+    const fn of(capacity: usize) -> Self {
         Self {
             magic: *b"tapgate\0",
-            layout,
-            records: [records[0] as u32, records[1] as u32],
+            layout: LAYOUT,
+            records: [
+                size_of::<Record<V4>>() as u32,
+                size_of::<Record<V6>>() as u32,
+            ],
             capacity: capacity as u64,
         }
     }
 
-    /// Of the present layout.
-    const fn of(capacity: usize) -> Self {
-        let records = [size_of::<Record<V4>>(), size_of::<Record<V6>>()];
-        Self::new(LAYOUT, records, capacity)
-    }
-
-    /// Of the layout before.
+    /// Of the layout before, whose records were as they are now.
     const fn before(capacity: usize) -> Self {
-        let records = [size_of::<Record5<V4>>(), size_of::<Record5<V6>>()];
-        Self::new(Record5::<V4>::LAYOUT, records, capacity)
+        Self {
+            layout: Detail6::LAYOUT,
+            ..Self::of(capacity)
+        }
     }
 }
 
@@ -72,7 +72,15 @@ const fn places<const N: usize>(sizes: [usize; N], capacity: usize) -> ([usize; 
 
 /// Records and details of IPv4, then of IPv6.
 const fn layout(capacity: usize) -> ([usize; 4], usize) {
-    let detail = size_of::<SessionDetail>();
+    layout_of(size_of::<SessionDetail>(), capacity)
+}
+
+/// The layout before: its details had another size.
+const fn layout_before(capacity: usize) -> ([usize; 4], usize) {
+    layout_of(size_of::<Detail6>(), capacity)
+}
+
+const fn layout_of(detail: usize, capacity: usize) -> ([usize; 4], usize) {
     let sizes = [
         size_of::<Record<V4>>(),
         detail,
@@ -80,13 +88,6 @@ const fn layout(capacity: usize) -> ([usize; 4], usize) {
         detail,
     ];
     places(sizes, capacity)
-}
-
-/// The layout before: records of IPv4, then of IPv6. Its end was not rounded up to a page.
-const fn layout_before(capacity: usize) -> ([usize; 2], usize) {
-    let sizes = [size_of::<Record5<V4>>(), size_of::<Record5<V6>>()];
-    let (starts, _) = places(sizes, capacity);
-    (starts, starts[1] + capacity * sizes[1])
 }
 
 /// Session memory that outlives the process, and the descriptor by which it does.
@@ -143,7 +144,7 @@ impl SharedSessions {
                 false => Err(wrong_size()),
             };
         }
-        let known = [LAYOUT, Record5::<V4>::LAYOUT].contains(&header.layout);
+        let known = [LAYOUT, Detail6::LAYOUT].contains(&header.layout);
         match known && header.capacity != capacity as u64 {
             true => Err(wrong_size()),
             false => Err("was laid out by another version".to_owned()),
@@ -153,12 +154,16 @@ impl SharedSessions {
     fn convert(old: &Mapping, capacity: usize) -> Result<(Self, Sessions), String> {
         let (shared, mut sessions) = Self::create(capacity)
             .map_err(|error| format!("cannot be converted for want of memory: {error}"))?;
-        let ([v4, v6], _) = layout_before(capacity);
-        // SAFETY: both lists are inside the mapping, whose length was compared with the layout's, and
-        // start on pages, which aligns them. Any bytes are a valid record (its documentation). Nobody
+        let ([records4, details4, records6, details6], _) = layout_before(capacity);
+        // SAFETY: the lists are inside the mapping, whose length was compared with the layout's, and
+        // start on pages, which aligns them. Any bytes are valid values (their documentation). Nobody
         // writes to it: the dataplane it belonged to is gone.
-        let (v4, v6) = unsafe { (old.list(v4, capacity), old.list(v6, capacity)) };
-        let converted = sessions.v4.convert(v4) + sessions.v6.convert(v6);
+        let converted = unsafe {
+            let (records, details) = (old.list(records4, capacity), old.list(details4, capacity));
+            let v4 = sessions.v4.convert(records, details);
+            let (records, details) = (old.list(records6, capacity), old.list(details6, capacity));
+            v4 + sessions.v6.convert(records, details)
+        };
         sessions.inherited = true;
         tracing::info!(converted, "sessions of an older layout converted");
         Ok((shared, sessions))
@@ -283,49 +288,62 @@ mod tests {
     }
 
     /// Memory as the layout before left it, with one session of IPv4 in the second place.
-    fn left_by_layout_5(capacity: usize, length: usize) -> OwnedFd {
+    fn left_by_layout_6(capacity: usize, length: usize) -> OwnedFd {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let descriptor = memfd_create("tapgate-sessions", flags).unwrap();
         ftruncate(&descriptor, length as u64).unwrap();
         fcntl_add_seals(&descriptor, SEALS).unwrap();
         let file = std::fs::File::from(descriptor.try_clone().unwrap());
         let mut header = b"tapgate\0".to_vec();
-        for word in [5u32, 80, 128, 0] {
+        for word in [6u32, 64, 128, 0] {
             header.extend(word.to_ne_bytes());
         }
         header.extend((capacity as u64).to_ne_bytes());
         file.write_all_at(&header, 0).unwrap();
-        // Protocol, state, TCP's state, flags; generation; last seen; ports; addresses.
-        let mut record = vec![17, 2, 0, 1];
+        // Protocol, state, TCP's state, flags; generation; last seen.
+        let mut record = vec![6, 2, 1, 5];
         record.extend(7u32.to_ne_bytes());
         record.extend(1u32.to_ne_bytes());
-        for port in [1_000u16, 53, 53, 2_000] {
-            record.extend(port.to_ne_bytes());
+        // Admitted ports, paths: forgotten. Ports, counts, addresses.
+        record.resize(32, 0);
+        for word in [1_000u16, 53, 53, 2_000, 3, 500, 0, 0] {
+            record.extend(word.to_ne_bytes());
         }
         record.extend([10, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 1, 203, 0, 113, 1]);
-        record.resize(80, 0);
-        file.write_all_at(&record, 4096 + 80).unwrap();
+        assert_eq!(record.len(), 64);
+        file.write_all_at(&record, 4096 + 64).unwrap();
+        // Bytes forward from bit 16 on; the guest.
+        let (details, guest) = (4096 + 8192, 4u16);
+        file.write_all_at(&9u32.to_ne_bytes(), details + 24 + 4)
+            .unwrap();
+        file.write_all_at(&guest.to_ne_bytes(), details + 24 + 20)
+            .unwrap();
         descriptor
     }
 
     #[test]
     fn sessions_of_the_layout_before_are_converted() {
-        let length = layout_before(100).1;
-        assert_eq!(length, 4096 + 8192 + 12_800, "80 and 128 bytes a record");
-        let old = left_by_layout_5(100, length);
+        let (starts, length) = layout_before(100);
+        assert_eq!(starts[1], 4096 + 8192, "100 records of 64 bytes");
+        let old = left_by_layout_6(100, length);
         let (shared, memory) = SharedSessions::adopt(old, 100).unwrap();
         assert!(memory.inherited);
         drop(memory);
         // What control keeps from now on is the new memory.
-        let mapping = Mapping::of(&shared.descriptor, layout(100).1).unwrap();
-        // SAFETY: the list is the first of the layout; nobody has it any more.
-        let records: &[Record<V4>] = unsafe { mapping.list(PAGE, 100) };
+        let ([records, details, ..], length) = layout(100);
+        let mapping = Mapping::of(&shared.descriptor, length).unwrap();
+        // SAFETY: the lists are the layout's; nobody has them any more.
+        let (records, details): (&[Record<V4>], &[SessionDetail]) =
+            unsafe { (mapping.list(records, 100), mapping.list(details, 100)) };
         let live: Vec<_> = records.iter().filter(|record| record.is_live()).collect();
         assert_eq!(live.len(), 1);
         assert_eq!(live[0].inside().source, Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(live[0].outside().source_port, 2_000);
-        assert!(live[0].holds_port());
-        let short = left_by_layout_5(100, length - 4096);
+        assert!(live[0].holds_port() && live[0].state() == "established");
+        let forward = tapgate_engine::wire::flow::Direction::Forward;
+        assert_eq!(live[0].traffic(&details[0], forward), (3, 9 << 16 | 500));
+        assert_eq!(details[0].guest(), Some(3));
+        let short = left_by_layout_6(100, length - 4096);
         assert!(SharedSessions::adopt(short, 100).is_err());
     }
 

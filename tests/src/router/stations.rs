@@ -33,6 +33,11 @@ impl Router {
         self.homes.insert(address, port.to_owned());
     }
 
+    /// It may do so on any port.
+    pub fn lives_anywhere(&mut self, address: IpAddr) {
+        self.homes.remove(&address);
+    }
+
     fn answers_on(&self, address: IpAddr, port: &str) -> bool {
         let home = self.homes.get(&address);
         self.everybody_answers && home.is_none_or(|home| home == port)

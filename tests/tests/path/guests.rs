@@ -19,7 +19,7 @@ fn tcp(macs: ([u8; 6], [u8; 6]), from: Ends, to: Ends, syn: bool, ack: bool) -> 
         builder = builder.syn();
     }
     if ack {
-        builder = builder.ack(1);
+        builder = builder.ack(2);
     }
     let mut bytes = Vec::new();
     builder.write(&mut bytes, &[]).unwrap();

@@ -10,6 +10,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use tapgate_engine::addr::MacAddr;
+use tapgate_tests::packet::unfinished;
 use tapgate_tests::recipe::{GUEST_A, PROVIDER};
 use tapgate_tests::router::Router;
 
@@ -44,11 +45,7 @@ snat = [{ from = "10.0.1.0/24", to = "203.0.113.10" }]
 
 #[test]
 fn a_megabyte_each_way() {
-    let (router, lost) = transfer(Faults {
-        lost: 0,
-        overtaken: 0,
-        doubled: 0,
-    });
+    let (router, lost) = transfer(Faults::NONE);
     assert_eq!(lost, 0);
     assert!(router.now.as_millis() < START + 5_000, "{:?}", router.now);
 }
@@ -69,6 +66,48 @@ fn a_megabyte_each_way_over_a_bad_link() {
     );
 }
 
+/// Windows are scaled and full, segments come as super-frames, and some are lost: FIN from both ends
+/// is believed, whatever is under way.
+#[test]
+fn p02_ends_of_large_transfers_are_inside_of_the_window() {
+    for faults in [Faults::NONE, Faults::SOME] {
+        let mut talk = Talk::new(LARGE, faults);
+        talk.until(|client, server| client.is_done() && server.is_done());
+        assert_eq!(talk.state(), "established");
+        talk.client.socket().close();
+        talk.server.socket().close();
+        let closed = |host: &mut Host| {
+            let state = host.socket().state();
+            matches!(state, tcp::State::Closed | tcp::State::TimeWait)
+        };
+        talk.until(|client, server| closed(client) && closed(server));
+        assert_eq!(talk.state(), "closing");
+    }
+}
+
+/// The same for a RST in the middle of it: the one that comes first, or one that answers what was still
+/// under way.
+#[test]
+fn p02_resets_of_large_transfers_are_inside_of_the_window() {
+    for faults in [Faults::NONE, Faults::SOME] {
+        for guest in [true, false] {
+            let mut talk = Talk::new(LARGE, faults);
+            talk.until(|client, server| client.received.min(server.received) > LENGTH / 2);
+            assert_eq!(talk.state(), "established");
+            let host = if guest {
+                &mut talk.client
+            } else {
+                &mut talk.server
+            };
+            host.socket().abort();
+            for _ in 0..2_000 {
+                talk.step();
+            }
+            assert_eq!(talk.state(), "reset", "by the guest: {guest}");
+        }
+    }
+}
+
 /// How bad a link is, in percent of frames.
 #[derive(Debug, Clone, Copy)]
 struct Faults {
@@ -77,44 +116,112 @@ struct Faults {
     doubled: u64,
 }
 
-/// Sends [`LENGTH`] bytes each way at once; returns the router and how many frames were lost.
-fn transfer(faults: Faults) -> (Router, u64) {
-    let mut router = Router::new(CONFIG);
-    let mut link = Link {
-        faults,
-        random: 0x9e37_79b9_7f4a_7c15,
+impl Faults {
+    const NONE: Self = Self {
         lost: 0,
+        overtaken: 0,
+        doubled: 0,
     };
-    let mut client = Host::new(
-        "guest",
-        GUEST_A,
-        [10, 0, 1, 1],
-        Some([10, 0, 1, 254]),
-        router.now,
-    );
-    let mut server = Host::new("uplink", PROVIDER, [203, 0, 113, 1], None, router.now);
-    server.socket().listen(443).unwrap();
-    client.connect([203, 0, 113, 1], 443);
+    const SOME: Self = Self {
+        lost: 1,
+        overtaken: 1,
+        doubled: 1,
+    };
+}
 
-    let start = router.now;
-    while !(client.is_done() && server.is_done()) {
-        assert!(router.now.since(start) < DEADLINE, "{client:?}\n{server:?}");
-        for host in [&mut client, &mut server] {
-            host.poll(&mut router, &mut link);
-        }
-        router.advance(Duration::from_millis(1));
-        for host in [&mut client, &mut server] {
-            let sent = router.take(host.port).into_iter().map(|sent| sent.bytes);
-            link.carry(sent.collect(), &mut host.device.received);
+/// What the ends are like.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    /// The largest frame they send, in bytes. What exceeds the link comes as a super-frame.
+    frame: usize,
+    /// Bytes they buffer each way.
+    buffer: usize,
+}
+
+const SMALL: Ends = Ends {
+    frame: 1_514,
+    buffer: 65_535,
+};
+/// Offers windows that need scaling (RFC 7323 §2).
+const LARGE: Ends = Ends {
+    frame: 64_000,
+    buffer: 500_000,
+};
+
+/// A client inside, a server outside, the router and two links between them.
+struct Talk {
+    router: Router,
+    link: Link,
+    client: Host,
+    server: Host,
+}
+
+impl Talk {
+    fn new(ends: Ends, faults: Faults) -> Self {
+        let router = Router::new(CONFIG);
+        let (inside, gateway, outside) = ([10, 0, 1, 1], [10, 0, 1, 254], [203, 0, 113, 1]);
+        let now = router.now;
+        let mut client = Host::new("guest", GUEST_A, (inside, Some(gateway)), ends, now);
+        let mut server = Host::new("uplink", PROVIDER, (outside, None), ends, now);
+        server.socket().listen(443).unwrap();
+        client.connect(outside, 443);
+        let link = Link {
+            faults,
+            random: 0x9e37_79b9_7f4a_7c15,
+            lost: 0,
+        };
+        Self {
+            router,
+            link,
+            client,
+            server,
         }
     }
-    let peer = server.socket().remote_endpoint().unwrap().addr;
+
+    /// What happens in a millisecond.
+    fn step(&mut self) {
+        for host in [&mut self.client, &mut self.server] {
+            host.poll(&mut self.router, &mut self.link);
+        }
+        self.router.advance(Duration::from_millis(1));
+        for host in [&mut self.client, &mut self.server] {
+            let sent = self
+                .router
+                .take(host.port)
+                .into_iter()
+                .map(|sent| sent.bytes);
+            self.link.carry(sent.collect(), &mut host.device.received);
+        }
+    }
+
+    fn until(&mut self, done: impl Fn(&mut Host, &mut Host) -> bool) {
+        let start = self.router.now;
+        while !done(&mut self.client, &mut self.server) {
+            let passed = self.router.now.since(start);
+            assert!(passed < DEADLINE, "{:?}\n{:?}", self.client, self.server);
+            self.step();
+        }
+    }
+
+    /// The state of the one session.
+    fn state(&self) -> &'static str {
+        let sessions = self.router.sessions();
+        assert_eq!(sessions.len(), 1, "{sessions:?}");
+        sessions[0].state
+    }
+}
+
+/// Sends [`LENGTH`] bytes each way at once; returns the router and how many frames were lost.
+fn transfer(faults: Faults) -> (Router, u64) {
+    let mut talk = Talk::new(SMALL, faults);
+    talk.until(|client, server| client.is_done() && server.is_done());
+    let peer = talk.server.socket().remote_endpoint().unwrap().addr;
     assert_eq!(
         peer,
         IpAddress::v4(203, 0, 113, 10),
         "the server sees the public address"
     );
-    (router, link.lost)
+    (talk.router, talk.link.lost)
 }
 
 /// An endpoint: sends a pattern, and checks that it receives the other's.
@@ -132,11 +239,14 @@ impl Host {
     fn new(
         port: &'static str,
         mac: MacAddr,
-        address: [u8; 4],
-        gateway: Option<[u8; 4]>,
+        (address, gateway): ([u8; 4], Option<[u8; 4]>),
+        ends: Ends,
         now: tapgate_engine::time::Instant,
     ) -> Self {
-        let mut device = Queues::default();
+        let mut device = Queues {
+            frame: ends.frame,
+            ..Queues::default()
+        };
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.0)));
         let mut interface = Interface::new(config, &mut device, time(now));
         interface.update_ip_addrs(|list| {
@@ -149,7 +259,7 @@ impl Host {
                 .add_default_ipv4_route(gateway.into())
                 .unwrap();
         }
-        let buffer = || tcp::SocketBuffer::new(vec![0; 65_535]);
+        let buffer = || tcp::SocketBuffer::new(vec![0; ends.buffer]);
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(tcp::Socket::new(buffer(), buffer()));
         Self {
@@ -208,7 +318,10 @@ impl Host {
         let mut arriving = VecDeque::new();
         link.carry(self.device.sent.drain(..).collect(), &mut arriving);
         for bytes in arriving {
-            router.inject(self.port, &bytes);
+            match unfinished(&bytes, Some(1_460)) {
+                Some(frame) if bytes.len() > 1_514 => router.inject_frame(self.port, frame),
+                _ => router.inject(self.port, &bytes),
+            };
         }
     }
 
@@ -272,6 +385,7 @@ impl Link {
 /// A host's network card: what came in and what goes out.
 #[derive(Default)]
 struct Queues {
+    frame: usize,
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
 }
@@ -295,7 +409,7 @@ impl Device for Queues {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1_514;
+        capabilities.max_transmission_unit = self.frame;
         capabilities
     }
 }

@@ -105,6 +105,7 @@ fn open(router: &mut Router, line: &str) {
         destination: to.parse().unwrap(),
     };
     let Place(port, vlan, own, gateway) = place;
+    router.lives_on(flow.source.ip(), port);
     router.take_all();
     router.inject(port, tagged(&flow.frame(own, gateway, true), vlan));
     let sent = router.sent().into_iter();
@@ -336,7 +337,7 @@ type Senseless = (&'static str, usize, &'static [(usize, u8)]);
 const SENSELESS: [Senseless; 13] = [
     ("no such stage", 0, &[(1, 4)]),
     ("UDP that is closing", 0, &[(1, 3)]),
-    ("something unknown was seen of TCP", 2, &[(2, 8)]),
+    ("something unknown was seen of TCP", 2, &[(2, 16)]),
     ("UDP of which TCP's was seen", 0, &[(2, 1)]),
     ("translated, and says that it is not", 0, &[(3, 0)]),
     ("translated by a port that it does not hold", 0, &[(3, 1)]),

@@ -198,11 +198,15 @@ fn start(world: &World) -> Router {
     router
 }
 
-/// Every host answers on its port alone: where the new world has it, or else the old one had it.
+/// Every host answers on its port alone: where the new world has it, or else the old one had it. If that
+/// is not in its network, it may be anywhere.
 fn live(router: &mut Router, (before, after): (&World, &World)) {
     for (host, v6) in (0..HOSTS).flat_map(|host| [(host, false), (host, true)]) {
         let port = after.port_of(host, v6, before.port_of(host, v6, host));
-        router.lives_on(address(host, v6), &format!("g{port}"));
+        match after.is_at_home(host, v6, port) {
+            true => router.lives_on(address(host, v6), &format!("g{port}")),
+            false => router.lives_anywhere(address(host, v6)),
+        }
     }
 }
 

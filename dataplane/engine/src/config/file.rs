@@ -138,6 +138,12 @@ pub struct Timeouts {
     pub tcp_established: u32,
     /// TCP opening or closing (RFC 5382 REQ-5: at least 240).
     pub tcp_transitory: u32,
+    /// TCP opening, if not as `tcp_transitory` (RFC 7857 §2.1: may be less).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_opening: Option<u32>,
+    /// TCP closing, if not as `tcp_transitory` (RFC 7857 §2.1, §2.2: at least 240).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_closing: Option<u32>,
     /// UDP (RFC 4787 REQ-5: at least 120, 300 recommended).
     pub udp: u32,
     /// ICMP echo (RFC 5508 REQ-1: at least 60).
@@ -151,10 +157,24 @@ impl Default for Timeouts {
         Self {
             tcp_established: 7_440,
             tcp_transitory: 240,
+            tcp_opening: None,
+            tcp_closing: None,
             udp: 300,
             icmp: 60,
             other: 300,
         }
+    }
+}
+
+impl Timeouts {
+    /// TCP opening.
+    pub fn tcp_opening(&self) -> u32 {
+        self.tcp_opening.unwrap_or(self.tcp_transitory)
+    }
+
+    /// TCP closing, after FIN both ways or a RST.
+    pub fn tcp_closing(&self) -> u32 {
+        self.tcp_closing.unwrap_or(self.tcp_transitory)
     }
 }
 

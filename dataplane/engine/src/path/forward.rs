@@ -58,7 +58,7 @@ fn established<A: Tracked, T: Trace>(
     let record = A::flows(ctx.shard).sessions.get(number);
     ctx.trace.step(|| Step::Session {
         direction,
-        state: record.stage().name(),
+        state: record.state(),
     });
     let (back, path) = (record.path(direction.reversed()), record.path(direction));
     let (admitted, to) = (record.admitted(direction), record.sent(direction));
@@ -101,7 +101,7 @@ fn established<A: Tracked, T: Trace>(
         verdict = hop::cut(ctx, frame, egress, hop.1)?;
     }
     let sessions = &mut A::flows_mut(ctx.shard).sessions;
-    sessions.account(hit, packet.length(), packet.tcp_flags(), now);
+    sessions.account(hit, packet.length(), packet.segment(frame), now);
     ctx.shard.counters.forwarded_by_session += 1;
     Ok(Some(verdict))
 }
@@ -191,7 +191,7 @@ fn forward<A: Tracked, T: Trace>(
             interface: egress.id,
             neighbor,
         };
-        match begin(ctx, packet, arrival, plan, path) {
+        match begin(ctx, (frame, packet), arrival, plan, path) {
             Ok(translated) => to = translated,
             // What needs no translation needs no session either, if its answers may pass without.
             Err(reason)
@@ -221,7 +221,7 @@ fn forward<A: Tracked, T: Trace>(
 #[inline(always)]
 fn begin<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
-    packet: &Packet<A>,
+    (frame, packet): (&Frame<'_>, &Packet<A>),
     arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
     path: Path,
@@ -244,7 +244,7 @@ fn begin<A: Tracked, T: Trace>(
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
     detail.set_guest(plan.guest());
-    detail.count_first(&mut record, packet.length(), packet.tcp_flags(), now);
+    detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
     let flows = A::flows_mut(ctx.shard);
     if flows.sessions.insert(&record, detail, plan.payer).is_none() {
         if holds_port {

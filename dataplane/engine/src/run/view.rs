@@ -152,7 +152,7 @@ fn of_family<A: Tracked>(
                 .then_some((outside.source.into(), outside.source_port)),
             iif: interface(Direction::Reply),
             oif: interface(Direction::Forward),
-            state: record.stage().name(),
+            state: record.state(),
             forward: record.traffic(detail, Direction::Forward),
             reply: record.traffic(detail, Direction::Reply),
             expires: sessions.expires(record),
@@ -174,6 +174,11 @@ pub fn counters(router: &Router, shard: &Shard) -> Vec<(&'static str, u64, &'sta
             "sessions_capacity",
             shard.v4.sessions.capacity() as u64,
             "Sessions that fit, of each family.",
+        ),
+        (
+            "tcp_segments_ignored",
+            shard.v4.sessions.ignored() + shard.v6.sessions.ignored(),
+            "RST and SYN segments for established connections that had wrong numbers: sent on, and the session stays as it is.",
         ),
         (
             "nat_ports_held",

@@ -62,6 +62,7 @@ impl<A: Address> Flows<A> {
         over: impl Fn(&SessionRecord<A>) -> bool,
     ) -> (u64, u64) {
         let Self { sessions, ports } = self;
+        ports.tick(now);
         let (mut gone, mut revoked) = (0, 0);
         sessions.sweep(most, Ticks::from(now), over, |record, expired| {
             release(ports, &record);

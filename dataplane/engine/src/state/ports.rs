@@ -4,6 +4,8 @@
 //! external port for as long as any session uses it, whatever its destination. A port is never
 //! given to two insiders at once (T03): translation is a bijection.
 
+mod cooling;
+
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -13,8 +15,10 @@ use crate::base::index::Index;
 use crate::base::ip::Address;
 use crate::base::random::Random;
 use crate::base::shares::Shares;
+use crate::base::time::Instant;
 use crate::config::PortRange;
 use crate::state::payer::Payer;
+use cooling::{Cooling, Patience, Period};
 
 /// Ports of one pool.
 const PORTS: usize = 1 << 16;
@@ -78,6 +82,7 @@ struct Pool<A> {
     shares: Shares,
     holders: Box<[Holder<A>]>,
     index: Index,
+    cooling: Cooling,
 }
 
 /// Who holds a port.
@@ -128,6 +133,8 @@ pub struct ExternalPorts<A> {
     mask: u64,
     key: HashKey,
     random: Random,
+    /// Now.
+    period: Period,
 }
 
 impl<A: Address> ExternalPorts<A> {
@@ -139,7 +146,14 @@ impl<A: Address> ExternalPorts<A> {
             mask: share.mask(),
             key: HashKey::new(seed.rotate_left(17)),
             random: Random::new(seed),
+            period: Period::default(),
         }
+    }
+
+    /// It is `now`; to be told every few seconds. A freed port is given to somebody else only after a
+    /// while, or if nothing else is left (RFC 6888 REQ-8, T17).
+    pub fn tick(&mut self, now: Instant) {
+        self.period = Period::of(now);
     }
 
     /// These external ports, by address and protocol, are given to nobody from now on. Who has one
@@ -181,7 +195,7 @@ impl<A: Address> ExternalPorts<A> {
         pool.shares
             .divide(range.size() * self.mask.count_ones() / 64);
         pool.shares.limit(wanted.payer.index(), wanted.limit);
-        let port = pool.choose(wanted, self.mask, self.random.draw())?;
+        let port = pool.choose(wanted, (self.mask, self.period), self.random.draw())?;
         pool.take(port, hash, wanted.inside, wanted.payer);
         Ok(port)
     }
@@ -268,6 +282,7 @@ impl<A: Address> ExternalPorts<A> {
             }
             pool.shares.give_back(holder.payer as usize, 1);
             pool.index.remove(hash, u32::from(port));
+            pool.cooling.rest(port, self.period);
         }
     }
 
@@ -288,7 +303,10 @@ impl<A: Address> ExternalPorts<A> {
     /// Memory used, in bytes.
     pub fn memory(&self) -> usize {
         let pool = |pool: &Pool<A>| {
-            size_of_val(&*pool.held) + size_of_val(&*pool.holders) + pool.index.memory()
+            size_of_val(&*pool.held)
+                + size_of_val(&*pool.holders)
+                + pool.index.memory()
+                + pool.cooling.memory()
         };
         self.pools.values().map(pool).sum()
     }
@@ -304,10 +322,13 @@ impl<A: Address> ExternalPorts<A> {
         match self.pools.get(&(wanted.external, wanted.protocol)) {
             Some(pool) => match pool.find(hash, wanted.inside, suits) {
                 Some(port) => Ok(port),
-                None => pool.choose(wanted, self.mask, random),
+                None => pool.choose(wanted, (self.mask, self.period), random),
             },
-            None => Pool::new(&self.reserved, wanted.external, wanted.protocol)
-                .choose(wanted, self.mask, random),
+            None => Pool::new(&self.reserved, wanted.external, wanted.protocol).choose(
+                wanted,
+                (self.mask, self.period),
+                random,
+            ),
         }
     }
 }
@@ -328,6 +349,7 @@ impl<A: Address> Pool<A> {
             ]
             .into(),
             index: Index::new(PORTS),
+            cooling: Cooling::new(PORTS),
         };
         let here = |entry: &&(A, u8, PortRange)| (entry.0, entry.1) == (external, protocol);
         for (_, _, ports) in reserved.iter().filter(here) {
@@ -374,64 +396,84 @@ impl<A: Address> Pool<A> {
         self.index.insert(hash, u32::from(port));
     }
 
-    /// A free port for a payer that may have one more.
-    fn choose(&self, wanted: &Wanted<A>, ours: u64, random: u64) -> Result<u16, NoPort> {
+    /// A free port for a payer that may have one more: one that rested enough if there is one.
+    fn choose(
+        &self,
+        wanted: &Wanted<A>,
+        (ours, now): (u64, Period),
+        random: u64,
+    ) -> Result<u16, NoPort> {
         if self.shares.free() > 0 && !self.shares.may_take(wanted.payer.index(), 1) {
             return Err(NoPort::Limited);
         }
-        self.find_free(wanted.inside.1, wanted.range, ours, random)
-            .ok_or(NoPort::Exhausted)
-    }
-
-    fn find_free(&self, wanted: u16, range: PortRange, ours: u64, random: u64) -> Option<u16> {
-        let is_ours = ours >> (wanted % 64) & 1 == 1;
-        if range.contains(wanted) && is_ours && !self.is_held(wanted) {
-            return Some(wanted);
-        }
-        // Well-known ports stay well-known ones and others others, as far as the range has both.
-        let class = if wanted < 1024 {
-            (0, 1023)
-        } else {
-            (1024, u16::MAX)
+        let free = |patience: Patience| {
+            move |word: usize| !(self.held[word] | self.cooling.resting(word, now, patience)) & ours
         };
-        let narrowed = PortRange {
-            first: range.first.max(class.0),
-            last: range.last.min(class.1),
-        };
-        let parity = ours & 0x5555_5555_5555_5555 << (wanted & 1);
-        let in_class = (narrowed.first <= narrowed.last)
-            .then(|| {
-                self.free_in(narrowed, parity, random)
-                    .or_else(|| self.free_in(narrowed, ours, random))
-            })
-            .flatten();
-        in_class.or_else(|| self.free_in(range, ours, random))
-    }
-
-    /// A free port of `range` among those whose bit (modulo 64) is in `mask`, searched from a
-    /// random place on: one pass over at most 1,024 words.
-    fn free_in(&self, range: PortRange, mask: u64, random: u64) -> Option<u16> {
-        let start = u32::from(range.first) + (random % u64::from(range.size())) as u32;
-        let (first, last) = (u32::from(range.first), u32::from(range.last));
-        self.free_between(start, last, mask)
-            .or_else(|| self.free_between(first, start, mask))
-    }
-
-    fn free_between(&self, from: u32, to: u32, mask: u64) -> Option<u16> {
-        for word in from / 64..=to / 64 {
-            let mut free = !self.held[word as usize] & mask;
-            if word == from / 64 {
-                free &= !0 << (from % 64);
-            }
-            if word == to / 64 {
-                free &= !0 >> (63 - to % 64);
-            }
-            if free != 0 {
-                return Some((word * 64 + free.trailing_zeros()) as u16);
-            }
+        let (insider, port) = wanted.inside;
+        let (word, bit) = (port as usize / 64, 1 << (port % 64));
+        // Who had it last may have it again at once.
+        if wanted.range.contains(port)
+            && free(Patience::None)(word) & bit != 0
+            && (free(Patience::Full)(word) & bit != 0
+                || self.holders[port as usize].address == insider)
+        {
+            return Ok(port);
         }
-        None
+        let mut patience = Patience::left(&self.cooling, now).iter();
+        let found = patience.find_map(|patience| find_free(wanted, free(*patience), random));
+        found.ok_or(NoPort::Exhausted)
     }
+}
+
+/// A port among those whose bits `free` has set, by words of 64.
+fn find_free<A>(
+    wanted: &Wanted<A>,
+    free: impl Fn(usize) -> u64 + Copy,
+    random: u64,
+) -> Option<u16> {
+    let (range, port) = (wanted.range, wanted.inside.1);
+    // Well-known ports stay well-known ones and others others, as far as the range has both.
+    let class = if port < 1024 {
+        (0, 1023)
+    } else {
+        (1024, u16::MAX)
+    };
+    let narrowed = PortRange {
+        first: range.first.max(class.0),
+        last: range.last.min(class.1),
+    };
+    let parity = 0x5555_5555_5555_5555 << (port & 1);
+    let in_class = (narrowed.first <= narrowed.last)
+        .then(|| {
+            free_in(narrowed, |word| free(word) & parity, random)
+                .or_else(|| free_in(narrowed, free, random))
+        })
+        .flatten();
+    in_class.or_else(|| free_in(range, free, random))
+}
+
+/// A port of `range` that is `free`, searched from a random place on: one pass over at most 1,024
+/// words.
+fn free_in(range: PortRange, free: impl Fn(usize) -> u64 + Copy, random: u64) -> Option<u16> {
+    let start = u32::from(range.first) + (random % u64::from(range.size())) as u32;
+    let (first, last) = (u32::from(range.first), u32::from(range.last));
+    free_between(start, last, free).or_else(|| free_between(first, start, free))
+}
+
+fn free_between(from: u32, to: u32, free: impl Fn(usize) -> u64) -> Option<u16> {
+    for word in from / 64..=to / 64 {
+        let mut free = free(word as usize);
+        if word == from / 64 {
+            free &= !0 << (from % 64);
+        }
+        if word == to / 64 {
+            free &= !0 >> (63 - to % 64);
+        }
+        if free != 0 {
+            return Some((word * 64 + free.trailing_zeros()) as u16);
+        }
+    }
+    None
 }
 
 fn hash<A: Address>(key: &HashKey, (address, port): (A, u16)) -> u64 {

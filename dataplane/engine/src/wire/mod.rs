@@ -11,3 +11,4 @@ pub mod mld;
 pub mod nd;
 pub mod packet;
 pub mod segment;
+pub mod tcp;

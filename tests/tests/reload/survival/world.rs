@@ -309,6 +309,12 @@ impl World {
         }
     }
 
+    /// Whether a host that is behind a port is looked for there.
+    pub fn is_at_home(&self, host: usize, v6: bool, port: usize) -> bool {
+        let owned = self.port_of(host, v6, HOSTS) == port;
+        owned || self.net(port) == Some(net_of(host))
+    }
+
     /// How the router is spoken to from a guest port.
     pub fn inside(&self, port: usize) -> Option<Place> {
         self.net(port).map(|net| (format!("g{port}"), net_mac(net)))

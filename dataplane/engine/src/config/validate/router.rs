@@ -34,6 +34,18 @@ impl Check {
                 240,
                 "RFC 5382 REQ-5",
             ),
+            (
+                "tcp_opening",
+                timeouts.tcp_opening.unwrap_or(30),
+                30,
+                "a SYN that was lost is repeated",
+            ),
+            (
+                "tcp_closing",
+                timeouts.tcp_closing.unwrap_or(240),
+                240,
+                "RFC 7857 §2.2",
+            ),
             ("udp", timeouts.udp, 120, "RFC 4787 REQ-5"),
             ("icmp", timeouts.icmp, 60, "RFC 5508 REQ-1"),
             ("other", timeouts.other, 1, "no session can end at once"),

@@ -586,6 +586,16 @@ fn the_router_as_a_whole() {
         json!({ "timeouts": { "tcp_established": 7439 } }),
         "RFC 5382",
     );
+    one(
+        "/router",
+        json!({ "timeouts": { "tcp_opening": 29 } }),
+        "write 30 or more",
+    );
+    one(
+        "/router",
+        json!({ "timeouts": { "tcp_closing": 239 } }),
+        "RFC 7857",
+    );
     one("/router", json!({ "sessions": 0 }), "out of range");
     one("/router", json!({ "id": "224.0.0.1" }), "multicast");
 }

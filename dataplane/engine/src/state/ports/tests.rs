@@ -36,6 +36,7 @@ fn t01_one_insider_keeps_one_port_until_its_last_session_ends() {
         "still held"
     );
     nat.release(X, 17, 5000);
+    nat.tick(Instant::from_millis(240_000));
     assert_eq!(
         nat.acquire(&want(17, inside(3, 5000), range)),
         Ok(5000),
@@ -145,6 +146,7 @@ fn a_reserved_port_is_given_to_nobody() {
         Err(NoPort::Exhausted)
     );
     nat.reserve(Vec::new());
+    nat.tick(Instant::from_millis(240_000));
     assert_eq!(nat.acquire(&want(6, inside(3, 2_001), range)), Ok(2_001));
     assert_eq!(nat.held(), 3);
     let mut fresh = ExternalPorts::new(17, Share::ALL);
@@ -238,4 +240,62 @@ fn h04_one_payer_leaves_as_many_ports_as_it_has() {
     nat.charge((X, 17), port, Payer::By(4));
     assert_eq!(nat.most_held(Payer::By(4)).unwrap().0, 1);
     assert_eq!(nat.most_held(Payer::By(1)).unwrap().0, 499);
+}
+
+/// Takes all ports of a small range, one guest each, and frees them at `freed`, in seconds.
+fn freed_at(nat: &mut ExternalPorts<Ipv4Addr>, range: PortRange, freed: &[(u16, u64)]) {
+    for (port, _) in freed {
+        assert_eq!(nat.acquire(&want(17, inside(1, *port), range)), Ok(*port));
+    }
+    for (port, seconds) in freed {
+        nat.tick(Instant::from_millis(seconds * 1_000));
+        nat.release(X, 17, *port);
+    }
+}
+
+#[test]
+fn t17_a_freed_port_rests_before_somebody_else_gets_it() {
+    let range = PortRange {
+        first: 1_000,
+        last: 1_003,
+    };
+    for (seconds, rested) in [(1, false), (120, false), (239, false), (240, true)] {
+        let mut nat = ExternalPorts::new(5, Share::ALL);
+        freed_at(&mut nat, range, &[(1_000, 1)]);
+        nat.tick(Instant::from_millis(seconds * 1_000));
+        let wanted = want(17, inside(2, 1_000), range);
+        assert_eq!(nat.peek(&wanted) == Ok(1_000), rested, "{seconds} s");
+        assert_eq!(nat.acquire(&wanted) == Ok(1_000), rested, "{seconds} s");
+    }
+}
+
+#[test]
+fn t17_who_had_a_port_gets_it_again_at_once() {
+    let mut nat = ExternalPorts::new(5, Share::ALL);
+    let range = PortRange::default();
+    freed_at(&mut nat, range, &[(5_000, 1)]);
+    assert_eq!(nat.acquire(&want(17, inside(1, 5_000), range)), Ok(5_000));
+}
+
+/// A tiny pool is churned: what rested longest goes first, and nobody is refused for ports that rest.
+#[test]
+fn t17_a_tiny_pool_gives_what_rested_longest() {
+    let mut nat = ExternalPorts::new(5, Share::ALL);
+    let range = PortRange {
+        first: 1_000,
+        last: 1_003,
+    };
+    freed_at(
+        &mut nat,
+        range,
+        &[(1_000, 130), (1_001, 130), (1_002, 250), (1_003, 250)],
+    );
+    let mut taken: Vec<u16> = (0..4)
+        .map(|n| nat.acquire(&want(17, inside(2, 7_000 + n), range)).unwrap())
+        .collect();
+    taken[..2].sort_unstable();
+    taken[2..].sort_unstable();
+    assert_eq!(taken, [1_000, 1_001, 1_002, 1_003]);
+    let full = nat.acquire(&want(17, inside(2, 8_000), range));
+    assert_eq!(full, Err(NoPort::Exhausted));
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::layout5::Record5;
+use super::layout6::Detail6;
 use super::record::{SessionDetail, SessionRecord};
 use crate::base::ip::Address;
 
@@ -93,10 +93,14 @@ impl<A: Address> SessionMemory<A> {
     }
 
     /// Takes over what an earlier version left, as far as there is room; returns how many sessions.
-    pub fn convert(&mut self, old: &[Record5<A>]) -> usize {
+    pub fn convert(&mut self, records: &[SessionRecord<A>], details: &[Detail6]) -> usize {
+        let old = records.iter().zip(details).filter(|old| old.0.is_live());
         let places = self.records.iter_mut().zip(self.details.iter_mut());
-        let converted = old.iter().filter_map(Record5::convert).zip(places);
-        let taken = converted.map(|(new, (record, detail))| (*record, *detail) = new);
+        let taken = old
+            .zip(places)
+            .map(|((old, old_detail), (record, detail))| {
+                (*record, *detail) = (*old, old_detail.convert());
+            });
         taken.count()
     }
 }

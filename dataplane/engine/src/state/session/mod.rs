@@ -1,6 +1,6 @@
 //! Sessions: tracked flows with their translation and their resolved path.
 
-mod layout5;
+mod layout6;
 mod ledger;
 mod memory;
 mod record;
@@ -8,7 +8,7 @@ mod stage;
 mod table;
 mod tcp;
 
-pub use layout5::Record5;
+pub use layout6::Detail6;
 pub(crate) use ledger::Ledger;
 pub use memory::{SessionMemory, Sessions};
 pub use record::{LAYOUT, Path, SessionDetail, SessionRecord};

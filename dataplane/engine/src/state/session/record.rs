@@ -1,17 +1,18 @@
 //! One session as it lies in memory.
 
 use super::stage::Stage;
-use super::tcp;
+use super::tcp::{self, Connection};
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::ip::Address;
 use crate::base::time::Ticks;
 use crate::state::neighbor::NeighborId;
 use crate::wire::flow::{Direction, Flow};
 use crate::wire::packet::{Family, TCP, UDP};
+use crate::wire::tcp::Segment;
 
 /// Changes whenever the layout or meaning of [`SessionRecord`] or [`SessionDetail`] does. Memory of
-/// the layout before is converted ([`super::Record5`]), older memory is not taken over.
-pub const LAYOUT: u32 = 6;
+/// the layout before is converted ([`super::Detail6`]), older memory is not taken over.
+pub const LAYOUT: u32 = 7;
 
 /// What every packet of a session reads or writes: integers and addresses only, so that any bytes are
 /// a valid value and the memory can outlive the process. All zeroes are a free record.
@@ -39,13 +40,16 @@ pub struct SessionRecord<A> {
     pub(super) ends: [[A; 2]; 2],
 }
 
-/// What few packets of a session need: the upper part of its counters, and what it was admitted by.
+/// What few packets of a session read: the upper part of its counters, and what it was admitted by.
+/// TCP's write to it.
 /// All zeroes belong to a free record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SessionDetail {
     /// By direction: packets and bytes, from bit 16 on.
     pub(super) counts: [[u32; 2]; 2],
+    /// TCP, by direction: the number that the receiver awaits next; 0 if it is not known.
+    pub(super) awaited: [u32; 2],
     /// A mark that policy gave it; 0 is none.
     pub(crate) mark: u32,
     /// The guest it is from, or else to, by the number of its name plus one; 0 is nobody.
@@ -56,7 +60,7 @@ pub struct SessionDetail {
 
 const _: () = assert!(size_of::<SessionRecord<std::net::Ipv4Addr>>() == 64);
 const _: () = assert!(size_of::<SessionRecord<std::net::Ipv6Addr>>() == 128);
-const _: () = assert!(size_of::<SessionDetail>() == 24);
+const _: () = assert!(size_of::<SessionDetail>() == 32);
 
 pub(super) const FREE: u8 = 0;
 /// Flag: its source is rewritten.
@@ -261,6 +265,14 @@ impl<A: Address> SessionRecord<A> {
         }
     }
 
+    /// How far it has come, in words.
+    pub fn state(&self) -> &'static str {
+        match self.protocol {
+            TCP => tcp::name(self.stage(), self.tcp),
+            _ => self.stage().name(),
+        }
+    }
+
     /// The path of `direction`, if it was resolved.
     #[inline]
     pub fn path(&self, direction: Direction) -> Option<Path> {
@@ -296,29 +308,64 @@ impl<A: Address> SessionRecord<A> {
         self.admitted[direction as usize] = port.map_or(u16::MAX, |port| port.0);
     }
 
-    /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state. Returns
-    /// what its detail must carry on: packets and bytes in units of 2^16.
+    /// Counts a packet of `length` bytes. Returns what its detail must carry on: packets and bytes in
+    /// units of 2^16.
     #[inline]
     #[must_use]
-    pub(super) fn account(
-        &mut self,
-        direction: Direction,
-        length: usize,
-        tcp_flags: Option<u8>,
-        now: Ticks,
-    ) -> [u32; 2] {
-        self.seen = now.0;
+    pub(super) fn count(&mut self, direction: Direction, length: usize) -> [u32; 2] {
         let [packets, bytes] = &mut self.counts[direction as usize];
         let (more_packets, more_bytes) = (u32::from(*packets) + 1, *bytes as usize + length);
         (*packets, *bytes) = (more_packets as u16, more_bytes as u16);
-        match tcp_flags {
-            Some(flags) => {
-                (self.stage, self.tcp) = tcp::follow(self.stage, self.tcp, direction, flags);
-            }
-            None if direction == Direction::Reply => self.stage = Stage::Established as u8,
-            None => {}
-        }
         [more_packets >> 16, (more_bytes >> 16) as u32]
+    }
+
+    /// A packet of another protocol than TCP was seen.
+    #[inline]
+    pub(super) fn hear(&mut self, direction: Direction, now: Ticks) {
+        self.seen = now.0;
+        if direction == Direction::Reply {
+            self.stage = Stage::Established as u8;
+        }
+    }
+
+    /// A TCP segment was seen. Whether it is a sign of life.
+    #[inline]
+    pub(super) fn hear_tcp(
+        &mut self,
+        detail: &mut SessionDetail,
+        direction: Direction,
+        segment: &Segment,
+        now: Ticks,
+    ) -> bool {
+        if segment.is_plain() && self.stage == Stage::Established as u8 {
+            self.seen = now.0;
+            detail.awaited[direction.reversed() as usize] = segment.acknowledgment;
+            return true;
+        }
+        self.follow(detail, direction, segment, now)
+    }
+
+    /// Follows TCP's state.
+    #[inline(never)]
+    fn follow(
+        &mut self,
+        detail: &mut SessionDetail,
+        direction: Direction,
+        segment: &Segment,
+        now: Ticks,
+    ) -> bool {
+        let before = Connection {
+            stage: self.stage,
+            seen: self.tcp,
+            awaited: detail.awaited,
+        };
+        let Some(after) = before.follow(direction, segment) else {
+            return false;
+        };
+        (self.stage, self.tcp) = (after.stage, after.seen);
+        detail.awaited = after.awaited;
+        self.seen = now.0;
+        true
     }
 
     /// Packets and bytes seen in `direction`.
@@ -346,11 +393,16 @@ impl SessionDetail {
         &mut self,
         record: &mut SessionRecord<A>,
         length: usize,
-        tcp_flags: Option<u8>,
+        segment: Option<Segment>,
         now: Ticks,
     ) {
-        let carry = record.account(Direction::Forward, length, tcp_flags, now);
+        let carry = record.count(Direction::Forward, length);
         self.carry(Direction::Forward, carry);
+        record.seen = now.0;
+        match segment {
+            Some(segment) => _ = record.hear_tcp(self, Direction::Forward, &segment, now),
+            None => record.hear(Direction::Forward, now),
+        }
     }
 
     /// Forgets what only the process knew that it is from.

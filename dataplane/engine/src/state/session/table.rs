@@ -11,6 +11,7 @@ use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
 use crate::state::payer::Payer;
 use crate::wire::flow::{Direction, Flow};
+use crate::wire::tcp::Segment;
 
 /// A session that a packet belongs to, and which way the packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +37,22 @@ pub struct SessionTable<A: Address> {
     /// Records from here on were never used.
     fresh: u32,
     live: u32,
+    /// RST and SYN segments that were outside of an established connection's window.
+    ignored: u64,
     /// Where the search for expired sessions goes on.
     hand: u32,
-    timeouts: [u32; 5],
+    timeouts: [u32; 6],
     /// The least of them: a session seen within it needs no closer look.
     shortest: u32,
 }
 
 /// The order of [`SessionTable::timeouts`].
 const TCP_ESTABLISHED: usize = 0;
-const TCP_TRANSITORY: usize = 1;
-const UDP: usize = 2;
-const ICMP: usize = 3;
-const OTHER: usize = 4;
+const TCP_OPENING: usize = 1;
+const TCP_CLOSING: usize = 2;
+const UDP: usize = 3;
+const ICMP: usize = 4;
+const OTHER: usize = 5;
 
 impl<A: Address> SessionTable<A> {
     /// A table over `memory`; what is live in it stays so. `seed` is random per start.
@@ -62,8 +66,9 @@ impl<A: Address> SessionTable<A> {
             free: END,
             fresh: 0,
             live: 0,
+            ignored: 0,
             hand: 0,
-            timeouts: [0; 5],
+            timeouts: [0; 6],
             shortest: 0,
         };
         table.set_timeouts(timeouts);
@@ -75,7 +80,8 @@ impl<A: Address> SessionTable<A> {
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.timeouts = [
             timeouts.tcp_established,
-            timeouts.tcp_transitory,
+            timeouts.tcp_opening(),
+            timeouts.tcp_closing(),
             timeouts.udp,
             timeouts.icmp,
             timeouts.other,
@@ -87,6 +93,11 @@ impl<A: Address> SessionTable<A> {
     /// How many sessions are live.
     pub fn len(&self) -> usize {
         self.live as usize
+    }
+
+    /// How many RST and SYN segments were outside of an established connection's window (RFC 5961).
+    pub fn ignored(&self) -> u64 {
+        self.ignored
     }
 
     /// No session is live.
@@ -179,13 +190,22 @@ impl<A: Address> SessionTable<A> {
 
     /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state.
     #[inline]
-    pub fn account(&mut self, hit: Hit, length: usize, tcp_flags: Option<u8>, now: Ticks) {
+    pub fn account(&mut self, hit: Hit, length: usize, segment: Option<Segment>, now: Ticks) {
         let Hit { number, direction } = hit;
         let record = &mut self.memory.records[number as usize];
-        let made_room = record.makes_room();
-        let carry = record.account(direction, length, tcp_flags, now);
-        if made_room != record.makes_room() {
-            self.turn(number);
+        let before = record.stage;
+        let carry = record.count(direction, length);
+        match segment {
+            Some(segment) => {
+                let detail = &mut self.memory.details[number as usize];
+                if !record.hear_tcp(detail, direction, &segment, now) && !record.makes_room() {
+                    self.ignored += 1;
+                }
+            }
+            None => record.hear(direction, now),
+        }
+        if before != record.stage {
+            self.turn(number, before);
         }
         if carry != [0, 0] {
             self.memory.details[number as usize].carry(direction, carry);
@@ -246,14 +266,18 @@ impl<A: Address> SessionTable<A> {
         record
     }
 
-    /// A session was answered, or is no longer so.
+    /// A session has come further than stage `before`.
     #[cold]
-    fn turn(&mut self, number: u32) {
-        if self.get(number).makes_room() {
-            self.ledger.unanswered(number);
-        } else {
-            let guest = self.detail(number).guest();
-            self.ledger.answered(number, guest);
+    fn turn(&mut self, number: u32, before: u8) {
+        match self.get(number).stage() {
+            Stage::Established => {
+                let guest = self.detail(number).guest();
+                self.ledger.answered(number, guest);
+            }
+            // It makes room already, and no later for having failed.
+            Stage::Closing if before == Stage::New as u8 => {}
+            // What is opened anew is its payer's newest.
+            Stage::New | Stage::Closing => self.ledger.unanswered(number),
         }
     }
 
@@ -309,7 +333,8 @@ impl<A: Address> SessionTable<A> {
     fn timeout(&self, record: &SessionRecord<A>) -> u32 {
         let class = match (record.protocol, record.stage()) {
             (6, Stage::Established) => TCP_ESTABLISHED,
-            (6, _) => TCP_TRANSITORY,
+            (6, Stage::New) => TCP_OPENING,
+            (6, Stage::Closing) => TCP_CLOSING,
             (17, _) => UDP,
             (1 | 58, _) => ICMP,
             _ => OTHER,

@@ -1,123 +1,163 @@
-//! TCP's state as a NAT sees it (RFC 5382 §5, RFC 7857 §2).
+//! TCP's state as a NAT sees it (RFC 5382 §5, RFC 7857 §2), and whom it believes (RFC 5961).
 //!
 //! | seen | state |
 //! |---|---|
 //! | SYN, or any segment of an unknown flow | new |
-//! | an answer without RST, then an ACK of the opener | established |
-//! | FIN both ways, or a RST | closing |
-//! | SYN without ACK while closing | new: the ports are reused |
-//! | an answer, then an ACK of the opener, after a RST | established: the RST was not for this flow (RFC 5961) |
+//! | an ACK of what the other end sent, from both | established |
+//! | a RST while new, or the awaited one | closing |
+//! | FIN both ways | closing, until the ports are used anew |
+//! | SYN without ACK while closing | new: a new connection (RFC 9293 §3.6.1, RFC 6191) |
+//! | ACKs from both after a RST | established: the RST was not heeded |
+//!
+//! **Whom it believes.** All that is kept for each direction is the number that the receiver awaits
+//! next: the acknowledgment number that it sent last. A RST is heeded by its receiver only if it has
+//! exactly this number (RFC 5961 §3.2), or follows on data that was not yet acknowledged; so it counts
+//! here only if it is at most [`UNACKNOWLEDGED`] ahead. Nobody but the receiver itself moves the
+//! number, so a forger has nothing to move it with. Neither windows nor ends of data are followed: a
+//! genuine RST that is too far ahead is followed by exact ones, since the receiver's next
+//! acknowledgments meet an end that knows nothing any more. All segments are sent on, whatever they
+//! are believed to mean.
 
 use super::stage::Stage;
 use crate::wire::flow::Direction;
+use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment};
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
+/// An end acknowledged something of the other's. A bit each, by direction.
+const ACKNOWLEDGED: [u8; 2] = [8, 1];
+/// FIN was seen. A bit each, by direction.
+const FINISHED: [u8; 2] = [2, 4];
+const BOTH_ACKNOWLEDGED: u8 = ACKNOWLEDGED[0] | ACKNOWLEDGED[1];
+const BOTH_FINISHED: u8 = FINISHED[0] | FINISHED[1];
 
-/// What was seen of a flow.
-const ANSWERED: u8 = 1;
-const FIN_FORWARD: u8 = 2;
-const FIN_REPLY: u8 = 4;
-const BOTH_FINS: u8 = FIN_FORWARD | FIN_REPLY;
+/// Bytes that a receiver may leave unacknowledged while nothing is lost: a super-frame.
+const UNACKNOWLEDGED: u32 = 1 << 16;
+/// Bytes that may be under way: more than windows are on ordinary paths.
+const UNDER_WAY: u32 = 1 << 24;
+/// The awaited number of a direction of which nothing is known: everything is believed.
+const UNKNOWN: u32 = 0;
+
+const NEW: u8 = Stage::New as u8;
+const ESTABLISHED: u8 = Stage::Established as u8;
+const CLOSING: u8 = Stage::Closing as u8;
 
 /// Whether nothing else was seen than what there is to be seen.
 pub(super) fn is_known(seen: u8) -> bool {
-    seen & !(ANSWERED | BOTH_FINS) == 0
+    seen & !(BOTH_ACKNOWLEDGED | BOTH_FINISHED) == 0
 }
 
-/// The state and what was seen after a segment with `flags` in `direction`.
-#[inline]
-pub(super) fn follow(state: u8, seen: u8, direction: Direction, flags: u8) -> (u8, u8) {
-    const ESTABLISHED: u8 = Stage::Established as u8;
-    const CLOSING: u8 = Stage::Closing as u8;
-    if state == ESTABLISHED && flags & (FIN | SYN | RST) == 0 {
-        return (state, seen);
+/// The state in words.
+pub(super) fn name(stage: Stage, seen: u8) -> &'static str {
+    match (stage, seen & BOTH_FINISHED) {
+        (Stage::New, _) => "opening",
+        (Stage::Established, 0) => "established",
+        (Stage::Established, _) => "half-closed",
+        (Stage::Closing, BOTH_FINISHED) => "closing",
+        (Stage::Closing, _) => "reset",
     }
-    if flags & RST != 0 {
-        return (CLOSING, 0);
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) stage: u8,
+    /// What was seen of it, in bits.
+    pub(super) seen: u8,
+    /// By direction: the number that its receiver awaits next.
+    pub(super) awaited: [u32; 2],
+}
+
+impl Connection {
+    /// What is known after a segment in `direction`. `None`: it is no sign of life, and changes nothing.
+    pub(super) fn follow(self, direction: Direction, segment: &Segment) -> Option<Self> {
+        if segment.has(RST) {
+            self.reset(direction, segment)
+        } else if segment.has(SYN) && self.stage == ESTABLISHED {
+            self.reopen(direction)
+        } else if segment.has(SYN) && !segment.has(ACK) {
+            Some(self.open(direction, segment))
+        } else {
+            Some(self.go_on(direction, segment))
+        }
     }
-    if flags & (SYN | ACK) == SYN && direction == Direction::Forward && state == CLOSING {
-        return (Stage::New as u8, 0);
+
+    /// A RST. One that answers what came for a connection that is over keeps nothing alive
+    /// (RFC 7857 §8).
+    fn reset(self, direction: Direction, segment: &Segment) -> Option<Self> {
+        let counts = match self.stage {
+            ESTABLISHED => self.awaits(direction, segment.sequence, UNACKNOWLEDGED),
+            stage => stage == NEW,
+        };
+        counts.then_some(Self {
+            stage: CLOSING,
+            seen: self.seen & BOTH_FINISHED,
+            ..self
+        })
     }
-    let mut seen = seen;
-    if flags & FIN != 0 {
-        seen |= match direction {
-            Direction::Forward => FIN_FORWARD,
-            Direction::Reply => FIN_REPLY,
+
+    /// A SYN without ACK: the first of a connection, or of another by the same ports.
+    fn open(mut self, direction: Direction, segment: &Segment) -> Self {
+        if self.stage == CLOSING {
+            (self.stage, self.seen, self.awaited) = (NEW, 0, [UNKNOWN; 2]);
+        }
+        self.begin(direction, segment);
+        self
+    }
+
+    /// A SYN for an established connection. It is answered by a challenge, and if it was meant, a RST
+    /// follows that counts (RFC 5961 §4.2). But an end that opens anew has not finished: its connection
+    /// was half-closed, and nobody but us knows of it any more.
+    fn reopen(mut self, direction: Direction) -> Option<Self> {
+        let finished = FINISHED[direction as usize];
+        let was = self.seen & finished != 0;
+        self.seen &= !finished;
+        was.then_some(self)
+    }
+
+    /// A segment with SYN says where `direction` begins. If it said otherwise before, one of the two is
+    /// wrong, and nothing is known.
+    fn begin(&mut self, direction: Direction, segment: &Segment) {
+        let (awaited, first) = (
+            &mut self.awaited[direction as usize],
+            segment.sequence.wrapping_add(1),
+        );
+        *awaited = match *awaited {
+            UNKNOWN => first,
+            known if known == first => first,
+            _ => UNKNOWN,
         };
     }
-    if direction == Direction::Reply {
-        seen |= ANSWERED;
+
+    /// A segment that opens nothing and resets nothing: data, an acknowledgment, FIN, SYN with ACK.
+    fn go_on(mut self, direction: Direction, segment: &Segment) -> Self {
+        let (own, other) = (direction as usize, direction.reversed() as usize);
+        let is_open = self.stage == ESTABLISHED;
+        let acknowledged = segment.acknowledgment;
+        if segment.has(ACK)
+            && (is_open || self.awaits(direction.reversed(), acknowledged, UNDER_WAY))
+        {
+            self.awaited[other] = acknowledged;
+            self.seen |= ACKNOWLEDGED[own];
+            if segment.has(SYN) {
+                self.begin(direction, segment);
+            }
+        }
+        if segment.has(FIN) && self.awaits(direction, segment.end(), UNDER_WAY) {
+            self.seen |= FINISHED[own];
+        }
+        if self.seen & BOTH_FINISHED == BOTH_FINISHED {
+            self.stage = CLOSING;
+        } else if self.seen & BOTH_ACKNOWLEDGED == BOTH_ACKNOWLEDGED {
+            self.stage = ESTABLISHED;
+        }
+        self
     }
-    if seen & BOTH_FINS == BOTH_FINS {
-        return (CLOSING, seen);
+
+    /// Whether `number` in `direction` is the awaited one, or up to `ahead` bytes after it.
+    fn awaits(&self, direction: Direction, number: u32, ahead: u32) -> bool {
+        let awaited = self.awaited[direction as usize];
+        awaited == UNKNOWN || number.wrapping_sub(awaited) < ahead
     }
-    if direction == Direction::Forward && flags & ACK != 0 && seen & ANSWERED != 0 {
-        return (ESTABLISHED, seen);
-    }
-    (state, seen)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::flow::Direction::{Forward, Reply};
-
-    fn run(segments: &[(Direction, u8)]) -> u8 {
-        segments
-            .iter()
-            .fold(
-                (Stage::New as u8, 0),
-                |(state, seen), &(direction, flags)| follow(state, seen, direction, flags),
-            )
-            .0
-    }
-
-    const HANDSHAKE: [(Direction, u8); 3] = [(Forward, SYN), (Reply, SYN | ACK), (Forward, ACK)];
-
-    #[test]
-    fn a_handshake_establishes_and_a_lone_syn_does_not() {
-        assert_eq!(run(&HANDSHAKE[..1]), Stage::New as u8);
-        assert_eq!(run(&HANDSHAKE[..2]), Stage::New as u8);
-        assert_eq!(run(&HANDSHAKE), Stage::Established as u8);
-    }
-
-    #[test]
-    fn one_fin_is_half_closed_two_are_closing() {
-        let mut segments = HANDSHAKE.to_vec();
-        segments.push((Reply, FIN | ACK));
-        segments.push((Forward, ACK));
-        assert_eq!(run(&segments), Stage::Established as u8);
-        segments.push((Forward, FIN | ACK));
-        assert_eq!(run(&segments), Stage::Closing as u8);
-        segments.push((Reply, ACK));
-        assert_eq!(run(&segments), Stage::Closing as u8);
-        segments.push((Forward, SYN));
-        assert_eq!(run(&segments), Stage::New as u8, "the ports are reused");
-    }
-
-    #[test]
-    fn a_reset_closes_and_later_data_both_ways_revives() {
-        let mut segments = HANDSHAKE.to_vec();
-        segments.push((Reply, RST));
-        assert_eq!(run(&segments), Stage::Closing as u8);
-        segments.push((Reply, ACK));
-        segments.push((Forward, ACK));
-        assert_eq!(run(&segments), Stage::Established as u8);
-    }
-
-    #[test]
-    fn simultaneous_open_establishes() {
-        assert_eq!(
-            run(&[
-                (Forward, SYN),
-                (Reply, SYN),
-                (Forward, SYN | ACK),
-                (Reply, SYN | ACK)
-            ]),
-            Stage::Established as u8
-        );
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ mod v6;
 use super::error::{IcmpError, Problem};
 use super::flow::Flow;
 use super::frame::{Checksum, ETHERNET, Frame};
+use super::tcp::Segment;
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
 use crate::base::ip::Address;
@@ -145,11 +146,11 @@ impl<A: Family> Packet<A> {
         self.end - ETHERNET
     }
 
-    /// The TCP flags, if it is TCP.
+    /// The TCP segment in `frame`, which this packet is of, if it is TCP.
     #[inline]
-    pub fn tcp_flags(&self) -> Option<u8> {
+    pub fn segment(&self, frame: &Frame<'_>) -> Option<Segment> {
         match self.transport {
-            Transport::Tcp(flags) => Some(flags),
+            Transport::Tcp(_) => Segment::parse(frame.bytes.get(self.l4..self.end)?),
             _ => None,
         }
     }
