@@ -17,7 +17,7 @@ use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Steps, Trace};
 use crate::path::judge::{Course, Plan, Query, judge};
-use crate::path::standing;
+use crate::path::{fragments, standing};
 use crate::state::context::Context;
 use crate::state::flows::Flows;
 use crate::state::neighbor::Neighbors;
@@ -120,19 +120,26 @@ impl Small {
         snapshot: &Snapshot,
         (router, shard): (&Router, &Shard),
     ) {
+        let destination = MacAddr::from_slice(frame.bytes);
+        let wearer = snapshot.wearer(ingress, vlan_id(frame.vlan), destination);
+        let arrival = wearer.map(|interface| Arrival {
+            port: ingress,
+            interface,
+        });
+        let followed = arrival.and_then(|arrival| {
+            let (fragments, followed) = fragments::only(frame, packet, arrival, (snapshot, shard))?;
+            self.shard.fragments = fragments;
+            followed
+        });
+        let packet = followed.as_ref().unwrap_or(packet);
         let quoted = quoted_flow(frame.bytes, packet).map(|flow| flow.reversed());
         let flow = quoted.unwrap_or(packet.flow);
         if let Some(hit) = A::flows(shard).sessions.find(&flow) {
             self.take_session::<A>(hit, snapshot, (router, shard));
         }
         // The session may be over, so what a first packet needs is taken in any case.
-        let destination = MacAddr::from_slice(frame.bytes);
-        let Some(interface) = snapshot.wearer(ingress, vlan_id(frame.vlan), destination) else {
+        let Some(arrival) = arrival else {
             return;
-        };
-        let arrival = Arrival {
-            port: ingress,
-            interface,
         };
         let query = Query {
             flow: packet.flow,

@@ -10,4 +10,6 @@ pub mod icmp;
 pub mod mld;
 pub mod nd;
 pub mod packet;
+pub mod piece;
+pub mod reassembly;
 pub mod segment;

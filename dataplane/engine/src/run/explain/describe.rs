@@ -6,7 +6,7 @@ use crate::base::addr::GuestId;
 use crate::config::RuleAction;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
-use crate::model::trace::{Ends, Leasing, Step, Violation, Whose};
+use crate::model::trace::{Ends, Leasing, Piecing, Step, Violation, Whose};
 use crate::wire::flow::Direction;
 
 /// One decision about a packet, as it is printed.
@@ -31,6 +31,7 @@ fn stage(step: &Step) -> &'static str {
     match step {
         Step::Interface { .. } => "interface",
         Step::Session { .. } | Step::FirstPacket | Step::QuotesSession => "session",
+        Step::Fragment { .. } | Step::Reassembled { .. } => "fragment",
         Step::Violation(_) => "source",
         Step::Local { .. } => "local",
         Step::Redirect { .. } | Step::Snat { .. } | Step::NoTranslation => "nat",
@@ -79,6 +80,17 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             format!("{direction} of a session that is {state}")
         }
         Step::FirstPacket => "none: a first packet".to_owned(),
+        Step::Fragment {
+            identification,
+            start,
+            what,
+        } => format!(
+            "of datagram {identification:#06x}, at byte {start}: {}",
+            piecing(*what)
+        ),
+        Step::Reassembled { length } => {
+            format!("all fragments are there: a packet of {length} bytes")
+        }
         Step::QuotesSession => "quotes a packet of a session".to_owned(),
         Step::Violation(violation) => forbidden(violation, snapshot),
         Step::Local {
@@ -243,6 +255,15 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             None => format!("{asker} is told what is not its address"),
         },
         Step::Dropped(reason) => format!("{}: {}", reason.name(), reason.explanation()),
+    }
+}
+
+fn piecing(what: Piecing) -> &'static str {
+    match what {
+        Piecing::First => "the first, which decides for all",
+        Piecing::Follows => "goes where the first went",
+        Piecing::Waits => "waits for the first, or for the rest",
+        Piecing::Refused => "its datagram was refused",
     }
 }
 
