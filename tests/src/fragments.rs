@@ -11,6 +11,9 @@ use crate::flow::{ECHO, UDP};
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
+/// A piece of a datagram's payload: where it starts, whether more follow, and what it is.
+type Piece = (usize, bool, Vec<u8>);
+
 /// A datagram in one frame, of whatever length. `protocol` is [`UDP`], [`ECHO`] (a request if the source
 /// has a port, which is the identifier, else a reply) or 6.
 pub fn datagram(
@@ -76,7 +79,7 @@ pub fn fragment(
         let mut bytes = like[..ETHERNET + 20].to_vec();
         bytes[16..18].copy_from_slice(&(20 + data.len() as u16).to_be_bytes());
         bytes[18..20].copy_from_slice(&(id as u16).to_be_bytes());
-        let place = start / 8 | if more { 0x2000 } else { 0 };
+        let place = (start / 8) | if more { 0x2000 } else { 0 };
         bytes[20..22].copy_from_slice(&place.to_be_bytes());
         bytes[23] = protocol;
         seal(&mut bytes);
@@ -121,13 +124,13 @@ pub fn cut(frame: &[u8], id: u32, size: usize) -> Vec<Vec<u8>> {
 /// identification 0. Whatever is not whole is left out.
 pub fn join(frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
-    let mut parts: BTreeMap<Vec<u8>, Vec<(usize, bool, Vec<u8>)>> = BTreeMap::new();
+    let mut parts: BTreeMap<Vec<u8>, Vec<Piece>> = BTreeMap::new();
     for frame in frames {
-        let Some((key, start, more, data)) = read(&frame) else {
+        let Some((key, piece)) = read(&frame) else {
             whole.push(frame);
             continue;
         };
-        parts.entry(key).or_default().push((start, more, data));
+        parts.entry(key).or_default().push(piece);
     }
     for (mut head, mut pieces) in parts {
         pieces.sort();
@@ -155,9 +158,8 @@ pub fn join(frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     whole
 }
 
-/// What a fragment has in common with the others of its datagram, where it starts, whether more follow,
-/// and its data.
-fn read(frame: &[u8]) -> Option<(Vec<u8>, usize, bool, Vec<u8>)> {
+/// What a fragment has in common with the others of its datagram, and its piece.
+fn read(frame: &[u8]) -> Option<(Vec<u8>, Piece)> {
     let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     if frame[12..14] == [8, 0] {
         let place = word(20);
@@ -170,7 +172,7 @@ fn read(frame: &[u8]) -> Option<(Vec<u8>, usize, bool, Vec<u8>)> {
         }
         key.extend([0, 0, frame[18], frame[19]]);
         let start = usize::from(place & 0x1fff) * 8;
-        return Some((key, start, place & 0x2000 != 0, frame[34..].to_vec()));
+        return Some((key, (start, place & 0x2000 != 0, frame[34..].to_vec())));
     }
     if frame[12..14] != [0x86, 0xdd] || frame[20] != 44 {
         return None;
@@ -181,5 +183,5 @@ fn read(frame: &[u8]) -> Option<(Vec<u8>, usize, bool, Vec<u8>)> {
     key.extend(&frame[58..62]);
     let place = word(56);
     let start = usize::from(place & !7);
-    Some((key, start, place & 1 == 1, frame[62..].to_vec()))
+    Some((key, (start, place & 1 == 1, frame[62..].to_vec())))
 }

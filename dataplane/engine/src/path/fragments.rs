@@ -140,26 +140,20 @@ fn first<'s, A: Tracked, T: Trace>(
         let payer = payer(ctx, &flow, of.arrival);
         open(ctx, packet, of, payer)
     });
-    if fate == Fate::Ours {
-        return ours::<A, T>(ctx, frame, of, number);
-    }
-    if let Some(number) = number {
-        settle(ctx, number, fate);
-        ctx.shard.fragments.note(number, &of.piece);
+    match (fate, number) {
+        (Fate::Ours, None) => return Err(DropReason::FragmentNoRoom),
+        (Fate::Ours, Some(number)) => {
+            ctx.shard.fragments.become_ours(number);
+            return collect::<A, T>(ctx, frame, of, number);
+        }
+        (_, Some(number)) => {
+            settle(ctx, number, fate);
+            ctx.shard.fragments.note(number, &of.piece);
+        }
+        // Those that follow it will find no room either.
+        (_, None) => {}
     }
     verdict
-}
-
-/// The first fragment of what is for the router.
-fn ours<A: Tracked, T: Trace>(
-    ctx: &mut Context<'_, T>,
-    frame: &Frame<'_>,
-    of: &Of<'_>,
-    number: Option<u64>,
-) -> Result<Verdict, DropReason> {
-    let number = number.ok_or(DropReason::FragmentNoRoom)?;
-    ctx.shard.fragments.become_ours(number);
-    collect::<A, T>(ctx, frame, of, number)
 }
 
 /// A fragment of a datagram whose first was sent on.
