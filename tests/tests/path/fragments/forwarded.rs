@@ -150,6 +150,24 @@ fn t08_fragments_that_come_before_their_next_hop_is_known_leave_afterwards() {
     }
 }
 
+/// Nor is one that comes after the first, when the next hop has to be asked for again.
+#[test]
+fn t08_fragments_that_follow_wait_for_their_next_hop_as_well() {
+    let mut router = router();
+    let ends = (at("10.0.1.1:4000"), at("198.51.100.9:7"));
+    let pieces = cut(&datagram(macs("g"), UDP, ends, &payload(2_000)), 9, 640);
+    router.inject("g", &pieces[0]);
+    router.inject("g", &pieces[2]);
+    // The uplink's device comes anew: who was heard there is forgotten.
+    router.attach("up");
+    assert_eq!(router.inject("g", &pieces[1]), Verdict::Hold);
+    assert_eq!(router.inject("g", &pieces[3]), router.emit("up"));
+    let out = packets(&mut router);
+    assert_eq!(out.len(), 4);
+    assert_eq!(join(out.into_iter().map(|(_, bytes)| bytes)).len(), 1);
+    assert!(!router.counts().contains_key("datagrams_under_way"));
+}
+
 /// UDP over IPv4 may go without a checksum, in fragments as in one frame.
 #[test]
 fn t19_t08_no_checksum_stays_none() {
