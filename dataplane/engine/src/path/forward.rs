@@ -24,6 +24,9 @@ use crate::wire::packet::{Family, Packet, Part, rewrite};
 const SWEEP_WHEN_FULL: usize = 16;
 
 /// An IP packet with a flow, that was sent to an interface's MAC. `None`: no session knows it.
+///
+/// Fragments have a copy of this of their own. So what it calls for every packet, and parsing, is inlined
+/// by order: the compiler, left to itself, calls what is called from two places (20 instructions more).
 #[inline(always)]
 pub(crate) fn by_session<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,

@@ -31,9 +31,24 @@ const ON_THE_WAY: Duration = Duration::from_secs(15);
 /// The same for what may be for the router itself (RFC 1122 §3.3.2, RFC 8200 §4.5; G01).
 const TO_US: Duration = Duration::from_secs(60);
 
+/// A packet that no session knows, or a fragment. Not a part of `process`, whose registers forwarding
+/// needs.
+#[inline(never)]
+pub(crate) fn or_first<'s, A: Tracked, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'s>,
+) -> Result<Verdict, DropReason> {
+    match packet.part {
+        Part::Whole => forward::first(ctx, frame, packet, arrival),
+        Part::First | Part::Later => receive(ctx, frame, packet, arrival),
+    }
+}
+
 /// A fragment that was sent to an interface's MAC.
 #[inline(never)]
-pub(crate) fn receive<'s, A: Tracked, T: Trace>(
+fn receive<'s, A: Tracked, T: Trace>(
     ctx: &mut Context<'s, T>,
     frame: &mut Frame<'_>,
     packet: &Packet<A>,

@@ -140,10 +140,7 @@ fn ip<A: Tracked, T: Trace>(
     {
         return Ok(verdict);
     }
-    match packet.transport {
-        Transport::Fragment => fragments::receive(ctx, frame, packet, arrival),
-        _ => forward::first(ctx, frame, packet, arrival),
-    }
+    fragments::or_first(ctx, frame, packet, arrival)
 }
 
 #[cold]

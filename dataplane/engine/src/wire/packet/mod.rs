@@ -209,7 +209,7 @@ impl<A: Family> Packet<A> {
 
     /// The size, in bytes, of the largest packet this becomes on a wire: for a super-frame that
     /// of its segments.
-    #[inline]
+    #[inline(always)]
     pub fn wire_len(&self, frame: &Frame<'_>) -> usize {
         let Some(gso) = frame.offload.gso else {
             return self.length();
@@ -225,7 +225,7 @@ impl<A: Family> Packet<A> {
     }
 
     /// Reads ports, identifier and kind from the transport header.
-    #[inline]
+    #[inline(always)]
     fn parse_transport(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
         let l4 = &bytes[self.l4..self.end];
         let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
@@ -276,7 +276,7 @@ fn least_header(protocol: u8) -> u16 {
 
 /// Turns a received packet into a forwarded one: the TTL is one less, and `to` takes the place of
 /// its flow. Checksums are updated, not recomputed (RFC 1624), so that a wrong one stays wrong.
-#[inline]
+#[inline(always)]
 pub fn rewrite<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>, to: &Flow<A>) {
     let mut addresses = Delta::default();
     if packet.flow != *to {

@@ -28,7 +28,7 @@ impl Family for Ipv4Addr {
     const LARGEST_ERROR: usize = 576;
 
     /// Checks what RFC 1812 §5.2.2 wants checked (F01).
-    #[inline]
+    #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason> {
         let bytes = frame.bytes.get(ETHERNET..).unwrap_or_default();
         let fixed = bytes.first_chunk::<20>().ok_or(DropReason::IpMalformed)?;

@@ -32,7 +32,7 @@ impl Family for Ipv6Addr {
     /// RFC 4443 §2.4 (c): as much as fits the minimum MTU (S03).
     const LARGEST_ERROR: usize = 1280;
 
-    #[inline]
+    #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason> {
         let bytes = frame
             .bytes
@@ -266,7 +266,7 @@ impl Packet<Ipv6Addr> {
 
     /// Finds the transport header behind the extension headers (RFC 8200 §4), and in them what
     /// must be refused (S10).
-    #[inline]
+    #[inline(always)]
     fn walk_extensions(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
         for _ in 0..EXTENSIONS {
             let next = self.flow.protocol;
