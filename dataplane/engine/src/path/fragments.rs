@@ -13,10 +13,10 @@ use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Piecing, Step, Trace};
 use crate::state::context::Context;
-use crate::state::fragments::{Fate, Fit, Fragments, Key};
+use crate::state::fragments::{Fate, Fit, Key};
 use crate::state::neighbor::Held;
 use crate::state::payer::Payer;
-use crate::state::shard::{Output, Shard, Tracked};
+use crate::state::shard::{Output, Tracked};
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::frame::{ETHERNET, Frame, OwnedFrame, Verdict};
@@ -354,34 +354,12 @@ fn payer<A: Tracked, T>(ctx: &Context<'_, T>, flow: &Flow<A>, arrival: Arrival<'
     guest.map_or(sender, Payer::To)
 }
 
-/// The datagram alone that a fragment is one of, for trying things out; and the fragment with the flow
-/// of its datagram, if that is known. `None`: it is no fragment.
-pub(crate) fn only<A: Tracked>(
-    frame: &Frame<'_>,
-    packet: &Packet<A>,
-    arrival: Arrival<'_>,
-    (snapshot, shard): (&Snapshot, &Shard),
-) -> Option<(Fragments, Option<Packet<A>>)> {
-    if packet.part == Part::Whole {
-        return None;
-    }
-    let piece = A::piece(frame, packet).ok()?;
-    let key = key(packet, &piece, arrival);
-    let place = (arrival.interface, Some(arrival.port));
-    let (payer, _) = judge::payer(snapshot, place, packet.flow.source.into());
-    let datagram = shard.fragments.find(&key);
-    let datagram = datagram.and_then(|number| shard.fragments.get(number));
-    let followed = match datagram.map(|datagram| datagram.fate) {
-        Some(Fate::Follows { protocol, ports }) => Some(following(packet, protocol, ports)),
-        _ => A::parse_first(frame, packet)
-            .ok()
-            .filter(|_| piece.is_first()),
-    };
-    Some((shard.fragments.only(&key, payer), followed))
-}
-
 /// A fragment as one of its datagram's flow.
-fn following<A: Family>(packet: &Packet<A>, protocol: u8, ports: (u16, u16)) -> Packet<A> {
+pub(crate) fn following<A: Family>(
+    packet: &Packet<A>,
+    protocol: u8,
+    ports: (u16, u16),
+) -> Packet<A> {
     let flow = Flow {
         source_port: ports.0,
         destination_port: ports.1,
