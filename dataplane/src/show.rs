@@ -100,9 +100,15 @@ impl Dataplane {
         let (steps, verdict) = answer.ok_or(ENDED)?;
         let (text, delivered) = match verdict {
             Verdict::Emit(to) => (format!("emit on {}", snapshot.port_name(to)), true),
-            Verdict::Hold => ("hold: waiting for its next hop's MAC".to_owned(), true),
+            Verdict::Hold => (
+                "hold: waiting for its next hop's MAC, or for other fragments".to_owned(),
+                true,
+            ),
             Verdict::Consumed => ("consumed: for the router itself".to_owned(), true),
-            Verdict::Replaced => ("replaced: goes out as fragments".to_owned(), true),
+            Verdict::Replaced => (
+                "replaced: goes out as fragments, or is answered so".to_owned(),
+                true,
+            ),
             Verdict::Drop(reason) => (
                 format!("drop: {} ({})", reason.name(), reason.explanation()),
                 false,

@@ -8,6 +8,7 @@
 
 pub mod decode;
 pub mod flow;
+pub mod fragments;
 pub mod golden;
 pub mod guest;
 pub mod inject;

@@ -287,6 +287,8 @@ impl Router {
             let others = match (verdict, reason) {
                 _ if frees => u64::MAX,
                 (Verdict::Hold, DropReason::HoldQueueFull) => 1,
+                // Older datagrams make room for this one.
+                (_, DropReason::FragmentNoRoom) => u64::MAX,
                 (Verdict::Drop(_), DropReason::EgressGuard) => 1,
                 _ => 0,
             };

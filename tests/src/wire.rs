@@ -218,6 +218,7 @@ fn ipv4_fault(config: &Config, port: &str, frame: &[u8]) -> Option<String> {
         ));
     }
     let error = header.protocol() == IpNumber::ICMP
+        && header.fragments_offset().value() == 0
         && matches!(frame.get(14 + owned.header_len()), Some(3 | 11 | 12));
     if error && total > 576 {
         // A forwarded error may be longer, but none of the tests sends one.

@@ -8,7 +8,11 @@ pub(super) struct Handled {
     /// Frames that were made ready to leave, for whatever reason.
     leaving: u64,
     held: u64,
+    /// Fragments that wait for others of their datagram.
+    collected: u64,
     fragments: u64,
+    /// Datagrams put together of the fragments that waited.
+    reassembled: u64,
     /// Sessions taken over and begun, but for those that ended.
     balance: i128,
     sessions: u64,
@@ -32,7 +36,9 @@ impl Handled {
                 "arp_requests_answered",
             ]),
             held: count(&["packets_held"]),
+            collected: count(&["fragments_held"]),
             fragments: count(&["fragments_sent"]),
+            reassembled: count(&["datagrams_reassembled"]),
             balance: i128::from(begun) - i128::from(ended),
             sessions: count(&["sessions"]),
         }
@@ -43,10 +49,16 @@ impl Handled {
     pub(super) fn check(&self, before: &Self, verdict: Verdict) {
         let leaving = self.leaving - before.leaving;
         let held = self.held - before.held;
+        let collected = self.collected - before.collected;
         let fragments = self.fragments - before.fragments;
+        let reassembled = self.reassembled - before.reassembled;
         let right = match verdict {
             Verdict::Emit(_) => leaving == 1 && held == 0 && fragments == 0,
-            Verdict::Replaced => leaving == 1 && held == 0 && fragments > 0,
+            // By its own fragments, or by the answer to the datagram that it completed.
+            Verdict::Replaced => leaving == 1 && held == 0 && (fragments > 0 || reassembled == 1),
+            // For other fragments; or the fragments of an answer wait for a next hop.
+            Verdict::Hold if collected > 0 => leaving == 0 && held == 0 && fragments == 0,
+            Verdict::Hold if fragments > 0 => leaving == 1 && held == fragments,
             // Of those ready to leave only an answer waits: a packet is processed anew.
             Verdict::Hold => leaving <= 1 && held == 1 && fragments == 0,
             // An answer of ours waits for its time, or what we say of it for a next hop.
@@ -54,9 +66,10 @@ impl Handled {
             // Ready to leave, and the guard stopped it; or what its sender is told waits.
             Verdict::Drop(_) => leaving <= 1 && held <= 1 && fragments == 0,
         };
+        let waits = u64::from(verdict == Verdict::Hold);
         assert!(
-            right,
-            "{verdict:?}: {leaving} ready to leave, {held} held, {fragments} fragments"
+            right && collected <= waits && reassembled <= 1,
+            "{verdict:?}: {leaving} ready to leave, {held} held, {collected} collected, {fragments} fragments"
         );
         assert_eq!(
             self.balance,

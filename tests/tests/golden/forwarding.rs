@@ -112,6 +112,10 @@ fn f08_fragmentation() {
         let less = udp("10.0.1.1:4000", "10.0.3.1:5000", &payload[..1200]).link(GUEST_A, NET_A);
         case.at(20, "guest-a", less.options(&options).bytes());
         // A fragment that must be cut again: the offset goes on, MF stays.
+        let first = udp("10.0.1.1:4000", "10.0.3.1:5000", &payload[..792])
+            .fragment(0, true)
+            .id(9);
+        case.at(29, "guest-a", first.link(GUEST_A, NET_A).bytes());
         let part = ip("10.0.1.1", "10.0.3.1", 17, &payload[..800])
             .fragment(100, true)
             .id(9);
@@ -320,6 +324,8 @@ fn f18_nothing_else_changes() {
         case.at(10, "guest-a", marked.link(GUEST_A, NET_A).bytes());
         let options = udp(A_TO_B.0, A_TO_B.1, b"options").options(&[0x94, 4, 0, 0, 1, 1, 1, 0]);
         case.at(20, "guest-a", options.link(GUEST_A, NET_A).bytes());
+        let first = udp(A_TO_B.0, A_TO_B.1, &[3; 1472]).fragment(0, true).id(7);
+        case.at(29, "guest-a", first.link(GUEST_A, NET_A).bytes());
         let fragment = ip("10.0.1.1", "10.0.2.1", 17, &[3; 64])
             .fragment(185, true)
             .id(7);

@@ -325,7 +325,7 @@ fn x01_untranslatable() {
                     .bytes(),
             );
         }
-        let part = ip("10.0.1.1", REMOTE, 17, &[1; 32]);
+        let part = ip("10.0.1.1", REMOTE, 47, &[1; 32]);
         case.at(
             20,
             "guest-a",
@@ -375,6 +375,8 @@ fn x01_egress_guard() {
                 .link(GUEST_A, NET_A)
                 .bytes(),
         );
+        let first = udp("10.0.1.1:4000", "198.51.100.9:53", &[7; 16]).fragment(0, true);
+        case.at(20, "guest", first.link(GUEST_A, NET_A).bytes());
         let part = ip("10.0.1.1", REMOTE, 17, b"leak leak").fragment(3, false);
         case.at(21, "guest", part.link(GUEST_A, NET_A).bytes());
         let about = udp("198.51.100.9:53", "10.0.1.1:4000", b"").bytes();

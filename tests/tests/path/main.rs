@@ -2,6 +2,7 @@
 
 mod errors6;
 mod forged;
+mod fragments;
 mod fuzz;
 mod guests;
 mod ipv6;

@@ -177,6 +177,32 @@ rules = [
 }
 
 #[test]
+fn p03_fragments_of_a_flow_that_is_refused_are_refused() {
+    let mut router = router(
+        r#"
+rules = [{ action = "drop", from = "lan", proto = "udp", port = 53 }]
+default = [{ action = "accept" }]"#,
+    );
+    let first = |port: u16, id| {
+        let whole = udp("10.0.1.1:4000", &format!("10.0.2.1:{port}"), &[7; 800]);
+        whole.fragment(0, true).id(id)
+    };
+    let later = |id| {
+        ip("10.0.1.1", "10.0.2.1", 17, &[7; 400])
+            .fragment(101, false)
+            .id(id)
+    };
+    for (port, id, expected) in [(53, 1, false), (54, 2, true)] {
+        assert_eq!(
+            passes(&mut router, "a", first(port, id)),
+            expected,
+            "{port}"
+        );
+        assert_eq!(passes(&mut router, "a", later(id)), expected, "{port}");
+    }
+}
+
+#[test]
 fn answers_and_errors_follow_their_flow() {
     let mut router = router(
         r#"

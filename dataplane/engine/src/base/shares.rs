@@ -57,6 +57,16 @@ impl Shares {
         }
     }
 
+    /// Whether `who` may have `more` once it has given `back`.
+    pub fn may_take_after(&self, who: usize, more: u32, back: u32) -> bool {
+        let share = self.by.get(who).unwrap_or(&NONE);
+        let (used, free) = (share.used.saturating_sub(back) + more, self.free() + back);
+        match share.limit {
+            u32::MAX => used <= free,
+            limit => used <= limit && more <= free,
+        }
+    }
+
     /// Whether `who` may have one of those that `from` has, all of which count as free.
     pub fn may_take_from(&self, who: usize, from: usize) -> bool {
         let share = self.by.get(who).unwrap_or(&NONE);

@@ -85,6 +85,19 @@ pub enum Leasing {
     Released,
 }
 
+/// What becomes of a fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piecing {
+    /// It is the first, and decided as a packet.
+    First,
+    /// It goes where the first went.
+    Follows,
+    /// It waits for others.
+    Waits,
+    /// Its datagram was refused.
+    Refused,
+}
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // what is decided stands in the variants, on what in their fields
@@ -102,6 +115,14 @@ pub enum Step {
     },
     /// No session knows it.
     FirstPacket,
+    /// It is a fragment.
+    Fragment {
+        identification: u32,
+        start: u16,
+        what: Piecing,
+    },
+    /// With it all fragments of a datagram for the router are there.
+    Reassembled { length: usize },
     /// It is an ICMP error about a session's packet.
     QuotesSession,
     /// A guest may not send it.

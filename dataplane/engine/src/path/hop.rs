@@ -104,6 +104,42 @@ pub(crate) fn deliver<A: Family, T: Trace>(
     cut(ctx, frame, egress, hop.1)
 }
 
+/// Sends a packet of our own that answers another, in fragments if need be. If its next hop is not
+/// known it waits: it must not be processed anew as if it had come in.
+pub(crate) fn answer<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    egress: &Interface,
+    hop: Hop,
+) -> Result<Verdict, DropReason> {
+    let mtu = egress.mtu as usize;
+    let is_too_large = packet.length() > mtu;
+    let pieces = |ctx: &mut Context<'_, T>, frame: &Frame<'_>| {
+        let identification = ctx.shard.fragments.identification();
+        let pieces = A::cut_own(frame, mtu, identification);
+        pieces.ok_or(DropReason::FragmentationNeeded)
+    };
+    match hop {
+        Hop::Known(_, mac, port) => {
+            let verdict = egress::emit(ctx, frame, egress, (mac, port))?;
+            if !is_too_large {
+                return Ok(verdict);
+            }
+            let pieces = pieces(ctx, frame)?;
+            Ok(replace(ctx, pieces, mtu, port))
+        }
+        Hop::Pending(id) if is_too_large => {
+            for piece in pieces(ctx, frame)? {
+                ctx.shard.counters.fragments_sent += 1;
+                egress::hold(ctx, piece, None, id);
+            }
+            Ok(Verdict::Hold)
+        }
+        Hop::Pending(id) => Ok(egress::hold(ctx, OwnedFrame::from(&*frame), None, id)),
+    }
+}
+
 /// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its segments
 /// first.
 #[cold]
@@ -126,6 +162,16 @@ pub(crate) fn cut<T: Trace>(
     if segments.is_err() || !whole {
         return Err(DropReason::MergedDatagram);
     }
+    Ok(replace(ctx, fragments, mtu, port))
+}
+
+/// Fragments that are ready to leave take the place of what they were cut from.
+fn replace<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    fragments: Vec<OwnedFrame>,
+    mtu: usize,
+    port: PortId,
+) -> Verdict {
     ctx.trace.step(|| Step::Cut {
         fragments: fragments.len(),
         mtu,
@@ -133,5 +179,5 @@ pub(crate) fn cut<T: Trace>(
     ctx.shard.counters.fragments_sent += fragments.len() as u64;
     let outputs = fragments.into_iter().map(|frame| Output { port, frame });
     ctx.shard.outbox.extend(outputs);
-    Ok(Verdict::Replaced)
+    Verdict::Replaced
 }

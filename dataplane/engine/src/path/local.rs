@@ -1,6 +1,6 @@
 //! Packets to the router's own addresses.
 
-use super::hop::{self, Hop};
+use super::hop;
 use super::query::Refusal;
 use super::refuse::{answers_back, refuse, way_back};
 use crate::base::checksum::Delta;
@@ -8,12 +8,11 @@ use crate::base::drops::DropReason;
 use crate::model::interface::Arrival;
 use crate::model::trace::Trace;
 use crate::state::context::Context;
-use crate::state::egress;
 use crate::wire::error::{IcmpError, Problem};
 use crate::wire::flow::Flow;
-use crate::wire::frame::{Frame, OwnedFrame, Verdict};
+use crate::wire::frame::{Frame, Verdict};
 use crate::wire::icmp;
-use crate::wire::packet::{Family, Packet, Transport};
+use crate::wire::packet::{Family, Packet, Part, Transport};
 
 /// A packet to one of our own addresses. Not a part of `process`, whose registers forwarding needs.
 #[inline(never)]
@@ -36,6 +35,8 @@ pub(crate) fn receive<A: Family, T: Trace>(
         return Err(refuse_header(ctx, frame, packet, arrival, problem));
     }
     let unwanted = match packet.transport {
+        // The rest is waited for (`fragments.rs`).
+        Transport::EchoRequest if packet.part == Part::First => return Ok(Verdict::Consumed),
         Transport::EchoRequest => return echo(ctx, frame, packet, arrival),
         Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
             return Err(DropReason::IcmpIgnored);
@@ -86,17 +87,10 @@ fn echo<A: Family, T: Trace>(
     if !answers_back(arrival.interface, way.interface) {
         return Err(DropReason::WrongInterface);
     }
-    if packet.length() > way.interface.mtu as usize && packet.dont_fragment {
-        return Err(DropReason::FragmentationNeeded);
-    }
     let hop = hop::resolve(ctx, &way).ok_or(DropReason::NeighborTableFull)?;
     turn_around(frame, packet);
     ctx.shard.counters.echo_replies += 1;
-    match hop {
-        Hop::Known(_, mac, port) => hop::deliver(ctx, frame, packet, way.interface, (mac, port)),
-        // The reply is a frame of our own: it must not be processed anew as if it had come in.
-        Hop::Pending(id) => Ok(egress::hold(ctx, OwnedFrame::from(&*frame), None, id)),
-    }
+    hop::answer(ctx, frame, packet, way.interface, hop)
 }
 
 fn turn_around<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>) {

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod errors;
 pub mod forward;
+pub mod fragments;
 pub mod hop;
 pub mod judge;
 pub mod local;

@@ -16,7 +16,7 @@ use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::error::IcmpError;
 use crate::wire::frame::{ETHERNET, Frame, OwnedFrame, vlan_id};
-use crate::wire::packet::{Family, Packet, Transport};
+use crate::wire::packet::{Family, Packet, Part, Transport};
 use crate::wire::{icmp, nd};
 
 /// Drops a packet that came in by `interface`, and tells its sender what `refusal` has to say, where
@@ -69,18 +69,19 @@ fn tell<A: Family, T: Trace>(
     }
 }
 
-/// Tells the sender of a packet that waited that its next hop does not answer (F05, N09).
-pub(crate) fn tell_unreachable<T: Trace>(
+/// Tells the sender of a packet that waited what it waited for in vain: that its next hop does not
+/// answer (F05, N09), or that other fragments did not come (G01).
+pub(crate) fn tell_late<T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &Frame<'_>,
     origin: PortId,
+    error: IcmpError,
 ) {
     let wearer = MacAddr::from_slice(frame.bytes);
     let snapshot = ctx.snapshot;
     let Some(interface) = snapshot.wearer(origin, vlan_id(frame.vlan), wearer) else {
         return;
     };
-    let error = IcmpError::HostUnreachable;
     if let Ok(packet) = Ipv4Addr::parse(frame) {
         tell(ctx, frame, &packet, interface, error);
     } else if let Ok(packet) = Ipv6Addr::parse(frame)
@@ -174,7 +175,7 @@ pub(crate) fn answers_back(interface: &Interface, way: &Interface) -> bool {
 fn may_be_told<A: Family>(packet: &Packet<A>, snapshot: &Snapshot) -> bool {
     let (source, destination) = (packet.flow.source, packet.flow.destination);
     packet.transport != Transport::IcmpError
-        && !packet.later_fragment
+        && packet.part != Part::Later
         && source.may_be_told()
         && !snapshot.is_group(source)
         && !snapshot.is_group(destination)

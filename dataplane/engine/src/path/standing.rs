@@ -17,6 +17,7 @@ use crate::wire::packet::{Family, TCP, Transport, UDP};
 
 /// Whether session `number` still stands: not idle for too long, and allowed by the snapshot. One
 /// that does not is ended.
+#[inline(always)]
 pub(crate) fn is_current<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     number: u32,

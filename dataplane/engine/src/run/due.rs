@@ -8,7 +8,7 @@ use crate::base::drops::DropReason;
 use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
-use crate::path::{refuse, standing};
+use crate::path::{fragments, refuse, standing};
 use crate::speak::{announce, answers, claims, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
@@ -16,6 +16,7 @@ use crate::state::neighbor::{Event, Held};
 use crate::state::router::Router;
 use crate::state::session::SessionRecord;
 use crate::state::shard::{Output, Shard, Tracked};
+use crate::wire::error::IcmpError;
 use crate::wire::flow::Direction;
 use crate::wire::frame::{Frame, Verdict};
 
@@ -48,6 +49,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
         announce::poll::<Silent>,
         mld::poll::<Silent>,
         ra::poll::<Silent>,
+        fragments::poll::<Silent>,
     ];
     for thing in things {
         let enough = ctx.shard.outbox.len() + AT_ONCE;
@@ -73,7 +75,8 @@ fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
             {
                 ctx.shard.drops.add(DropReason::NeighborUnresolved, 1);
                 if let Some(origin) = origin {
-                    refuse::tell_unreachable(ctx, &frame.as_frame(), origin);
+                    let error = IcmpError::HostUnreachable;
+                    refuse::tell_late(ctx, &frame.as_frame(), origin, error);
                 }
             }
         }

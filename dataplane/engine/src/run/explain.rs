@@ -16,11 +16,12 @@ use crate::model::interface::Arrival;
 use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Steps, Trace};
-use crate::path::judge::{Course, Plan, judge};
+use crate::path::judge::{Course, Plan, judge, payer};
 use crate::path::query::Query;
-use crate::path::standing;
+use crate::path::{fragments, standing};
 use crate::state::context::Context;
 use crate::state::flows::Flows;
+use crate::state::fragments::{Fate, Fragments};
 use crate::state::neighbor::Neighbors;
 use crate::state::payer::Payer;
 use crate::state::ports::NoPort;
@@ -121,19 +122,26 @@ impl Small {
         snapshot: &Snapshot,
         (router, shard): (&Router, &Shard),
     ) {
+        let destination = MacAddr::from_slice(frame.bytes);
+        let wearer = snapshot.wearer(ingress, vlan_id(frame.vlan), destination);
+        let arrival = wearer.map(|interface| Arrival {
+            port: ingress,
+            interface,
+        });
+        let followed = arrival.and_then(|arrival| {
+            let (fragments, followed) = datagram(frame, packet, arrival, (snapshot, shard))?;
+            self.shard.fragments = fragments;
+            followed
+        });
+        let packet = followed.as_ref().unwrap_or(packet);
         let quoted = quoted_flow(frame.bytes, packet).map(|flow| flow.reversed());
         let flow = quoted.unwrap_or(packet.flow);
         if let Some(hit) = A::flows(shard).sessions.find(&flow) {
             self.take_session::<A>(hit, snapshot, (router, shard));
         }
         // The session may be over, so what a first packet needs is taken in any case.
-        let destination = MacAddr::from_slice(frame.bytes);
-        let Some(interface) = snapshot.wearer(ingress, vlan_id(frame.vlan), destination) else {
+        let Some(arrival) = arrival else {
             return;
-        };
-        let arrival = Arrival {
-            port: ingress,
-            interface,
         };
         let query = Query {
             flow: packet.flow,
@@ -224,4 +232,32 @@ impl Small {
             Err(NoPort::Limited) => ports.limit(&wanted),
         }
     }
+}
+
+/// The datagram alone that a fragment is one of, for trying things out; and the fragment with the flow
+/// of its datagram, if that is known. `None`: it is no fragment.
+fn datagram<A: Tracked>(
+    frame: &Frame<'_>,
+    packet: &packet::Packet<A>,
+    arrival: Arrival<'_>,
+    (snapshot, shard): (&Snapshot, &Shard),
+) -> Option<(Fragments, Option<packet::Packet<A>>)> {
+    if packet.part == packet::Part::Whole {
+        return None;
+    }
+    let piece = A::piece(frame, packet).ok()?;
+    let key = fragments::key(packet, &piece, arrival);
+    let place = (arrival.interface, Some(arrival.port));
+    let (payer, _) = payer(snapshot, place, packet.flow.source.into());
+    let datagram = shard.fragments.find(&key);
+    let datagram = datagram.and_then(|number| shard.fragments.get(number));
+    let followed = match datagram.map(|datagram| datagram.fate) {
+        Some(Fate::Follows { protocol, ports }) => {
+            Some(fragments::following(packet, protocol, ports))
+        }
+        _ => A::parse_first(frame, packet)
+            .ok()
+            .filter(|_| piece.is_first()),
+    };
+    Some((shard.fragments.only(&key, payer), followed))
 }

@@ -9,7 +9,7 @@ use crate::base::time::Instant;
 use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Trace};
-use crate::path::{admit, forward, local, offload};
+use crate::path::{admit, forward, fragments, local, offload};
 use crate::speak::{arp, dhcp, mld, nd};
 use crate::state::context::Context;
 use crate::state::router::Router;
@@ -135,7 +135,12 @@ fn ip<A: Tracked, T: Trace>(
     if let Some(problem) = packet.problem {
         return Err(local::refuse_header(ctx, frame, packet, arrival, problem));
     }
-    forward::packet(ctx, frame, packet, arrival)
+    if packet.has_flow()
+        && let Some(verdict) = forward::by_session(ctx, frame, packet, arrival)?
+    {
+        return Ok(verdict);
+    }
+    fragments::or_first(ctx, frame, packet, arrival)
 }
 
 #[cold]

@@ -186,6 +186,16 @@ pub fn counters(router: &Router, shard: &Shard) -> Vec<(&'static str, u64, &'sta
             "External ports in use now.",
         ),
         (
+            "datagrams_under_way",
+            shard.fragments.len() as u64,
+            "Datagrams in fragments of which some are still to come, or which are refused.",
+        ),
+        (
+            "fragment_memory_bytes",
+            shard.fragments.memory().into(),
+            "Memory of these datagrams and of fragments that wait, about.",
+        ),
+        (
             "neighbors",
             router.neighbors.iter().count() as u64,
             "Neighbours known or asked for now.",

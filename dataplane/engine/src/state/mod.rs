@@ -11,6 +11,7 @@ pub mod egress;
 #[cfg(test)]
 mod flooding;
 pub mod flows;
+pub(crate) mod fragments;
 pub mod memberships;
 pub mod neighbor;
 pub mod payer;

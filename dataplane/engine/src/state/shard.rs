@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::flows::Flows;
+use super::fragments::Fragments;
 use super::ports::Share;
 use super::refused::Refused;
 use super::session::Sessions;
@@ -22,6 +23,7 @@ use crate::wire::packet::Family;
 pub struct Shard {
     pub(crate) v4: Flows<Ipv4Addr>,
     pub(crate) v6: Flows<Ipv6Addr>,
+    pub(crate) fragments: Fragments,
     /// How many ICMP errors may still be sent, by class of error: so a flood of one class does not
     /// silence the others (F12).
     pub(crate) budgets: [Bucket; IcmpError::CLASSES],
@@ -107,6 +109,7 @@ impl Shard {
         Self {
             v4: Flows::new(memory.v4, seed, &section.timeouts, share),
             v6: Flows::new(memory.v6, seed, &section.timeouts, share),
+            fragments: Fragments::new(seed.rotate_left(53)),
             budgets: [Bucket::default(); IcmpError::CLASSES],
             told: Default::default(),
             openers: Buckets::default(),
@@ -156,14 +159,18 @@ impl Shard {
         self.v4.memory() + self.v6.memory()
     }
 
-    /// When expired sessions are looked for next, or at once if there is more to be sent; `None`:
-    /// there are no sessions.
+    /// When expired sessions are looked for next or a datagram's fragments have been waited for, or at
+    /// once if there is more to be sent; `None`: there are none.
     pub fn next_deadline(&self) -> Option<Instant> {
         if !self.floods.is_empty() {
             return Some(Instant::default());
         }
         let idle = self.v4.sessions.is_empty() && self.v6.sessions.is_empty();
-        (!idle).then_some(self.next_sweep)
+        let sweep = (!idle).then_some(self.next_sweep);
+        sweep
+            .into_iter()
+            .chain(self.fragments.next_deadline())
+            .min()
     }
 
     /// Counts a dropped frame, for its port as well if a guest sent what it may not.

@@ -37,6 +37,8 @@ pub enum IcmpError {
     SourcePolicy,
     /// TTL or hop limit used up.
     TtlExceeded,
+    /// Not all fragments of a datagram for us came in time.
+    ReassemblyTimeout,
     /// A header field that must be refused.
     ParameterProblem(Problem),
 }
@@ -49,7 +51,7 @@ impl IcmpError {
     /// (F12).
     pub const fn class(self) -> usize {
         match self {
-            Self::TtlExceeded => 0,
+            Self::TtlExceeded | Self::ReassemblyTimeout => 0,
             Self::TooBig { .. } => 1,
             _ => 2,
         }

@@ -1,4 +1,4 @@
-//! IPv4 fragmentation (RFC 791 §3.2).
+//! Fragmentation: of IPv4 packets on the way (RFC 791 §3.2), of our own over IPv6 (RFC 8200 §4.5).
 
 use super::frame::{Checksum, ETHERNET, Frame, Offload};
 use crate::base::checksum::checksum;
@@ -10,9 +10,10 @@ const MAX_HEADER: usize = 60;
 /// Most bytes an IPv4 packet can have once it is reassembled.
 const MAX_PACKET: usize = 65_535;
 const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS: u16 = 0x2000;
+/// More fragments follow.
+pub(super) const MORE_FRAGMENTS: u16 = 0x2000;
 /// The fragment offset within the flags' word, in units of 8 bytes.
-const OFFSET: u16 = 0x1fff;
+pub(super) const OFFSET: u16 = 0x1fff;
 /// An option with this bit goes into every fragment (RFC 791 §3.1).
 const COPIED: u8 = 0x80;
 
@@ -105,6 +106,39 @@ pub fn fragment(
         count += 1;
     }
     Ok(count)
+}
+
+/// Cuts an IPv6 packet of our own into fragments of at most `mtu` bytes (without Ethernet header), which
+/// are identified by a number of its own. `None`: no packet, or no room for 8 bytes of it. Hop-by-hop
+/// options are in each fragment, all that follows them only in the first.
+pub fn fragment_own6(bytes: &[u8], mtu: usize, identification: u32) -> Option<Vec<Vec<u8>>> {
+    const HEADER: usize = 40;
+    const FRAGMENT: u8 = 44;
+    let mut at = ETHERNET + HEADER;
+    let mut next = ETHERNET + 6;
+    if *bytes.get(next)? == 0 {
+        next = at;
+        at += (usize::from(*bytes.get(at + 1)?) + 1) * 8;
+    }
+    let (header, payload) = bytes.split_at_checked(at)?;
+    let room = (mtu + ETHERNET).checked_sub(at + 8)? & !7;
+    if room == 0 || at - ETHERNET + payload.len() > HEADER + MAX_PACKET {
+        return None;
+    }
+    let pieces = payload.chunks(room).enumerate().map(|(number, part)| {
+        let last = (number + 1) * room >= payload.len();
+        let place = (number * room) as u16 | u16::from(!last);
+        let mut piece = header.to_vec();
+        piece.extend([bytes[next], 0]);
+        piece.extend(place.to_be_bytes());
+        piece.extend(identification.to_be_bytes());
+        piece.extend(part);
+        piece[next] = FRAGMENT;
+        let length = (piece.len() - ETHERNET - HEADER) as u16;
+        piece[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&length.to_be_bytes());
+        piece
+    });
+    Some(pieces.collect())
 }
 
 /// The IPv4 header and the payload in an Ethernet frame, without link padding.

@@ -10,5 +10,7 @@ pub mod icmp;
 pub mod mld;
 pub mod nd;
 pub mod packet;
+pub mod piece;
+pub mod reassembly;
 pub mod segment;
 pub mod tcp;

@@ -112,7 +112,7 @@ fn ip<A: Family>(parsed: Result<Packet<A>, DropReason>) -> Reading {
         ttl: packet.ttl,
         dont_fragment: packet.dont_fragment,
         fragment: transport == Transport::Fragment,
-        later_fragment: packet.later_fragment,
+        later_fragment: packet.part == packet::Part::Later,
         l4: packet.l4,
         end: packet.end,
         transport,

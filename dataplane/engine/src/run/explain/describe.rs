@@ -8,7 +8,7 @@ use crate::config::policy::{Action, Origin};
 use crate::model::policy::Mismatch;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
-use crate::model::trace::{Ends, Leasing, Step, Violation, Whose};
+use crate::model::trace::{Ends, Leasing, Piecing, Step, Violation, Whose};
 use crate::wire::flow::Direction;
 
 /// Rules that were passed over, listed one by one.
@@ -36,6 +36,7 @@ fn stage(step: &Step) -> &'static str {
     match step {
         Step::Interface { .. } => "interface",
         Step::Session { .. } | Step::FirstPacket | Step::QuotesSession => "session",
+        Step::Fragment { .. } | Step::Reassembled { .. } => "fragment",
         Step::Violation(_) => "source",
         Step::Local { .. } => "local",
         Step::Policy { .. } => "policy",
@@ -87,6 +88,17 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             format!("{direction} of a session that is {state}")
         }
         Step::FirstPacket => "none: a first packet".to_owned(),
+        Step::Fragment {
+            identification,
+            start,
+            what,
+        } => format!(
+            "of datagram {identification:#06x}, at byte {start}: {}",
+            piecing(*what)
+        ),
+        Step::Reassembled { length } => {
+            format!("all fragments are there: a packet of {length} bytes")
+        }
         Step::QuotesSession => "quotes a packet of a session".to_owned(),
         Step::Violation(violation) => forbidden(violation, snapshot),
         Step::Local {
@@ -291,6 +303,15 @@ fn policy(
         listed.push(format!("{} more", passed_over.len() - LISTED));
     }
     format!("{verdict}; passed over: {}", listed.join(", "))
+}
+
+fn piecing(what: Piecing) -> &'static str {
+    match what {
+        Piecing::First => "the first, which decides for all",
+        Piecing::Follows => "goes where the first went",
+        Piecing::Waits => "waits for the first, or for the rest",
+        Piecing::Refused => "its datagram was refused",
+    }
 }
 
 fn forbidden(violation: &Violation, snapshot: &Snapshot) -> String {

@@ -251,7 +251,7 @@ impl<A: Address> SessionRecord<A> {
 
     /// It was not answered yet, or is closing: it makes room for others of the same payer.
     #[inline]
-    pub(super) fn makes_room(&self) -> bool {
+    pub(crate) fn makes_room(&self) -> bool {
         self.stage != Stage::Established as u8
     }
 

@@ -125,7 +125,7 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// The session that `flow`, as received, belongs to, and its direction.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, flow: &Flow<A>) -> Option<Hit> {
         let found = self.index.find(self.hash(flow), |value| {
             let hit = split(value);
@@ -189,7 +189,7 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// Counts a packet of `length` bytes seen at `now`, and follows the protocol's state.
-    #[inline]
+    #[inline(always)]
     pub fn account(&mut self, hit: Hit, length: usize, segment: Option<Segment>, now: Ticks) {
         let Hit { number, direction } = hit;
         let record = &mut self.memory.records[number as usize];

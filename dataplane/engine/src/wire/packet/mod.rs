@@ -5,7 +5,8 @@ mod v6;
 
 use super::error::{IcmpError, Problem};
 use super::flow::Flow;
-use super::frame::{Checksum, ETHERNET, Frame};
+use super::frame::{Checksum, ETHERNET, Frame, OwnedFrame};
+use super::piece::Piece;
 use super::tcp::Segment;
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
@@ -40,6 +41,17 @@ pub enum Transport {
     Other,
 }
 
+/// How much of a datagram a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// A fragment: its beginning.
+    First,
+    /// A fragment other than the first.
+    Later,
+}
+
 /// An IP version: its header, its ICMP, its rules about addresses.
 pub trait Family: Address {
     /// EtherType of its packets.
@@ -64,6 +76,26 @@ pub trait Family: Address {
     /// # Errors
     /// Why the packet must be dropped silently.
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason>;
+
+    /// Which piece of its datagram a fragment is.
+    ///
+    /// # Errors
+    /// It cannot be one, or one that starts within the transport's header (RFC 1858 §2.2, RFC 3128).
+    fn piece(frame: &Frame<'_>, fragment: &Packet<Self>) -> Result<Piece, DropReason>;
+
+    /// A first fragment, with what its transport's header says.
+    ///
+    /// # Errors
+    /// That header is not whole (RFC 1858 §2.1, RFC 7112 §5), or says what must be refused.
+    fn parse_first(frame: &Frame<'_>, fragment: &Packet<Self>) -> Result<Packet<Self>, DropReason>;
+
+    /// What stands before the payload of the datagram that a frame is the first fragment of, as in a
+    /// frame with all of it: `payload` bytes.
+    fn whole_header(first: &[u8], fragment: &Packet<Self>, payload: usize) -> Vec<u8>;
+
+    /// Cuts a packet of our own, larger than `mtu`, into fragments with this identification. `None`: it
+    /// must not be cut.
+    fn cut_own(frame: &Frame<'_>, mtu: usize, identification: u32) -> Option<Vec<OwnedFrame>>;
 
     /// The flow of an untagged TCP or UDP packet with nothing between its IP header and its ports,
     /// taken without any check: enough to guess which session a frame will want.
@@ -127,8 +159,8 @@ pub struct Packet<A> {
     pub ttl: u8,
     /// It may not be fragmented on the way: Don't Fragment is set, or it is IPv6.
     pub dont_fragment: bool,
-    /// A fragment other than the first.
-    pub later_fragment: bool,
+    /// How much of a datagram it is.
+    pub part: Part,
     /// An option that every router on the way must refuse (RFC 8200 §4.2).
     pub problem: Option<Problem>,
     /// A routing header or an option that its destination must refuse (RFC 5095 §3, RFC 8200 §4.2).
@@ -178,7 +210,7 @@ impl<A: Family> Packet<A> {
 
     /// The size, in bytes, of the largest packet this becomes on a wire: for a super-frame that
     /// of its segments.
-    #[inline]
+    #[inline(always)]
     pub fn wire_len(&self, frame: &Frame<'_>) -> usize {
         let Some(gso) = frame.offload.gso else {
             return self.length();
@@ -194,7 +226,7 @@ impl<A: Family> Packet<A> {
     }
 
     /// Reads ports, identifier and kind from the transport header.
-    #[inline]
+    #[inline(always)]
     fn parse_transport(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
         let l4 = &bytes[self.l4..self.end];
         let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
@@ -235,9 +267,17 @@ impl<A: Family> Packet<A> {
     }
 }
 
+/// The least bytes of a header of `protocol`.
+fn least_header(protocol: u8) -> u16 {
+    match protocol {
+        TCP => 20,
+        _ => 8,
+    }
+}
+
 /// Turns a received packet into a forwarded one: the TTL is one less, and `to` takes the place of
 /// its flow. Checksums are updated, not recomputed (RFC 1624), so that a wrong one stays wrong.
-#[inline]
+#[inline(always)]
 pub fn rewrite<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>, to: &Flow<A>) {
     let mut addresses = Delta::default();
     if packet.flow != *to {

@@ -2,12 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Family, Packet, TTL, Transport};
+use super::{Family, Packet, Part, TTL, Transport, least_header};
 use crate::base::checksum::{self, Delta};
 use crate::base::drops::DropReason;
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
-use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV4, Frame};
+use crate::wire::fragment::{MORE_FRAGMENTS, OFFSET, fragment};
+use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV4, Frame, OwnedFrame};
+use crate::wire::piece::Piece;
 
 /// Loose and strict source routing (RFC 791 §3.1), refused (RFC 7126 §4.3, §4.4).
 const SOURCE_ROUTES: [u8; 2] = [131, 137];
@@ -26,7 +28,7 @@ impl Family for Ipv4Addr {
     const LARGEST_ERROR: usize = 576;
 
     /// Checks what RFC 1812 §5.2.2 wants checked (F01).
-    #[inline]
+    #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason> {
         let bytes = frame.bytes.get(ETHERNET..).unwrap_or_default();
         let fixed = bytes.first_chunk::<20>().ok_or(DropReason::IpMalformed)?;
@@ -58,19 +60,63 @@ impl Family for Ipv4Addr {
             transport: Transport::Other,
             ttl: fixed[8],
             dont_fragment: fragment & 0x4000 != 0,
-            later_fragment: fragment & 0x1fff != 0,
+            part: match fragment & OFFSET {
+                0 => Part::Whole,
+                _ => Part::Later,
+            },
             problem: None,
             problem_at_end: None,
             l4: ETHERNET + header_length,
             end: ETHERNET + total,
         };
         // More fragments follow, or it is one that follows.
-        if fragment & 0x3fff != 0 {
+        if fragment & (OFFSET | MORE_FRAGMENTS) != 0 {
             packet.transport = Transport::Fragment;
+            if packet.part == Part::Whole {
+                packet.part = Part::First;
+            }
         } else {
             packet.parse_transport(frame.bytes)?;
         }
         Ok(packet)
+    }
+
+    fn piece(frame: &Frame<'_>, packet: &Packet<Self>) -> Result<Piece, DropReason> {
+        let word = |at: usize| u16::from_be_bytes([frame.bytes[at], frame.bytes[at + 1]]);
+        let place = word(ETHERNET + 6);
+        Piece::new(
+            u32::from(word(ETHERNET + 4)),
+            usize::from(place & OFFSET) * 8,
+            place & MORE_FRAGMENTS != 0,
+            (packet.l4, packet.end),
+        )?
+        .of(least_header(packet.flow.protocol), packet.l4 - ETHERNET)
+    }
+
+    fn parse_first(frame: &Frame<'_>, packet: &Packet<Self>) -> Result<Packet<Self>, DropReason> {
+        let mut first = Packet {
+            transport: Transport::Other,
+            ..*packet
+        };
+        let read = first.parse_transport(frame.bytes);
+        read.map_err(|_| DropReason::FragmentTiny)?;
+        Ok(first)
+    }
+
+    fn whole_header(first: &[u8], packet: &Packet<Self>, payload: usize) -> Vec<u8> {
+        let mut bytes = first[..packet.l4].to_vec();
+        let total = packet.l4 - ETHERNET + payload;
+        bytes[ETHERNET + 2..ETHERNET + 4].copy_from_slice(&(total as u16).to_be_bytes());
+        bytes[ETHERNET + 6..ETHERNET + 8].fill(0);
+        fill_header_checksum(&mut bytes[ETHERNET..]);
+        bytes
+    }
+
+    fn cut_own(frame: &Frame<'_>, mtu: usize, _identification: u32) -> Option<Vec<OwnedFrame>> {
+        let (mut scratch, mut pieces) = (Vec::new(), Vec::new());
+        let mut keep = |piece: &mut Frame<'_>| pieces.push(OwnedFrame::from(&*piece));
+        fragment(frame, mtu, &mut scratch, &mut keep).ok()?;
+        Some(pieces)
     }
 
     #[inline]
@@ -142,6 +188,7 @@ impl Family for Ipv4Addr {
             IcmpError::TooBig { mtu } => (3, 4, mtu.min(0xffff)),
             IcmpError::Prohibited | IcmpError::SourcePolicy | IcmpError::BeyondScope => (3, 13, 0),
             IcmpError::TtlExceeded => (11, 0, 0),
+            IcmpError::ReassemblyTimeout => (11, 1, 0),
             IcmpError::ParameterProblem(problem) => (12, 0, (problem.pointer as u32) << 24),
         }
     }

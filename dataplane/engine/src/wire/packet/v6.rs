@@ -2,12 +2,14 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Family, Packet, TTL, Transport};
+use super::{Family, Packet, Part, TTL, Transport, least_header};
 use crate::base::checksum::{self, Delta};
 use crate::base::drops::DropReason;
 use crate::wire::error::{IcmpError, Problem};
 use crate::wire::flow::Flow;
-use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV6, Frame};
+use crate::wire::fragment::fragment_own6;
+use crate::wire::frame::{ETHERNET, ETHERTYPE_IPV6, Frame, OwnedFrame};
+use crate::wire::piece::Piece;
 
 /// Bytes of the fixed header.
 const HEADER: usize = 40;
@@ -30,7 +32,7 @@ impl Family for Ipv6Addr {
     /// RFC 4443 §2.4 (c): as much as fits the minimum MTU (S03).
     const LARGEST_ERROR: usize = 1280;
 
-    #[inline]
+    #[inline(always)]
     fn parse(frame: &Frame<'_>) -> Result<Packet<Self>, DropReason> {
         let bytes = frame
             .bytes
@@ -54,7 +56,7 @@ impl Family for Ipv6Addr {
             transport: Transport::Other,
             ttl: header[7],
             dont_fragment: true,
-            later_fragment: false,
+            part: Part::Whole,
             problem: None,
             problem_at_end: None,
             l4: ETHERNET + HEADER,
@@ -65,6 +67,60 @@ impl Family for Ipv6Addr {
             packet.parse_transport(frame.bytes)?;
         }
         Ok(packet)
+    }
+
+    fn piece(frame: &Frame<'_>, packet: &Packet<Self>) -> Result<Piece, DropReason> {
+        let header = &frame.bytes[packet.l4..packet.end];
+        let identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        Piece::new(
+            identification,
+            usize::from(fragment_offset(header)),
+            header[3] & 1 == 1,
+            (packet.l4 + 8, packet.end),
+        )?
+        .of(least_header(header[0]), packet.l4 - ETHERNET - HEADER)
+    }
+
+    /// RFC 7112 §5: all headers up to the transport's are in the first fragment.
+    fn parse_first(frame: &Frame<'_>, packet: &Packet<Self>) -> Result<Packet<Self>, DropReason> {
+        let mut first = *packet;
+        first.flow.protocol = frame.bytes[packet.l4];
+        first.l4 += 8;
+        first.part = Part::Whole;
+        first.transport = Transport::Other;
+        let cut_short = |reason| match reason {
+            DropReason::IpOptions => reason,
+            _ => DropReason::FragmentTiny,
+        };
+        first.walk_extensions(frame.bytes).map_err(cut_short)?;
+        if first.part != Part::Whole {
+            return Err(DropReason::FragmentMalformed); // a fragment within a fragment
+        }
+        first.part = Part::First;
+        first.parse_transport(frame.bytes).map_err(cut_short)?;
+        Ok(first)
+    }
+
+    fn whole_header(first: &[u8], packet: &Packet<Self>, payload: usize) -> Vec<u8> {
+        let mut bytes = first[..packet.l4].to_vec();
+        let (mut next, mut at) = (ETHERNET + 6, ETHERNET + HEADER);
+        while at < packet.l4 {
+            (next, at) = (at, at + (usize::from(first[at + 1]) + 1) * 8);
+        }
+        bytes[next] = first[packet.l4];
+        let length = packet.l4 - ETHERNET - HEADER + payload;
+        bytes[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&(length as u16).to_be_bytes());
+        bytes
+    }
+
+    fn cut_own(frame: &Frame<'_>, mtu: usize, identification: u32) -> Option<Vec<OwnedFrame>> {
+        let pieces = fragment_own6(frame.bytes, mtu, identification)?;
+        let owned = pieces.into_iter().map(|bytes| OwnedFrame {
+            bytes,
+            vlan: frame.vlan,
+            ..OwnedFrame::default()
+        });
+        Some(owned.collect())
     }
 
     #[inline]
@@ -132,6 +188,7 @@ impl Family for Ipv6Addr {
             IcmpError::RejectRoute => (1, 6, 0),
             IcmpError::TooBig { mtu } => (2, 0, mtu),
             IcmpError::TtlExceeded => (3, 0, 0),
+            IcmpError::ReassemblyTimeout => (3, 1, 0),
             // RFC 4443 §3.4: code 1, pointing at the fixed header's next header field.
             IcmpError::ProtocolUnreachable => (4, 1, 6),
             IcmpError::ParameterProblem(problem) => (4, problem.code, problem.pointer as u32),
@@ -209,7 +266,7 @@ impl Packet<Ipv6Addr> {
 
     /// Finds the transport header behind the extension headers (RFC 8200 §4), and in them what
     /// must be refused (S10).
-    #[inline]
+    #[inline(always)]
     fn walk_extensions(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
         for _ in 0..EXTENSIONS {
             let next = self.flow.protocol;
@@ -221,9 +278,13 @@ impl Packet<Ipv6Addr> {
                 return Err(DropReason::IpMalformed);
             }
             if next == FRAGMENT {
-                self.later_fragment = fragment_offset(rest) != 0;
                 // An atomic fragment is a whole packet (RFC 6946).
-                if self.later_fragment || rest[3] & 1 == 1 {
+                match (fragment_offset(rest), rest[3] & 1) {
+                    (0, 0) => {}
+                    (0, _) => self.part = Part::First,
+                    _ => self.part = Part::Later,
+                }
+                if self.part != Part::Whole {
                     self.transport = Transport::Fragment;
                     return Ok(());
                 }
