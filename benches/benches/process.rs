@@ -38,7 +38,16 @@ fn main() {
     established6(&mut benches, 1_000_000, Some(150.0));
     replies(&mut benches);
     bulk(&mut benches);
-    new_flows(&mut benches);
+    new_flows(&mut benches, "new flow", Router::new);
+    new_flows(&mut benches, "new flow, 10 rules", |room| {
+        Router::with_rules(room, 10)
+    });
+    new_flows(&mut benches, "new flow, 1000 rules", |room| {
+        Router::with_rules(room, 1_000)
+    });
+    new_flows(&mut benches, "new flow, 10000 rules", |room| {
+        Router::with_rules(room, 10_000)
+    });
     benches.criterion.final_summary();
     session_bytes();
 }
@@ -137,14 +146,14 @@ fn bulk(benches: &mut Benches) {
     });
 }
 
-fn new_flows(benches: &mut Benches) {
+fn new_flows(benches: &mut Benches, name: &str, made: fn(u32) -> Router) {
     let fresh = || {
-        let mut router = Router::new(CAPACITY);
+        let mut router = made(CAPACITY);
         router.open(GUESTS);
         router
     };
     let (mut router, mut opened) = (fresh(), 0);
-    benches.measure("new flow", Some(700.0), |frames| {
+    benches.measure(name, Some(700.0), |frames| {
         let mut timing = Timing {
             all: Duration::ZERO,
             fastest: f64::INFINITY,

@@ -63,6 +63,27 @@ impl Router {
         Self::with(configuration6(sessions), (64, sessions))
     }
 
+    /// The same as [`Self::new`] with a policy of so many rules, of which each matches a flow in two
+    /// respects and not in a third, but for the last, which accepts it.
+    pub fn with_rules(sessions: u32, rules: u32) -> Self {
+        let mut configuration = configuration(sessions);
+        let rule = |n: u32| {
+            let (near, far) = ("10.0.0.0/16", format!("{REMOTE}/32"));
+            let elsewhere = format!("100.{}.{}.{}/32", 64 + n / 65_536, n / 256 % 256, n % 256);
+            let (source, destination, port) = match n % 3 {
+                0 => (elsewhere.as_str(), far.as_str(), 443),
+                1 => (near, elsewhere.as_str(), 443),
+                _ => (near, far.as_str(), 1_000 + n % 60_000),
+            };
+            json!({ "action": "drop", "proto": "udp", "source": source,
+                "destination": destination, "port": port })
+        };
+        let mut all: Vec<Value> = (1..rules).map(rule).collect();
+        all.push(json!({ "action": "accept", "from": "guests" }));
+        configuration["policy"] = json!({ "rules": all });
+        Self::with(configuration, (sessions, 64))
+    }
+
     fn with(configuration: Value, (v4, v6): (u32, u32)) -> Self {
         let config: Config =
             serde_json::from_value(configuration).expect("the configuration is right");

@@ -113,7 +113,9 @@ fn a_device_that_returns_with_another_mac_is_asked_for_anew() {
              b = { device = \"vb\" }
              [networks]
              a = { ports = [\"a\"], addresses = [\"10.9.0.254/24\"], mac = \"02:00:00:00:01:fe\" }
-             b = { ports = [\"b\"], addresses = [\"10.9.1.254/24\"] }\n",
+             b = { ports = [\"b\"], addresses = [\"10.9.1.254/24\"] }
+             [policy]
+             default = [{ action = \"accept\" }]\n",
         ))
         .unwrap();
     run(&format!(

@@ -165,7 +165,7 @@ impl Model {
             let _ = writeln!(text, "[networks.n{n}]\nports = [\"p{n}\"]\nmac = \"{mac}\"");
             let _ = writeln!(text, "addresses = [\"10.0.{n}.254/24\"]");
         }
-        text.push_str("[tables]\n");
+        text.push_str("[[policy.default]]\naction = \"accept\"\n[tables]\n");
         for (n, table) in self.tables.iter().enumerate() {
             let routes: Vec<String> = table.iter().map(Route::toml).collect();
             let _ = writeln!(text, "t{n} = [{}]", routes.join(", "));
