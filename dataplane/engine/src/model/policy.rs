@@ -141,9 +141,15 @@ impl Policy {
         }
     }
 
+    /// It has no rules.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// The first rule that matches; `None`: none does.
     pub fn decide(&self, asked: &Question) -> Option<(Origin, Action)> {
-        if self.rules.is_empty() {
+        if self.is_empty() {
             return None;
         }
         self.first(asked).map(|rule| self.rules[rule])
@@ -152,7 +158,7 @@ impl Policy {
     /// The rules between the two sides that were passed over before the one that decides, each with
     /// what it does not match.
     pub fn passed_over(&self, asked: &Question) -> Vec<(Origin, Mismatch)> {
-        if self.rules.is_empty() {
+        if self.is_empty() {
             return Vec::new();
         }
         let end = self.first(asked).unwrap_or(self.rules.len());

@@ -30,8 +30,9 @@ pub(crate) fn permit<A: Family>(
     snapshot: &Snapshot,
     trace: &mut impl Trace,
 ) -> Result<(), Refusal> {
-    let asked = question(query, to, way, snapshot);
-    let decided = snapshot.policy().decide(&asked);
+    let policy = snapshot.policy();
+    let asked = (!policy.is_empty()).then(|| question(query, to, way, snapshot));
+    let decided = asked.as_ref().and_then(|asked| policy.decide(asked));
     let allowed = match decided {
         Some((_, action)) => action == Action::Accept,
         None => !joins_networks(query, to, way, snapshot),
@@ -39,7 +40,7 @@ pub(crate) fn permit<A: Family>(
     trace.step(|| Step::Policy {
         decided,
         allowed,
-        passed_over: snapshot.policy().passed_over(&asked),
+        passed_over: asked.map_or_else(Vec::new, |asked| policy.passed_over(&asked)),
     });
     match decided {
         _ if allowed => Ok(()),
