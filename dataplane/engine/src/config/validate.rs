@@ -40,10 +40,10 @@ impl TryFrom<File> for Config {
         let tables = check.tables(&file, &interfaces);
         let rules = check.rules(&file, &interfaces, &tables);
         let snat = check.snat(&file, &interfaces);
-        for entry in snat.iter().filter(|entry| !entry.except.is_empty()) {
+        for (_, entry) in snat.iter().filter(|(_, entry)| !entry.except.is_empty()) {
             interfaces[entry.interface].unmasked.push(entry.from);
         }
-        let one_to_one = check.one_to_one(&file, &interfaces);
+        let one_to_one = check.one_to_one(&file, &interfaces, &snat);
         let redirects = check.redirects(&file, &interfaces);
         let policy = check.policy(&file, &interfaces, &guests);
         if check.errors.is_empty() {
@@ -54,7 +54,7 @@ impl TryFrom<File> for Config {
                 guests,
                 tables,
                 rules,
-                snat,
+                snat: snat.into_iter().map(|(_, entry)| entry).collect(),
                 one_to_one,
                 redirects,
                 policy,

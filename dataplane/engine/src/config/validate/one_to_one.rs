@@ -1,14 +1,21 @@
 //! `nat.one_to_one`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::address::not_a_host;
 use super::check::{Check, place};
-use crate::config::{File, Interface, InterfaceKind, OneToOne, Segment};
+use crate::config::{File, Interface, InterfaceKind, OneToOne, Segment, Snat};
 
 impl Check {
-    /// Checks all addresses that stand for each other.
-    pub(super) fn one_to_one(&mut self, file: &File, interfaces: &[Interface]) -> Vec<OneToOne> {
+    /// Checks all addresses that stand for each other. `snat`: the other translations, each with its
+    /// place in the file.
+    pub(super) fn one_to_one(
+        &mut self,
+        file: &File,
+        interfaces: &[Interface],
+        snat: &[(usize, Snat)],
+    ) -> Vec<OneToOne> {
         let (mut inside, mut outside) = (BTreeMap::new(), BTreeMap::new());
         let mut all = Vec::new();
         for (n, entry) in file.nat.one_to_one.iter().enumerate() {
@@ -43,7 +50,8 @@ impl Check {
                 &what,
                 remedy,
             );
-            self.is_free(at("outside"), entry.outside, file, &interfaces[interface]);
+            self.is_unshared(at("outside"), entry.outside, &interfaces[interface]);
+            self.is_free(at("outside"), entry.outside, file, snat);
             all.push(OneToOne {
                 interface,
                 inside: entry.inside,
@@ -53,42 +61,38 @@ impl Check {
         all
     }
 
-    /// An address that stands for a guest's is nothing else's.
-    fn is_free(
-        &mut self,
-        at: Vec<Segment>,
-        outside: std::net::IpAddr,
-        file: &File,
-        interface: &Interface,
-    ) {
-        let name = &interface.name;
+    /// An address that stands for a guest's is not the host's.
+    fn is_unshared(&mut self, at: Vec<Segment>, outside: IpAddr, interface: &Interface) {
         if let InterfaceKind::Personality {
             shared: Some(_), ..
         } = interface.kind
         {
+            let name = &interface.name;
             self.fault(
-                at.clone(),
+                at,
                 format!("the host has {outside} too: \"{name}\" is shared with it"),
                 "write an address that is not the host's, or forward single ports",
             );
         }
-        let snat = file.nat.snat.iter().position(|snat| {
-            let mut worn = snat.to.0.iter();
-            worn.any(|range| range.first <= outside && outside <= range.last)
-        });
-        if let Some(n) = snat {
+    }
+
+    /// It is nothing else's.
+    fn is_free(&mut self, at: Vec<Segment>, outside: IpAddr, file: &File, snat: &[(usize, Snat)]) {
+        let worn = snat.iter().find(|(_, entry)| entry.to.contains(&outside));
+        if let Some((n, _)) = worn {
+            let key = match file.nat.snat[*n].to.is_empty() {
+                true => "dev",
+                false => "to",
+            };
             self.conflict(
                 at.clone(),
-                place!["nat", "snat", n, "to"],
+                place!["nat", "snat", *n, key],
                 format!("{outside} is also what other sources are translated to"),
                 "leave it to one of the two",
             );
         }
-        let forward = file.nat.forward.iter();
-        let forward = forward
-            .map(|forward| forward.address)
-            .position(|it| it == outside);
-        if let Some(n) = forward {
+        let mut forward = file.nat.forward.iter();
+        if let Some(n) = forward.position(|entry| entry.address == outside) {
             self.conflict(
                 at,
                 place!["nat", "forward", n, "address"],

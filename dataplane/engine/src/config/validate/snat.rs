@@ -11,8 +11,8 @@ use crate::config::{File, FileSnat, Interface, InterfaceKind, PortRange, Prefix,
 const MOST_WORN: usize = 4_096;
 
 impl Check {
-    /// Checks all source translations.
-    pub(super) fn snat(&mut self, file: &File, interfaces: &[Interface]) -> Vec<Snat> {
+    /// Checks all source translations. Those that can be made out, each with its place in the file.
+    pub(super) fn snat(&mut self, file: &File, interfaces: &[Interface]) -> Vec<(usize, Snat)> {
         // Prefix, interface and index of the entries so far.
         let mut seen: Vec<(IpNet, usize, usize)> = Vec::new();
         let mut snat = Vec::new();
@@ -40,13 +40,15 @@ impl Check {
                 seen.push((from, interface, n));
             }
             let ports = self.external_ports(at("ports"), entry, &interfaces[interface]);
-            snat.push(Snat {
+            let except = entry.except.iter().map(|prefix| prefix.0.trunc()).collect();
+            let checked = Snat {
                 from,
                 interface,
                 to,
-                except: entry.except.iter().map(|prefix| prefix.0.trunc()).collect(),
+                except,
                 ports,
-            });
+            };
+            snat.push((n, checked));
         }
         snat
     }

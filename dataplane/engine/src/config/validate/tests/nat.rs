@@ -1,0 +1,127 @@
+//! `[nat]`.
+
+use serde_json::{Value, json};
+
+use super::{one, right, spoiled};
+use crate::config::{Config, File};
+
+#[test]
+fn source_translations() {
+    let snat = |snat: Value, what: &str| one("/nat/snat/next", snat, what);
+    snat(
+        json!({ "from": "10.0.3.0/24", "to": "10.0.1.254" }),
+        "is no personality's address",
+    );
+    snat(
+        json!({ "from": "10.0.3.1/24", "to": "203.0.113.10" }),
+        "write 10.0.3.0/24",
+    );
+    snat(
+        json!({ "from": "2001:db8::/64", "to": "203.0.113.10" }),
+        "different families",
+    );
+    snat(
+        json!({ "from": "10.0.1.0/24", "to": "203.0.113.10" }),
+        "is never used",
+    );
+    snat(
+        json!({ "from": "10.0.1.128/25", "to": "203.0.113.10" }),
+        "is never used",
+    );
+    let other_way = json!({ "from": "10.0.1.0/24", "to": "198.51.100.20" });
+    assert!(
+        spoiled("/nat/snat/next", other_way).is_empty(),
+        "it leaves by another personality"
+    );
+}
+
+#[test]
+fn pools_exceptions_and_masquerade() {
+    let snat = |snat: Value, what: &str| one("/nat/snat/next", snat, what);
+    let from = "10.0.3.0/24";
+    snat(json!({ "from": from }), "neither `to` nor `dev`");
+    snat(json!({ "from": from, "dev": "Z" }), "\"Z\"");
+    snat(json!({ "from": from, "dev": "a" }), "is no personality");
+    snat(
+        json!({ "from": from, "to": "203.0.113.10", "dev": "A" }),
+        "both `to` and `dev`",
+    );
+    snat(
+        json!({ "from": from, "to": ["203.0.113.10", "198.51.100.20"] }),
+        "is not among the addresses of \"A\"",
+    );
+    snat(json!({ "from": from, "to": "203.0.0.0/16" }), "too many");
+    snat(
+        json!({ "from": from, "to": "203.0.113.10", "except": ["172.16.0.1/12"] }),
+        "write 172.16.0.0/12",
+    );
+    snat(
+        json!({ "from": from, "to": "203.0.113.10", "except": ["2001:db8::/32"] }),
+        "another family",
+    );
+    let right = json!({ "from": from, "dev": "A", "except": ["172.16.0.0/12"] });
+    assert!(spoiled("/nat/snat/next", right).is_empty());
+}
+
+#[test]
+fn addresses_that_stand_for_each_other() {
+    let pair = |inside: &str, outside: &str| json!([{ "inside": inside, "outside": outside }]);
+    let one_to_one = |pairs: Value, what: &str| one("/nat/one_to_one", pairs, what);
+    one_to_one(pair("10.0.1.5", "10.0.1.6"), "is no personality's address");
+    one_to_one(
+        pair("10.0.1.5", "203.0.113.10"),
+        "other sources are translated to",
+    );
+    let mut config = right();
+    config["personalities"]["A"]["addresses"] = json!(["203.0.113.10/24", "203.0.113.11/24"]);
+    config["nat"]["one_to_one"] = pair("10.0.1.5", "203.0.113.11");
+    let faults = |config: &Value| {
+        let file: File = serde_json::from_value(config.clone()).unwrap();
+        Config::try_from(file).err().map_or(Vec::new(), |errors| {
+            errors.0.iter().map(ToString::to_string).collect()
+        })
+    };
+    assert_eq!(faults(&config), [""; 0]);
+    config["nat"]["one_to_one"][0]["inside"] = json!("2001:db8::5");
+    assert!(faults(&config)[0].contains("different families"));
+    let masquerade = json!([{ "from": "10.0.3.0/24", "dev": "A" }]);
+    config["nat"]["snat"] = masquerade;
+    config["nat"]["one_to_one"] = pair("10.0.1.5", "203.0.113.10");
+    assert!(faults(&config)[0].contains("other sources are translated to"));
+    config["nat"]["snat"] = json!([]);
+    config["nat"]["one_to_one"] = pair("2001:db8::5", "203.0.113.11");
+    config["nat"]["forward"] = json!([
+        { "address": "203.0.113.11", "proto": "tcp", "port": 22, "to": "10.0.1.6" },
+    ]);
+    assert!(faults(&config)[1].contains("stands for one guest"));
+}
+
+#[test]
+fn forwarded_ports() {
+    let entry = |port: Value, to: Value, from: Value| json!({ "address": "203.0.113.10", "proto": "tcp", "port": port, "to": to, "from": from });
+    let forward = |entries: Value, what: &str| one("/nat/forward", entries, what);
+    let (port, to, all) = (json!(22), json!("10.0.1.5"), json!([]));
+    let first = entry(port.clone(), to.clone(), all.clone());
+    forward(json!([first, first]), "forwarded twice");
+    let range = entry(json!("20-30"), to.clone(), all.clone());
+    forward(json!([first, range]), "in part");
+    forward(
+        json!([entry(port.clone(), json!([]), all.clone())]),
+        "goes nowhere",
+    );
+    forward(
+        json!([entry(json!("20-30"), json!("10.0.1.5:65530"), all.clone())]),
+        "are not ports",
+    );
+    forward(
+        json!([entry(port.clone(), json!("10.0.1.254"), all.clone())]),
+        "is not a guest's address",
+    );
+    forward(
+        json!([entry(port.clone(), to.clone(), json!(["2001:db8::/32"]))]),
+        "another family",
+    );
+    let some = entry(port, to, json!(["192.0.2.0/24"]));
+    assert!(spoiled("/nat/forward", json!([some, first])).is_empty());
+    forward(json!([first, some]), "forwarded twice");
+}
