@@ -86,11 +86,48 @@ check_from_outside() {
     faults+=("${2-}the provider is told that $1 is at ${worn:-no MAC}")
 }
 
+# answers_at WHO PORT...: who answers there, by TCP, with its name. WHO is a guest or a namespace.
+answers_at() {
+  local who=$1 number
+  shift
+  for number; do
+    if [[ ${kind[$who]-} == VM ]]; then
+      guest_run "$who" "hostname $who; nc -ll -p $number -e /bin/hostname >/dev/null 2>&1 &"
+      guest_run "$who" "for i in 1 2 3 4 5 6 7 8 9; do netstat -ltn | grep -q :$number && break; sleep 0.1; done"
+    else
+      inside "$who" busybox nc -ll -p "$number" -e /bin/busybox echo "$who" >/dev/null 2>&1 &
+      listening "$who" "sport = $number"
+    fi
+  done
+}
+
+# reach WHO ADDRESS PORT: prints who answers there by TCP, or `told` if WHO is told that nobody does, or
+# else `silent`.
+reach() {
+  local answer run=(inside "$1" sh -c)
+  [[ ! ${kind[$1]-} ]] || run=(guest_run "$1")
+  answer=$("${run[@]}" "timeout 2 busybox nc -w 2 $2 $3 </dev/null 2>&1" || true)
+  case $answer in
+    *refused* | *"No route"* | *unreachable* | *prohibited*) echo told ;;
+    '' | *"timed out"* | *timeout*) echo silent ;;
+    *) echo "$answer" ;;
+  esac
+}
+
+# check_reach WHO ADDRESS PORT EXPECTED: a row of the table.
+check_reach() {
+  local is
+  is=$(reach "$1" "$2" "$3")
+  [[ $is == "$4" ]] || faults+=("$1 to $2 port $3: $is, not $4")
+  judge "$1"
+  rows+=("$1|$2|$3|$4|$is|$verdict")
+}
+
 # The host's own connections, there since before the router was.
 check_host() {
   local name resets
-  for name in in in6 out out6; do
-    if session_end $name; then
+  for name in in out ${host6:+in6 out6}; do
+    if session_end "$name"; then
       say router "the host's own TCP connection ($name): $session"
     else
       faults+=("the host's own TCP connection ($name): $(cat "$state/session.$name")")

@@ -114,7 +114,7 @@ host_sessions() {
   session_serve router
   session_serve remote
   session_start in remote "$host"
-  session_start in6 remote "$host6"
   session_start out router "$remote"
-  session_start out6 router "$remote6"
+  [[ -z ${host6-} ]] || session_start in6 remote "$host6"
+  [[ -z ${host6-} ]] || session_start out6 router "$remote6"
 }

@@ -189,3 +189,27 @@ fn n06_groups_are_known_to_a_switch_that_snoops_by_the_kernel() {
 fn honest_guests_beside_one_that_attacks() {
     scenario("soak", "tapgate");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn single_address() {
+    scenario("single-address", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn single_address_by_the_kernel() {
+    scenario("single-address", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn port_forward() {
+    scenario("port-forward", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn port_forward_by_the_kernel() {
+    scenario("port-forward", "kernel");
+}

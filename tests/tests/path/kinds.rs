@@ -231,6 +231,41 @@ fn t06_t15_one_to_one_turns_at_the_address_outside() {
     );
 }
 
+#[test]
+fn t06_what_turns_at_another_personalitys_address_wears_what_it_has_outside() {
+    let mut router = Router::settled(&format!(
+        r#"
+[ports]
+uplink = {{ memory = true }}
+a = {{ memory = true }}
+b = {{ memory = true }}
+[personalities]
+x = {{ port = "uplink", mac = "{X}", addresses = ["203.0.113.10/24"], gateway = "{GATEWAY}" }}
+y = {{ port = "uplink", mac = "02:00:00:00:00:bb", addresses = ["203.0.113.11/32"], gateway = "{GATEWAY}", onlink = true }}
+z = {{ port = "uplink", mac = "02:00:00:00:00:cc", addresses = ["203.0.113.12/32"], gateway = "{GATEWAY}", onlink = true }}
+[networks]
+n = {{ ports = ["a", "b"], addresses = ["10.0.0.254/24"], mac = "{NET_A}" }}
+[guests]
+a = {{ port = "a", mac = "{GUEST_A}", addresses = ["{A}", "10.0.0.4"] }}
+b = {{ port = "b", mac = "{GUEST_B}", addresses = ["{B}"] }}
+[tables]
+main = [{{ to = "default", dev = "x" }}]
+[nat]
+snat = [{{ from = "10.0.0.0/24", dev = "x" }}]
+one_to_one = [{{ inside = "{A}", outside = "203.0.113.11" }}, {{ inside = "{B}", outside = "203.0.113.12" }}]
+"#
+    ));
+    router.answer_everything();
+    // Known alone by another personality's address; only sharing one, at a third.
+    for (from, seen) in [(A, "203.0.113.11"), ("10.0.0.4", "203.0.113.10")] {
+        passes(
+            &mut router,
+            ("a", udp(&at(from, 5_000), &at("203.0.113.12", 53), b"x")),
+            ("b", udp(&at(seen, 5_000), &at(B, 53), b"x")),
+        );
+    }
+}
+
 const FORWARD: &str = r#"snat = [{ from = "10.0.0.0/24", to = "203.0.113.10" }]
 forward = [
   { address = "203.0.113.10", proto = "tcp", port = 80, to = "10.0.0.2:8080" },

@@ -78,6 +78,8 @@ pub struct Translations {
     pub(crate) outside: ByAddress<IpAddr, (InterfaceId, IpAddr)>,
     /// The other way round.
     pub(crate) inside: ByAddress<(InterfaceId, IpAddr), IpAddr>,
+    /// Address inside -> the first personality that has one which stands for it.
+    pub(crate) known_by: ByAddress<IpAddr, InterfaceId>,
 }
 
 impl Translations {
@@ -109,6 +111,14 @@ impl Translations {
         match excepted {
             true => Outward::Excepted,
             false => Outward::AsItIs,
+        }
+    }
+
+    /// A personality, rather `there`, that has an address which stands for `source` alone.
+    pub fn known_by(&self, source: IpAddr, there: InterfaceId) -> Option<InterfaceId> {
+        match self.inside.contains_key(&(there, source)) {
+            true => Some(there),
+            false => self.known_by.get(&source).copied(),
         }
     }
 

@@ -488,6 +488,7 @@ fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
         let (inside, outside) = (entry.inside, entry.outside);
         translations.outside.insert(outside, (interface, inside));
         translations.inside.insert((interface, inside), outside);
+        translations.known_by.entry(inside).or_insert(interface);
     }
     for entry in config.redirects() {
         let place = (entry.address, entry.protocol.number());

@@ -18,7 +18,7 @@ use crate::model::nat::{Outward, Snat};
 use crate::model::owners::Guest;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::{Step, Trace};
+use crate::model::trace::{Silent, Step, Trace};
 use crate::state::payer::Payer;
 use crate::state::ports::Wanted;
 use crate::wire::error::IcmpError;
@@ -106,8 +106,8 @@ pub(crate) fn judge<'s, A: Family>(
                 to: (to.destination.into(), to.destination_port),
             },
         });
-        // What turns at an address outside wears the address that it would have there.
-        let hairpin = (!interface.personality).then_some(inward.personality);
+        let hairpin =
+            (!interface.personality).then(|| hairpin(query, inward.personality, snapshot));
         return plan(query, (to, hairpin), snapshot, trace).map(Course::Forward);
     }
     match holder {
@@ -222,8 +222,31 @@ fn is_the_hosts<A: Family>(
         && !is_guests()
 }
 
+/// The personality whose address a guest wears that turns at an address of `personality`'s (RFC 4787
+/// REQ-9): by which it is known alone, else that one if it translates it, else the one by which it would
+/// leave if the address were a stranger's.
+#[cold]
+fn hairpin<A: Family>(
+    query: &Query<'_, A>,
+    personality: InterfaceId,
+    snapshot: &Snapshot,
+) -> InterfaceId {
+    let (source, translations) = (query.flow.source.into(), snapshot.translations());
+    if let Some(known_by) = translations.known_by(source, personality) {
+        return known_by;
+    }
+    if translations.translates(source, personality) {
+        return personality;
+    }
+    let selector = Selector::of(&query.flow, Some(query.interface.id));
+    let way = route(snapshot, selector, &mut Silent);
+    let egress = way.ok().map(|way| way.interface);
+    let egress = egress.filter(|interface| interface.personality);
+    egress.map_or(personality, |interface| interface.id)
+}
+
 /// How a packet is sent on. `to` is its flow with the destination that it really has; `hairpin` the
-/// personality whose address it was sent to from inside.
+/// personality whose address it wears since it was sent to one outside from inside.
 #[inline(always)]
 fn plan<'s, A: Family>(
     query: &Query<'s, A>,
