@@ -84,11 +84,11 @@ COMMIT
 :FORWARD DROP
 -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -i lan -j ACCEPT
--A FORWARD -d ${address[web1]}/32 -o lan -p tcp -m multiport --dports 80,443 -j ACCEPT
--A FORWARD -d ${address[web2]}/32 -o lan -p tcp -m multiport --dports 80,443 -j ACCEPT
--A FORWARD -d ${address[web1]}/32 -o lan -p icmp -m icmp --icmp-type echo-request -j ACCEPT
--A FORWARD -d ${address[web2]}/32 -o lan -p icmp -m icmp --icmp-type echo-request -j ACCEPT
--A FORWARD -s $remote/32 -d ${address[db]}/32 -o lan -p tcp -m tcp --dport 22 -j ACCEPT
+-A FORWARD -d ${address[web1]}/32 -o lan -m conntrack --ctstate DNAT -p tcp -m multiport --dports 80,443 -j ACCEPT
+-A FORWARD -d ${address[web2]}/32 -o lan -m conntrack --ctstate DNAT -p tcp -m multiport --dports 80,443 -j ACCEPT
+-A FORWARD -d ${address[web1]}/32 -o lan -m conntrack --ctstate DNAT -p icmp -m icmp --icmp-type echo-request -j ACCEPT
+-A FORWARD -d ${address[web2]}/32 -o lan -m conntrack --ctstate DNAT -p icmp -m icmp --icmp-type echo-request -j ACCEPT
+-A FORWARD -s $remote/32 -d ${address[db]}/32 -o lan -m conntrack --ctstate DNAT -p tcp -m tcp --dport 22 -j ACCEPT
 COMMIT
 END
 }
