@@ -26,7 +26,7 @@ pub struct Shared {
     pub vlan: Option<u16>,
     /// The addresses of both.
     pub addresses: Vec<SharedAddress>,
-    /// The guests' addresses that are reached by this MAC.
+    /// The guests' addresses that are reached by this MAC, and prefixes that stand for theirs.
     pub guests: Vec<IpNet>,
     /// Prefixes of addresses that may be alive behind us. The host may have other addresses in
     /// them.
@@ -118,7 +118,10 @@ fn addresses(
 fn guests(config: &Config, number: usize) -> Vec<IpNet> {
     let guests = config.guests().iter();
     let here = guests.filter(|guest| guest.personality == Some(number));
-    here.flat_map(|guest| &guest.public).copied().collect()
+    let public = here.flat_map(|guest| &guest.public).copied();
+    let pairs = config.one_to_one().iter();
+    let pairs = pairs.filter(|pair| pair.interface == number && pair.is_of_prefixes());
+    public.chain(pairs.map(|pair| pair.outside)).collect()
 }
 
 fn alive(config: &Config, number: usize) -> Vec<IpNet> {

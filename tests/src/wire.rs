@@ -162,7 +162,7 @@ fn wearer(
         || sender.is_unspecified() // probes; what is forwarded is checked elsewhere
         || has_a_guest(config, &interface.name, sender)
         || may_be_alive(config, &interface.name, sender)
-        || interface.unmasked.iter().any(|from| from.contains(&sender));
+        || interface.sources.iter().any(|from| from.contains(&sender));
     (interface.kind.is_personality() && !owns).then(|| {
         format!(
             "X01: {sender} is not an address of personality {}",

@@ -11,6 +11,7 @@ mod nat;
 mod offloads;
 mod policy;
 mod ports;
+mod prefixes;
 mod quotas;
 mod tcp;
 mod transfer;

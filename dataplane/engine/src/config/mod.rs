@@ -160,8 +160,9 @@ pub struct Interface {
     pub mtu: u32,
     /// What a network tells its guests.
     pub services: Services,
-    /// Sources that may leave by it as they are, because `nat.snat` leaves out some destinations.
-    pub unmasked: Vec<IpNet>,
+    /// Sources that may leave by it beside its own and its guests': those that `nat.snat` leaves
+    /// untranslated towards some destinations, and what prefixes are translated to.
+    pub sources: Vec<IpNet>,
 }
 
 /// What makes a personality and a network's gateway differ.
@@ -311,15 +312,22 @@ pub struct Snat {
     pub ports: PortRange,
 }
 
-/// Two addresses that stand for each other (`nat.one_to_one`).
+/// Two addresses, or prefixes of the same length, that stand for each other (`nat.one_to_one`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneToOne {
     /// The personality that `outside` is of: index into [`Config::interfaces`].
     pub interface: usize,
-    /// The guest's address.
-    pub inside: IpAddr,
+    /// The guest's address, or guests' prefix.
+    pub inside: IpNet,
     /// The personality's.
-    pub outside: IpAddr,
+    pub outside: IpNet,
+}
+
+impl OneToOne {
+    /// Whether it is of prefixes, not of single addresses.
+    pub fn is_of_prefixes(&self) -> bool {
+        self.outside.prefix_len() < self.outside.max_prefix_len()
+    }
 }
 
 /// A port redirection (`nat.forward`).

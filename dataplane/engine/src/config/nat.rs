@@ -12,7 +12,8 @@ use super::value::{AddressRange, OneOrMore, PortRange, Prefix, Protocol, Target}
 pub struct Nat {
     /// Source translation; the first entry that matches is used.
     pub snat: Vec<Snat>,
-    /// A guest's address and one outside that stands for it, in both directions and all protocols.
+    /// A guest's address and one outside that stands for it, in both directions and all protocols; or
+    /// prefixes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub one_to_one: Vec<OneToOne>,
     /// Port redirection from outside.
@@ -43,14 +44,18 @@ pub struct Snat {
     pub ports: Option<PortRange>,
 }
 
-/// One address inside and one outside that stand for each other (RFC 3022 §2.1).
+/// One address inside and one outside that stand for each other (RFC 3022 §2.1), or two prefixes, address
+/// by address: of IPv6 such that no checksum changes (NPTv6, RFC 6296).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OneToOne {
-    /// The guest's address.
-    pub inside: IpAddr,
-    /// One of a personality's own.
-    pub outside: IpAddr,
+    /// The guest's address, or guests' prefix.
+    pub inside: Prefix,
+    /// One of a personality's own, or a prefix that the provider routes to it.
+    pub outside: Prefix,
+    /// With prefixes: the personality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
 }
 
 /// One port redirection, as in `iptables -t nat … DNAT --to-destination`. Guests reach it as well; who

@@ -41,9 +41,12 @@ impl TryFrom<File> for Config {
         let rules = check.rules(&file, &interfaces, &tables);
         let snat = check.snat(&file, &interfaces);
         for (_, entry) in snat.iter().filter(|(_, entry)| !entry.except.is_empty()) {
-            interfaces[entry.interface].unmasked.push(entry.from);
+            interfaces[entry.interface].sources.push(entry.from);
         }
-        let one_to_one = check.one_to_one(&file, &interfaces, &snat);
+        let one_to_one = check.one_to_one(&file, &interfaces, (&guests, &snat));
+        for entry in one_to_one.iter().filter(|entry| entry.is_of_prefixes()) {
+            interfaces[entry.interface].sources.push(entry.outside);
+        }
         let redirects = check.redirects(&file, &interfaces);
         let policy = check.policy(&file, &interfaces, &guests);
         if check.errors.is_empty() {

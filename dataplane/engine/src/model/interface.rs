@@ -47,8 +47,9 @@ pub struct Interface {
     pub mtu: u32,
     /// What a network tells its guests.
     pub services: Services,
-    /// Sources that may leave by it as they are, because `nat.snat` leaves out some destinations.
-    pub unmasked: Vec<IpNet>,
+    /// Sources that may leave by it beside its own and its guests': those that `nat.snat` leaves
+    /// untranslated towards some destinations, and what prefixes are translated to.
+    pub sources: Vec<IpNet>,
 }
 
 /// Where a packet came in: the port, and the interface there whose MAC it was sent to.
@@ -113,7 +114,7 @@ impl Interface {
         !self.personality
             || self.owns(source)
             || owners.is_public(source, self.id)
-            || self.unmasked.iter().any(|from| from.contains(&source))
+            || self.sources.iter().any(|from| from.contains(&source))
     }
 
     /// Whether `address` is directly on this link.

@@ -210,7 +210,7 @@ impl Interfaces {
             claims_ipv4: acd,
             mtu: spec.mtu,
             services: spec.services.clone(),
-            unmasked: spec.unmasked.clone(),
+            sources: spec.sources.clone(),
         });
     }
 

@@ -8,6 +8,7 @@ mod interfaces;
 mod names;
 pub mod nat;
 pub mod owners;
+pub mod pair;
 pub mod policy;
 mod presence;
 pub mod route;

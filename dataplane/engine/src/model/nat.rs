@@ -8,6 +8,7 @@ use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use super::owners::Owners;
+use super::pair::PrefixPair;
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
 use crate::config::{PortRange, Target};
@@ -49,6 +50,8 @@ pub enum Outward<'s> {
     Excepted,
     /// It stands for this address alone.
     OneToOne(IpAddr),
+    /// It is of a prefix that is translated, but has no address outside (RFC 6296 §3.4).
+    Nothing,
     /// It shares this address by an entry (and its place) with others, told apart by ports.
     Shared(usize, &'s Snat, IpAddr),
 }
@@ -80,6 +83,8 @@ pub struct Translations {
     pub(crate) inside: ByAddress<(InterfaceId, IpAddr), IpAddr>,
     /// Address inside -> the first personality that has one which stands for it.
     pub(crate) known_by: ByAddress<IpAddr, InterfaceId>,
+    /// Prefixes that stand for each other.
+    pub(crate) pairs: Vec<PrefixPair>,
 }
 
 impl Translations {
@@ -92,6 +97,11 @@ impl Translations {
     ) -> Outward<'_> {
         if let Some(outside) = self.inside.get(&(interface, source)) {
             return Outward::OneToOne(*outside);
+        }
+        if let Some(pair) = self.pair_of(source, interface) {
+            return pair
+                .outward(source)
+                .map_or(Outward::Nothing, Outward::OneToOne);
         }
         let mut excepted = false;
         for (index, snat) in self.snat.iter().enumerate() {
@@ -116,16 +126,35 @@ impl Translations {
 
     /// A personality, rather `there`, that has an address which stands for `source` alone.
     pub fn known_by(&self, source: IpAddr, there: InterfaceId) -> Option<InterfaceId> {
-        match self.inside.contains_key(&(there, source)) {
-            true => Some(there),
-            false => self.known_by.get(&source).copied(),
+        if self.inside.contains_key(&(there, source)) || self.pair_of(source, there).is_some() {
+            return Some(there);
         }
+        let by_pair = || {
+            let mut pairs = self.pairs.iter();
+            pairs.find(|pair| pair.inside.contains(&source))
+        };
+        let known_by = self.known_by.get(&source).copied();
+        known_by.or_else(|| by_pair().map(|pair| pair.interface))
+    }
+
+    /// The personality that has `address` outside as one of a prefix that stands for one inside.
+    pub fn outside_of_pair(&self, address: IpAddr) -> Option<InterfaceId> {
+        let mut pairs = self.pairs.iter();
+        let pair = pairs.find(|pair| pair.outside.contains(&address))?;
+        Some(pair.interface)
+    }
+
+    fn pair_of(&self, source: IpAddr, interface: InterfaceId) -> Option<&PrefixPair> {
+        let mut pairs = self.pairs.iter();
+        pairs.find(|pair| pair.interface == interface && pair.inside.contains(&source))
     }
 
     /// Whether something translates `source` where it leaves by `interface`.
     pub fn translates(&self, source: IpAddr, interface: InterfaceId) -> bool {
         let shared = |snat: &Snat| snat.interface == interface && snat.from.contains(&source);
-        self.inside.contains_key(&(interface, source)) || self.snat.iter().any(shared)
+        self.inside.contains_key(&(interface, source))
+            || self.pair_of(source, interface).is_some()
+            || self.snat.iter().any(shared)
     }
 
     /// Whether some source translation gives out this address, and the port.
@@ -139,18 +168,18 @@ impl Translations {
     /// address, or from a network (hairpin, RFC 4787 REQ-9), and is translated.
     #[inline]
     pub fn inward<A: Address>(&self, flow: &Flow<A>, interface: &Interface) -> Option<Inward<A>> {
-        if self.redirects.is_empty() && self.outside.is_empty() {
+        if self.redirects.is_empty() && self.outside.is_empty() && self.pairs.is_empty() {
             return None;
         }
         let to = flow.destination.into();
         let comes_by = |personality| !interface.personality || interface.id == personality;
-        if let Some((personality, inside)) = self.outside.get(&to) {
-            return comes_by(*personality).then_some(Inward {
+        if let Some((personality, inside)) = self.inside_of(to) {
+            return comes_by(personality).then_some(Inward {
                 flow: Flow {
-                    destination: A::from_ip(*inside)?,
+                    destination: A::from_ip(inside)?,
                     ..*flow
                 },
-                personality: *personality,
+                personality,
                 one_to_one: true,
             });
         }
@@ -169,6 +198,16 @@ impl Translations {
             personality: *personality,
             one_to_one: false,
         })
+    }
+
+    /// The personality that has `outside`, and the address inside that it stands for.
+    fn inside_of(&self, outside: IpAddr) -> Option<(InterfaceId, IpAddr)> {
+        let pair = || {
+            let mut pairs = self.pairs.iter();
+            let pair = pairs.find(|pair| pair.outside.contains(&outside))?;
+            Some((pair.interface, pair.inward(outside)?))
+        };
+        self.outside.get(&outside).copied().or_else(pair)
     }
 
     /// The ports that SNAT must not give out, because they are redirected.

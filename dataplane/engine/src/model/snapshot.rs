@@ -13,6 +13,7 @@ use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
 use super::nat::{Redirect, Snat, Translations};
 use super::owners::{Alive, Guest, Owners};
+use super::pair::PrefixPair;
 use super::policy::Policy;
 use super::presence::Presence;
 use super::rules::Rule;
@@ -485,7 +486,15 @@ fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
     };
     for entry in config.one_to_one() {
         let interface = interfaces[entry.interface];
-        let (inside, outside) = (entry.inside, entry.outside);
+        if entry.is_of_prefixes() {
+            translations.pairs.push(PrefixPair {
+                interface,
+                inside: entry.inside,
+                outside: entry.outside,
+            });
+            continue;
+        }
+        let (inside, outside) = (entry.inside.addr(), entry.outside.addr());
         translations.outside.insert(outside, (interface, inside));
         translations.inside.insert((interface, inside), outside);
         translations.known_by.entry(inside).or_insert(interface);

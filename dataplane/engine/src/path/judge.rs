@@ -183,16 +183,21 @@ fn from_uplink<A: Family>(
 ) -> Result<(), DropReason> {
     let personality = query.interface;
     let (source, destination) = (query.flow.source.into(), query.flow.destination.into());
-    if personality.owns(source) || snapshot.is_ours(source) {
+    let pair_of = |address| snapshot.translations().outside_of_pair(address);
+    if personality.owns(source) || snapshot.is_ours(source) || pair_of(source).is_some() {
         return Err(DropReason::InsideSource);
     }
+    let pair = pair_of(destination);
     let answered = match holder {
         Some(holder) => holder.id == personality.id,
-        None => snapshot.owners().is_public(destination, personality.id),
+        None => {
+            snapshot.owners().is_public(destination, personality.id) || pair == Some(personality.id)
+        }
     };
+    let is_personalitys = || holder.is_some_and(|holder| holder.personality) || pair.is_some();
     if answered {
         Ok(())
-    } else if holder.is_some_and(|holder| holder.personality) || snapshot.is_public(destination) {
+    } else if is_personalitys() || snapshot.is_public(destination) {
         Err(DropReason::WrongPersonality)
     } else if snapshot.is_ours(destination) {
         Err(DropReason::InsideDestination)
@@ -338,6 +343,10 @@ fn outward<'s, A: Family>(
     let ends = (to.source.into(), to.destination.into());
     let found = translations.outward(ends, worn, snapshot.owners());
     let address = match found {
+        Outward::Nothing => {
+            let error = IcmpError::HostUnreachable;
+            return Err(Refusal::told(DropReason::NatUnsupported, error));
+        }
         Outward::AsItIs => {
             trace.step(|| Step::NoTranslation);
             guard(ends.0, egress, snapshot, trace)?;

@@ -208,7 +208,7 @@ mod tests {
             claims_ipv4: false,
             mtu: 1500,
             services: Default::default(),
-            unmasked: Vec::new(),
+            sources: Vec::new(),
         }
     }
 

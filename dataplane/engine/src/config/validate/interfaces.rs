@@ -99,7 +99,7 @@ impl Check {
             addresses,
             mtu: port.map_or(1500, |port| ports[port].mtu),
             services: Services::default(),
-            unmasked: Vec::new(),
+            sources: Vec::new(),
         }
     }
 
@@ -192,7 +192,7 @@ impl Check {
             addresses: network.addresses.iter().map(|prefix| prefix.0).collect(),
             mtu,
             services: self.services(name, network, mtu),
-            unmasked: Vec::new(),
+            sources: Vec::new(),
             kind: InterfaceKind::Network {
                 ports: members,
                 proxy: self.proxy(name, network, file),

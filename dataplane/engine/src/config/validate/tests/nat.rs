@@ -97,6 +97,33 @@ fn addresses_that_stand_for_each_other() {
 }
 
 #[test]
+fn prefixes_that_stand_for_each_other() {
+    let pair =
+        |inside: &str, outside: &str| json!([{ "inside": inside, "outside": outside, "dev": "A" }]);
+    let one_to_one = |pairs: Value, what: &str| one("/nat/one_to_one", pairs, what);
+    let (inside, outside) = ("fd00:1::/48", "2001:db8:1::/48");
+    assert_eq!(spoiled("/nat/one_to_one", pair(inside, outside)), [""; 0]);
+    one_to_one(pair(inside, "2001:db8::/47"), "of the same length");
+    one_to_one(pair(inside, "192.0.2.0/24"), "different families");
+    one_to_one(pair("fd00:1::1/48", outside), "write fd00:1::/48");
+    one_to_one(pair("fd00::/80", "2001:db8::/80"), "one entry for each");
+    one_to_one(pair("10.9.0.0/25", "203.0.113.128/25"), "is on a link");
+    one_to_one(
+        json!([{ "inside": inside, "outside": outside }]),
+        "need a personality",
+    );
+    one_to_one(
+        json!([{ "inside": inside, "outside": outside, "dev": "a" }]),
+        "is no personality",
+    );
+    let single = json!([{ "inside": "10.0.1.5", "outside": "203.0.113.10", "dev": "A" }]);
+    assert!(spoiled("/nat/one_to_one", single)[0].contains("leave it out"));
+    let two =
+        [pair(inside, outside), pair("fd00::/44", "2001:db8::/44")].map(|pair| pair[0].clone());
+    one_to_one(json!(two), "overlap");
+}
+
+#[test]
 fn forwarded_ports() {
     let entry = |port: Value, to: Value, from: Value| json!({ "address": "203.0.113.10", "proto": "tcp", "port": port, "to": to, "from": from });
     let forward = |entries: Value, what: &str| one("/nat/forward", entries, what);
