@@ -7,6 +7,7 @@ mod fuzz;
 mod guests;
 mod ipv6;
 mod kinds;
+mod mss;
 mod nat;
 mod offloads;
 mod policy;

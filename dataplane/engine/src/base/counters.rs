@@ -27,6 +27,7 @@ counters! {
     sessions_displaced: "Sessions ended, unanswered, because whoever opened them opened more than fit.",
     sessions_recovered: "Sessions taken over from an earlier dataplane.",
     sessions_refused: "Sessions of an earlier dataplane not taken over: what it left of them contradicts itself or the configuration.",
+    mss_clamped: "SYNs that announced larger segments than fit, and now do not (`clamp_mss`).",
     fragments_sent: "Fragments made because a packet was larger than the egress MTU.",
     fragments_held: "Fragments that waited for the first, or for all others, of their datagram.",
     datagrams_complete: "Datagrams in fragments of which every fragment came.",

@@ -268,6 +268,10 @@ pub struct Personality {
     /// They are defended in any case.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acd: bool,
+    /// Connections through it announce no larger segments than fit the MTUs on their way here
+    /// (RFC 2923 §2.1): where errors about too large packets get lost further on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clamp_mss: bool,
 }
 
 /// `[guests]`: a VM or container and the addresses it owns.

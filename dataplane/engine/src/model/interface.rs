@@ -50,6 +50,8 @@ pub struct Interface {
     /// Sources that may leave by it beside its own and its guests': those that `nat.snat` leaves
     /// untranslated towards some destinations, and what prefixes are translated to.
     pub sources: Vec<IpNet>,
+    /// Connections through it announce no larger segments than fit.
+    pub clamps_mss: bool,
 }
 
 /// Where a packet came in: the port, and the interface there whose MAC it was sent to.

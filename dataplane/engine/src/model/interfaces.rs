@@ -211,6 +211,7 @@ impl Interfaces {
             mtu: spec.mtu,
             services: spec.services.clone(),
             sources: spec.sources.clone(),
+            clamps_mss: spec.clamps_mss,
         });
     }
 

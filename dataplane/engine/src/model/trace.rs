@@ -190,6 +190,8 @@ pub enum Step {
     },
     /// Its TTL is not used up.
     Ttl { before: u8 },
+    /// A SYN announced larger segments than fit.
+    Mss { before: u16, after: u16 },
     /// It is larger than the egress takes.
     TooBig {
         length: usize,

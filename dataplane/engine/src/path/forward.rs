@@ -5,7 +5,7 @@ use super::judge::{Course, Plan, fits, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal};
 use super::refuse::refuse;
-use super::{admit, errors, local, standing};
+use super::{admit, errors, local, mss, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::model::interface::Arrival;
@@ -93,6 +93,9 @@ fn established<A: Tracked, T: Trace>(
         let refusal = fits(length, egress, ctx.trace).err();
         let refusal = refusal.unwrap_or(DropReason::FragmentationNeeded.into());
         return Err(refused(ctx, frame, refusal));
+    }
+    if packet.is_syn() {
+        mss::clamp(ctx, frame, packet, (arrival.interface, egress));
     }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
@@ -211,6 +214,9 @@ fn forward<A: Tracked, T: Trace>(
                 return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
             }
         }
+    }
+    if packet.is_syn() {
+        mss::clamp(ctx, frame, packet, (arrival.interface, egress));
     }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);

@@ -7,6 +7,7 @@ pub mod fragments;
 pub mod hop;
 pub mod judge;
 pub mod local;
+pub mod mss;
 pub mod offload;
 pub mod policy;
 pub mod query;

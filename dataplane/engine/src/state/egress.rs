@@ -209,6 +209,7 @@ mod tests {
             mtu: 1500,
             services: Default::default(),
             sources: Vec::new(),
+            clamps_mss: false,
         }
     }
 

@@ -1,5 +1,10 @@
 //! What a TCP header says of a connection (RFC 9293 §3.1).
 
+use crate::base::checksum::Delta;
+
+/// The option that says how large segments may be.
+const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;
 /// The sequence number is the first one of a connection.
@@ -57,6 +62,39 @@ impl Segment {
     }
 }
 
+/// Has the SYN at the start of `l4` announce segments of at most `most` bytes (RFC 9293 §3.7.1); its checksum
+/// is updated if it is `complete`. Returns what it announced, if that was more.
+pub fn clamp_mss(l4: &mut [u8], most: u16, complete: bool) -> Option<u16> {
+    let header = usize::from(l4.get(12)? >> 4) * 4;
+    let mut at = 20;
+    while at + 1 < header.min(l4.len()) {
+        let (kind, length) = (l4[at], usize::from(l4[at + 1]));
+        match kind {
+            0 => return None,
+            1 => at += 1,
+            MAXIMUM_SEGMENT_SIZE if length == 4 && at + 4 <= header.min(l4.len()) => {
+                let announced = u16::from_be_bytes([l4[at + 2], l4[at + 3]]);
+                if announced <= most {
+                    return None;
+                }
+                l4[at + 2..at + 4].copy_from_slice(&most.to_be_bytes());
+                let change = match at % 2 {
+                    0 => Delta::default().word(announced, most),
+                    _ => Delta::default().word(announced.swap_bytes(), most.swap_bytes()),
+                };
+                if complete {
+                    let check = u16::from_be_bytes([l4[16], l4[17]]);
+                    l4[16..18].copy_from_slice(&change.apply(check).to_be_bytes());
+                }
+                return Some(announced);
+            }
+            _ if length < 2 => return None,
+            _ => at += length,
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +114,34 @@ mod tests {
         );
         assert!(!segment.is_plain() && segment.has(FIN | ACK));
         assert_eq!(Segment::parse(&bytes[..19]), None);
+    }
+
+    #[test]
+    fn options_that_lead_nowhere_are_left_alone() {
+        for options in [
+            [2, 4, 5, 180, 0, 0, 0, 0], // 1,460
+            [1, 2, 4, 5, 180, 0, 0, 0],
+        ] {
+            let mut bytes = [&[0; 12][..], &[0x70, SYN], &[0; 6], &options].concat();
+            assert_eq!(clamp_mss(&mut bytes, 1_000, true), Some(1_460));
+            assert_eq!(clamp_mss(&mut bytes, 1_000, true), None, "done already");
+        }
+        for options in [
+            [0, 2, 4, 5, 180, 0, 0, 0], // behind the end
+            [9, 0, 2, 4, 5, 180, 0, 0], // without a length
+            [9, 1, 2, 4, 5, 180, 0, 0],
+            [2, 3, 5, 2, 4, 5, 180, 0], // of another length
+            [1, 1, 1, 1, 1, 1, 2, 4],   // cut off
+            [9, 200, 2, 4, 5, 180, 0, 0],
+        ] {
+            let bytes = [&[0; 12][..], &[0x70, SYN], &[0; 6], &options].concat();
+            let mut clamped = bytes.clone();
+            assert_eq!(clamp_mss(&mut clamped, 1_000, true), None);
+            assert_eq!(clamped, bytes);
+        }
+        for length in 0..28 {
+            let mut bytes = vec![0xff; length];
+            clamp_mss(&mut bytes, 1_000, true);
+        }
     }
 }

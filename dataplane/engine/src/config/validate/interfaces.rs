@@ -100,6 +100,7 @@ impl Check {
             mtu: port.map_or(1500, |port| ports[port].mtu),
             services: Services::default(),
             sources: Vec::new(),
+            clamps_mss: personality.clamp_mss,
         }
     }
 
@@ -193,6 +194,7 @@ impl Check {
             mtu,
             services: self.services(name, network, mtu),
             sources: Vec::new(),
+            clamps_mss: false,
             kind: InterfaceKind::Network {
                 ports: members,
                 proxy: self.proxy(name, network, file),

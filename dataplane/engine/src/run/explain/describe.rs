@@ -51,6 +51,7 @@ fn stage(step: &Step) -> &'static str {
         | Step::NextHopDown { .. }
         | Step::RouteEnds { .. } => "route",
         Step::Ttl { .. } => "ttl",
+        Step::Mss { .. } => "mss",
         Step::TooBig { .. } | Step::Cut { .. } => "mtu",
         Step::NextHopIsGuest { .. } | Step::NextHop { .. } | Step::NextHopAsked { .. } => {
             "neighbor"
@@ -172,6 +173,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             interface(*id)
         ),
         Step::Ttl { before } => format!("{before} becomes {}", before - 1),
+        Step::Mss { before, after } => format!("{before} becomes {after}: `clamp_mss`"),
         Step::TooBig {
             length,
             interface: id,

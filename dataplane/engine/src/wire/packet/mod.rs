@@ -7,7 +7,7 @@ use super::error::{IcmpError, Problem};
 use super::flow::Flow;
 use super::frame::{Checksum, ETHERNET, Frame, OwnedFrame};
 use super::piece::Piece;
-use super::tcp::Segment;
+use super::tcp::{SYN, Segment};
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
 use crate::base::ip::Address;
@@ -64,6 +64,8 @@ pub trait Family: Address {
     const ECHO_REPLY: u8;
     /// Its ICMP's checksum covers a pseudo-header.
     const ICMP_HAS_PSEUDO_HEADER: bool;
+    /// Bytes of the IP header without options.
+    const HEADER: usize;
     /// The UDP port on which DHCP servers listen (RFC 2131 §4.1, RFC 8415 §7.2).
     const DHCP_SERVER: u16;
     /// Where the source address starts in a frame; the destination follows it.
@@ -176,6 +178,12 @@ impl<A: Family> Packet<A> {
     #[inline]
     pub fn length(&self) -> usize {
         self.end - ETHERNET
+    }
+
+    /// It opens a TCP connection, or answers to that.
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(flags) if flags & SYN != 0)
     }
 
     /// The TCP segment in `frame`, which this packet is of, if it is TCP.

@@ -22,6 +22,7 @@ impl Family for Ipv4Addr {
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const ICMP_HAS_PSEUDO_HEADER: bool = false;
+    const HEADER: usize = 20;
     const DHCP_SERVER: u16 = 67;
     const SOURCE_AT: usize = ETHERNET + 12;
     /// RFC 1812 §4.3.2.3 (F09).

@@ -27,6 +27,7 @@ impl Family for Ipv6Addr {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const ICMP_HAS_PSEUDO_HEADER: bool = true;
+    const HEADER: usize = HEADER;
     const DHCP_SERVER: u16 = 547;
     const SOURCE_AT: usize = ETHERNET + 8;
     /// RFC 4443 §2.4 (c): as much as fits the minimum MTU (S03).
