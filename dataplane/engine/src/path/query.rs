@@ -1,9 +1,15 @@
 //! What is asked about a packet, and why it may not go.
 
+use std::net::IpAddr;
+
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
+use crate::base::ip::Address;
 use crate::model::interface::Interface;
+use crate::model::nat::Mapped;
+use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
+use crate::state::shard::{Shard, Tracked};
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::Transport;
@@ -17,6 +23,8 @@ pub(crate) struct Query<'s, A> {
     pub(crate) transport: Transport,
     /// The interface it came in by.
     pub(crate) interface: &'s Interface,
+    /// Whom the port that it is for stands for, where an entry of `nat.snat` lets strangers in.
+    pub(crate) mapped: Option<Mapped<A>>,
     /// The port it came in by. `None`: that is no longer known, and the source is not
     /// checked.
     pub(crate) ingress: Option<PortId>,
@@ -31,6 +39,48 @@ pub(crate) struct Bounds {
     pub(crate) ttl: u8,
     /// Its size on a wire, in bytes, if it may not be fragmented.
     pub(crate) unfragmented: Option<usize>,
+}
+
+/// Whom the port stands for that a packet is for, which came in by `interface` and which no session
+/// knows.
+#[inline(always)]
+pub(crate) fn mapped<A: Tracked>(
+    flow: &Flow<A>,
+    interface: &Interface,
+    (snapshot, shard): (&Snapshot, &Shard),
+) -> Option<Mapped<A>> {
+    match snapshot.translations().let_in() {
+        true => look_up(flow, interface, (snapshot, shard)),
+        false => None,
+    }
+}
+
+#[cold]
+fn look_up<A: Tracked>(
+    flow: &Flow<A>,
+    interface: &Interface,
+    (snapshot, shard): (&Snapshot, &Shard),
+) -> Option<Mapped<A>> {
+    let personality = snapshot.holder(flow.destination.into())?;
+    let remote = remote(flow, (interface, personality), snapshot);
+    let external = (flow.destination, flow.destination_port);
+    A::flows(shard).mapped(external, flow.protocol, A::from_ip(remote)?)
+}
+
+/// The sender's address as it is outside: from inside (hairpin), the one that it would wear at the
+/// personality that it speaks to.
+pub(crate) fn remote<A: Address>(
+    flow: &Flow<A>,
+    (interface, personality): (&Interface, &Interface),
+    snapshot: &Snapshot,
+) -> IpAddr {
+    let ends = (flow.source.into(), flow.destination.into());
+    match interface.personality {
+        true => ends.0,
+        false => snapshot
+            .translations()
+            .seen_as(ends, personality.id, snapshot.owners()),
+    }
 }
 
 /// Why a packet may not go.

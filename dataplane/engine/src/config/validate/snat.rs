@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::check::{Check, MOST_NAMES, place};
+use super::mappings::LEAST_IN_BLOCKS;
 use crate::config::{File, FileSnat, Interface, InterfaceKind, PortRange, Prefix, Segment, Snat};
 
 /// Most addresses that one entry gives out.
@@ -15,7 +16,7 @@ impl Check {
     pub(super) fn snat(&mut self, file: &File, interfaces: &[Interface]) -> Vec<Snat> {
         // Prefix, interface and index of the entries so far.
         let mut seen: Vec<(IpNet, usize, usize)> = Vec::new();
-        let mut snat = Vec::new();
+        let (mut snat, mut places) = (Vec::new(), Vec::new());
         for (n, entry) in file.nat.snat.iter().enumerate() {
             let at = |key: &str| place!["nat", "snat", n, key];
             if entry.from.has_host_bits() {
@@ -40,13 +41,20 @@ impl Check {
                 seen.push((from, interface, n));
             }
             let ports = self.external_ports(at("ports"), entry, &interfaces[interface]);
-            snat.push(Snat {
+            let checked = Snat {
                 from,
                 interface,
                 to,
                 except: entry.except.iter().map(|prefix| prefix.0.trunc()).collect(),
                 ports,
-            });
+                mapping: entry.mapping,
+                filtering: entry.filtering,
+                block: entry.block,
+            };
+            self.behaviour(n, &checked);
+            self.shares_well(n, &checked, &places, &snat);
+            places.push(n);
+            snat.push(checked);
         }
         snat
     }
@@ -172,7 +180,10 @@ impl Check {
             InterfaceKind::Personality { shared, .. } => shared,
             InterfaceKind::Network { .. } => None,
         };
-        let ports = entry.ports.or(shared).unwrap_or_default();
+        let mut ports = entry.ports.or(shared).unwrap_or_default();
+        if entry.block.is_some() && entry.ports.is_none() {
+            ports.first = ports.first.max(LEAST_IN_BLOCKS);
+        }
         if let Some(shared) = shared
             && !(shared.contains(ports.first) && shared.contains(ports.last))
         {
