@@ -63,6 +63,17 @@ impl<'a> Blocks<'a> {
         Some((*external, PortRange { first, last }))
     }
 
+    /// All inside addresses, each with what it has.
+    pub fn all(&self) -> impl Iterator<Item = (IpAddr, IpAddr, PortRange)> {
+        let first = bits(self.from.network());
+        let count = self.wanted().unwrap_or(0);
+        (0..count).map_while(move |index| {
+            let inside = address(self.from, first + index)?;
+            let (external, ports) = self.of(inside)?;
+            Some((inside, external, ports))
+        })
+    }
+
     /// The inside address that an external address and port are of. `None`: nobody's.
     pub fn holder(&self, external: IpAddr, port: u16) -> Option<IpAddr> {
         let place = self.to.iter().position(|address| *address == external)? as u128;
@@ -70,11 +81,16 @@ impl<'a> Blocks<'a> {
         let block = u128::from(port.checked_sub(self.ports.first)? / self.size.get());
         let index = (block < each).then_some(place * each + block)?;
         let inside = bits(self.from.network()).checked_add(index)?;
-        let inside = match self.from {
-            IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(inside).ok()?).into(),
-            IpNet::V6(_) => Ipv6Addr::from_bits(inside).into(),
-        };
+        let inside = address(self.from, inside)?;
         self.from.contains(&inside).then_some(inside)
+    }
+}
+
+/// An address of the family of `like`.
+fn address(like: IpNet, bits: u128) -> Option<IpAddr> {
+    match like {
+        IpNet::V4(_) => Some(Ipv4Addr::from_bits(u32::try_from(bits).ok()?).into()),
+        IpNet::V6(_) => Some(Ipv6Addr::from_bits(bits).into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub struct Nat {
     pub one_to_one: Vec<OneToOne>,
     /// Port redirection from outside.
     pub forward: Vec<Forward>,
+    /// The file in which control writes down who has which external address and ports from when to when,
+    /// where the configuration alone says so: no flows. `tapgate whois --at` reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_log: Option<PathBuf>,
 }
 
 /// One source translation, as in `iptables -t nat … SNAT --to-source`, or MASQUERADE.
