@@ -189,3 +189,15 @@ fn n06_groups_are_known_to_a_switch_that_snoops_by_the_kernel() {
 fn honest_guests_beside_one_that_attacks() {
     scenario("soak", "tapgate");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn t01_t05_t06_a_stun_client_finds_each_behaviour() {
+    scenario("natdiscovery", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn t01_t05_a_stun_client_finds_the_kernels_behaviour() {
+    scenario("natdiscovery", "kernel");
+}
