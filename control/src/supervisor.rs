@@ -430,6 +430,16 @@ fn pause(failures: u32) -> Duration {
     }
 }
 
+/// Writes down in the log of blocks who has what from now on; what went wrong.
+fn write_down(log: Option<&Path>, assigned: &[Assignment]) -> Option<String> {
+    let path = log?;
+    let error = block_log::record(path, assigned).err()?;
+    Some(format!(
+        "the log of blocks {} cannot be written ({error}): who has which external ports is not written down",
+        path.display()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,14 +450,4 @@ mod tests {
         assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
     }
-}
-
-/// Writes down in the log of blocks who has what from now on; what went wrong.
-fn write_down(log: Option<&Path>, assigned: &[Assignment]) -> Option<String> {
-    let path = log?;
-    let error = block_log::record(path, assigned).err()?;
-    Some(format!(
-        "the log of blocks {} cannot be written ({error}): who has which external ports is not written down",
-        path.display()
-    ))
 }
