@@ -25,6 +25,14 @@ if ((EUID != 0)); then
   root=(sudo)
 fi
 
+# Its package would start a server, and at every boot. A mask that is there already stays.
+coturn=/etc/systemd/system/coturn.service
+if [[ " ${missing[*]} " == *" coturn "* && ! -e $coturn && ! -L $coturn ]]; then
+  "${root[@]}" mkdir -p "${coturn%/*}"
+  "${root[@]}" ln -s /dev/null "$coturn"
+  echo "coturn.service is masked; to undo: ${root[*]} rm $coturn"
+fi
+
 echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)

@@ -1,10 +1,12 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tapgate_protocol::{DEFAULT_RUNTIME_DIR, Show};
+
+use crate::block_log::time;
 
 const ABOUT: &str = "A packet-level userspace router for hypervisors: many MACs on one NIC, \
 source-based tables, SNAT, from one file";
@@ -20,7 +22,7 @@ First steps:
 
 Exit codes:
   0  ok
-  1  failed; for `explain`: the packet is dropped
+  1  failed; for `explain`: the packet is dropped; for `whois`: nobody has it
   2  wrong usage, or the configuration is refused (nothing was changed)
   3  tapgate is not running there
   4  permission denied";
@@ -89,6 +91,8 @@ pub enum Command {
     },
     /// Follow a packet through every decision, without sending it
     Explain(Explain),
+    /// Say which guest has, or had, an external address and port
+    Whois(Whois),
     /// Say what runs
     Status {
         /// Print JSON
@@ -124,6 +128,26 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tapgate whois`.
+#[derive(Debug, Args)]
+pub struct Whois {
+    /// The external address and port, as in 203.0.113.10:41234 or [2001:db8::1]:443
+    #[arg(value_name = "IP:PORT")]
+    pub place: SocketAddr,
+    /// The protocol: tcp, udp, icmp (an identifier) or a number; any when absent
+    #[arg(long, value_parser = protocol)]
+    pub proto: Option<u8>,
+    /// When, in UTC, as in 2026-01-31T23:59:59Z; needs `block_log` in the configuration
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<String>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tapgate.toml")]
+    pub config: PathBuf,
+    /// Print a JSON array of {guest, inside, port, protocol, by, ports, since}
     #[arg(long)]
     pub json: bool,
 }

@@ -1,6 +1,8 @@
 //! The command line and the control process of tapgate; `main.rs` only calls [`main`]. What reads
 //! a configuration file is open to the fuzzer too.
 
+mod assignments;
+mod block_log;
 mod check;
 mod cli;
 mod client;
@@ -28,6 +30,7 @@ mod status;
 mod summary;
 mod supervisor;
 mod syntax;
+mod whois;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Apply { file, json } => client::apply(&file, &runtime_dir, json, colour),
         Command::Show { what, json, all } => show::show(&runtime_dir, what.into(), json, all),
         Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
+        Command::Whois(question) => whois::whois(&runtime_dir, &question, colour),
         Command::Status { json } => status::status(&runtime_dir, json),
         Command::Stop => client::stop(&runtime_dir),
     };

@@ -1,7 +1,7 @@
 //! The control process at work: one configuration, one dataplane that must have it.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -11,6 +11,8 @@ use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
 use tapgate_protocol::{Request, Response};
 
+use crate::assignments::{Assignment, assignments};
+use crate::block_log;
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::descriptors::Descriptors;
 use crate::event::{Call, Event, Order};
@@ -238,13 +240,21 @@ impl Supervisor {
             dataplane.ask(&request, &[], CONFIGURE_PATIENCE, Some(&self.setup.stop))?;
         let Response::Configured {
             generation,
-            warnings,
+            mut warnings,
             kept,
         } = response
         else {
             return Ok(response);
         };
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        let (old, new) = (
+            &before.file().nat.block_log,
+            &self.config.file().nat.block_log,
+        );
+        if old != new {
+            warnings.extend(write_down(old.as_deref(), &[]));
+        }
+        warnings.extend(write_down(new.as_deref(), &assignments(&self.config)));
         self.kept.renew(kept, descriptors, &self.config);
         self.setup.server.set_generation(generation);
         // A dataplane that we started logs warnings on our standard error itself.
@@ -384,6 +394,7 @@ impl Supervisor {
         self.serial += 1;
         // First, so that the TAPs and the rules go when the dataplane lets go of them.
         self.kept.clear();
+        let ended = self.dataplane.is_some();
         if let Some(dataplane) = self.dataplane.take()
             && let Err(what) = dataplane.stop(STOP_PATIENCE, &mut self.setup.launcher)
         {
@@ -400,6 +411,10 @@ impl Supervisor {
                 }
             }
         }
+        let log = self.config.file().nat.block_log.as_deref();
+        if let Some(unwritten) = write_down(log.filter(|_| ended), &[]) {
+            tracing::warn!("{unwritten}");
+        }
         if let Err(left) = self.setup.directory.leave() {
             tracing::warn!("{left}");
         }
@@ -413,6 +428,16 @@ fn pause(failures: u32) -> Duration {
         0 => Duration::ZERO,
         n => LONGEST_PAUSE.min(Duration::from_millis(100) * 2_u32.saturating_pow(n - 1)),
     }
+}
+
+/// Writes down in the log of blocks who has what from now on; what went wrong.
+fn write_down(log: Option<&Path>, assigned: &[Assignment]) -> Option<String> {
+    let path = log?;
+    let error = block_log::record(path, assigned).err()?;
+    Some(format!(
+        "the log of blocks {} cannot be written ({error}): who has which external ports is not written down",
+        path.display()
+    ))
 }
 
 #[cfg(test)]

@@ -198,6 +198,12 @@ fn single_address() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn t01_t05_t06_a_stun_client_finds_each_behaviour() {
+    scenario("natdiscovery", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn single_address_by_the_kernel() {
     scenario("single-address", "kernel");
 }
@@ -212,4 +218,10 @@ fn port_forward() {
 #[ignore = "needs root; run by make test"]
 fn port_forward_by_the_kernel() {
     scenario("port-forward", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn t01_t05_a_stun_client_finds_the_kernels_behaviour() {
+    scenario("natdiscovery", "kernel");
 }

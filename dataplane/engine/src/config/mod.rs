@@ -4,6 +4,7 @@
 //! fault at once, each with the place in the file ([`ConfigError::at`]) and the remedy. Both
 //! processes use this one check: control before it sends, the dataplane when it receives.
 
+mod blocks;
 mod closest;
 pub mod condition;
 mod file;
@@ -15,11 +16,13 @@ mod value;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::base::addr::MacAddr;
+pub use blocks::Blocks;
 pub use closest::closest;
 use condition::Condition;
 pub use file::{
@@ -27,7 +30,9 @@ pub use file::{
     Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
     RuleAction, SourceCheck, Timeouts,
 };
-pub use nat::{Forward as FileForward, Nat, OneToOne as FileOneToOne, Snat as FileSnat};
+pub use nat::{
+    Filtering, Forward as FileForward, Mapping, Nat, OneToOne as FileOneToOne, Snat as FileSnat,
+};
 use services::Services;
 pub use value::{AddressRange, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
 
@@ -312,6 +317,19 @@ pub struct Snat {
     pub except: Vec<IpNet>,
     /// The external ports to use.
     pub ports: PortRange,
+    /// For how many destinations one of them stands for one inside address and port.
+    pub mapping: Mapping,
+    /// Who may answer to one of them.
+    pub filtering: Filtering,
+    /// How many of them each address of `from` has for itself; `None`: all share all of them.
+    pub block: Option<NonZeroU16>,
+}
+
+impl Snat {
+    /// Which of the ports are whose, if each address has its own.
+    pub fn blocks(&self) -> Option<Blocks<'_>> {
+        Blocks::new((self.from, &self.to), self.ports, self.block)
+    }
 }
 
 /// Two addresses, or prefixes of the same length, that stand for each other (`nat.one_to_one`).

@@ -1,6 +1,8 @@
 //! `[nat]` as an operator writes it: address translation.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,10 @@ pub struct Nat {
     pub one_to_one: Vec<OneToOne>,
     /// Port redirection from outside.
     pub forward: Vec<Forward>,
+    /// The file in which control writes down who has which external address and ports from when to when,
+    /// where the configuration alone says so: no flows. `tapgate whois --at` reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_log: Option<PathBuf>,
 }
 
 /// One source translation, as in `iptables -t nat … SNAT --to-source`, or MASQUERADE.
@@ -37,11 +43,59 @@ pub struct Snat {
     /// Destinations that are reached untranslated (RFC 6888 REQ-6).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<Prefix>,
+    /// For how many destinations an external port stands for one inside address and port.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mapping: Mapping,
+    /// Who may answer to an external port.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filtering: Filtering,
+    /// Each address of `from` has this many external ports and no others, which the configuration alone
+    /// tells (RFC 7422): the first has the first of `ports`, and so on; what is left of an external
+    /// address after its last whole block is nobody's. Ports below 1024 are not given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<NonZeroU16>,
     /// External ports (and ICMP identifiers) to use, as in `"1024-65535"`. Default all of them: a port
     /// below 1024 is given one below 1024, and no other one is while there are others (RFC 4787
     /// REQ-3). Where the personality is `shared`, its own range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<PortRange>,
+}
+
+/// For how many destinations an external port stands for one inside address and port (RFC 4787 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mapping {
+    /// For all: whatever a guest sends from one port leaves by one port.
+    #[default]
+    EndpointIndependent,
+    /// For one: others may have the port towards other destinations, so that an address carries more
+    /// flows than it has ports.
+    EndpointDependent,
+}
+
+/// Who may answer to an external port (RFC 4787 §5; RFC 5382 §4.3). ICMP echo has no choice: only
+/// answers come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// The addresses and ports that were spoken to.
+    #[default]
+    AddressAndPortDependent,
+    /// The addresses that were spoken to, from any port.
+    AddressDependent,
+    /// Anybody, as long as the guest uses the port.
+    EndpointIndependent,
+}
+
+impl Filtering {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::AddressDependent => "address-dependent",
+            Self::EndpointIndependent => "endpoint-independent",
+        }
+    }
 }
 
 /// One address inside and one outside that stand for each other (RFC 3022 §2.1), or two prefixes, address
@@ -75,4 +129,8 @@ pub struct Forward {
     /// The sources that it is for; any when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<Prefix>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -4,6 +4,7 @@ mod address;
 mod check;
 mod guests;
 mod interfaces;
+mod mappings;
 mod one_to_one;
 mod policy;
 mod ports;

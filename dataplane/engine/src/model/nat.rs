@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use super::owners::Owners;
 use super::pair::PrefixPair;
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
-use crate::config::{PortRange, Target};
+use crate::config::{Blocks, Filtering, Mapping, PortRange, Target};
 use crate::model::interface::Interface;
 use crate::wire::flow::Flow;
 
@@ -28,6 +29,34 @@ pub struct Snat {
     pub except: Vec<IpNet>,
     /// The external ports.
     pub ports: PortRange,
+    /// For how many destinations one stands for one inside address and port.
+    pub mapping: Mapping,
+    /// Who may answer to one.
+    pub filtering: Filtering,
+    /// How many of them each address of `from` has for itself; `None`: all share them.
+    pub block: Option<NonZeroU16>,
+}
+
+/// What a source that shares an external address wears: by which entry, and its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worn<'s> {
+    /// The entry's place.
+    pub index: usize,
+    /// The entry.
+    pub snat: &'s Snat,
+    /// The external address.
+    pub address: IpAddr,
+    /// Its ports that are given to this source.
+    pub ports: PortRange,
+}
+
+/// Whom an external port stands for, by what is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped<A> {
+    /// The inside address and port.
+    pub inside: (A, u16),
+    /// That one has spoken to the address that speaks now, from this port.
+    pub spoken_to: bool,
 }
 
 /// What ports of an address are redirected to.
@@ -52,8 +81,8 @@ pub enum Outward<'s> {
     OneToOne(IpAddr),
     /// It is of a prefix that is translated, but has no address outside (RFC 6296 §3.4).
     Nothing,
-    /// It shares this address by an entry (and its place) with others, told apart by ports.
-    Shared(usize, &'s Snat, IpAddr),
+    /// It shares an address with others, told apart by ports.
+    Shared(Worn<'s>),
 }
 
 /// A flow towards an address of a personality that is another's by translation.
@@ -63,8 +92,19 @@ pub struct Inward<A> {
     pub flow: Flow<A>,
     /// The personality that has the address.
     pub personality: InterfaceId,
+    /// What translates it.
+    pub by: By,
+}
+
+/// What gives a flow another destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
     /// The address alone is translated, and stands for the guest in both directions.
-    pub one_to_one: bool,
+    OneToOne,
+    /// Its port is redirected.
+    Redirect,
+    /// Its port is one that a guest uses, by this entry of `nat.snat`.
+    Mapping(usize),
 }
 
 type ByAddress<K, V> = HashMap<K, V, FixedState>;
@@ -74,6 +114,8 @@ type ByAddress<K, V> = HashMap<K, V, FixedState>;
 pub struct Translations {
     /// In the order of the file: the first that matches counts.
     pub(crate) snat: Vec<Snat>,
+    /// One of them lets in packets that no session expects.
+    pub(crate) open: bool,
     /// (address, protocol number) -> the personality, and what its ports are redirected to: ranges that
     /// are the same or apart by their first ports, the same ones in the order of the file.
     pub(crate) redirects: ByAddress<(IpAddr, u8), (InterfaceId, Vec<Redirect>)>,
@@ -116,7 +158,15 @@ impl Translations {
                 excepted = true;
                 continue;
             }
-            return Outward::Shared(index, snat, snat.worn_by(source, owners));
+            let Some((address, ports)) = snat.worn_by(source, owners) else {
+                continue;
+            };
+            return Outward::Shared(Worn {
+                index,
+                snat,
+                address,
+                ports,
+            });
         }
         match excepted {
             true => Outward::Excepted,
@@ -180,7 +230,7 @@ impl Translations {
                     ..*flow
                 },
                 personality,
-                one_to_one: true,
+                by: By::OneToOne,
             });
         }
         let (personality, redirects) = self.redirects.get(&(to, flow.protocol))?;
@@ -196,7 +246,7 @@ impl Translations {
                 ..*flow
             },
             personality: *personality,
-            one_to_one: false,
+            by: By::Redirect,
         })
     }
 
@@ -208,6 +258,72 @@ impl Translations {
             Some((pair.interface, pair.inward(outside)?))
         };
         self.outside.get(&outside).copied().or_else(pair)
+    }
+
+    /// Whether some source translation lets in packets that no session expects.
+    #[inline]
+    pub fn let_in(&self) -> bool {
+        self.open
+    }
+
+    /// Whether sessions are counted by what they share: their mapping, or their destination.
+    pub fn count_sessions(&self) -> bool {
+        let dependent = |snat: &Snat| snat.mapping == Mapping::EndpointDependent;
+        self.open || self.snat.iter().any(dependent)
+    }
+
+    /// The flow with the destination that a mapping gives it: the inside address and port that holds its
+    /// port, if the entry that translates these lets the sender in (RFC 4787 REQ-8). `remote` is the
+    /// sender's address as it is outside. Otherwise the entry alone that keeps it out.
+    ///
+    /// # Errors
+    /// The entry keeps it out; `None`: no entry gives out that port any more.
+    pub fn unasked<A: Address>(
+        &self,
+        (flow, remote): (&Flow<A>, IpAddr),
+        mapped: &Mapped<A>,
+        personality: InterfaceId,
+        owners: &Owners,
+    ) -> Result<Inward<A>, Option<usize>> {
+        let (inside, port) = mapped.inside;
+        let worn = match self.outward((inside.into(), remote), personality, owners) {
+            Outward::Shared(worn) => worn,
+            _ => return Err(None),
+        };
+        let (address, ports) = (flow.destination.into(), worn.ports);
+        if worn.address != address || !ports.contains(flow.destination_port) {
+            return Err(None);
+        }
+        let allowed = match worn.snat.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => mapped.spoken_to,
+            Filtering::AddressAndPortDependent => false,
+        };
+        if !allowed {
+            return Err(Some(worn.index));
+        }
+        Ok(Inward {
+            flow: Flow {
+                destination: inside,
+                destination_port: port,
+                ..*flow
+            },
+            personality,
+            by: By::Mapping(worn.index),
+        })
+    }
+
+    /// The address that `source` has where it speaks to an address of `personality`.
+    pub fn seen_as(
+        &self,
+        (source, destination): (IpAddr, IpAddr),
+        personality: InterfaceId,
+        owners: &Owners,
+    ) -> IpAddr {
+        match self.outward((source, destination), personality, owners) {
+            Outward::Shared(Worn { address, .. }) | Outward::OneToOne(address) => address,
+            Outward::AsItIs | Outward::Excepted | Outward::Nothing => source,
+        }
     }
 
     /// The ports that SNAT must not give out, because they are redirected.
@@ -240,11 +356,14 @@ fn suiting<'s, A: Address>(redirects: &'s [Redirect], flow: &Flow<A>) -> Option<
 }
 
 impl Snat {
-    /// The address that `source` wears: of several a guest keeps one for all its addresses (paired,
-    /// RFC 4787 REQ-2).
-    fn worn_by(&self, source: IpAddr, owners: &Owners) -> IpAddr {
+    /// The address that `source` wears, and the ports it is given. Of several addresses a guest keeps one
+    /// for all its own (paired, RFC 4787 REQ-2), unless each address has ports of its own.
+    fn worn_by(&self, source: IpAddr, owners: &Owners) -> Option<(IpAddr, PortRange)> {
+        if let Some(blocks) = Blocks::new((self.from, &self.to), self.ports, self.block) {
+            return blocks.of(source);
+        }
         if let [only] = self.to[..] {
-            return only;
+            return Some((only, self.ports));
         }
         let owner = owners.owner(source);
         let stands = owner.and_then(|guest| guest.first_address(source.is_ipv4()));
@@ -252,7 +371,8 @@ impl Snat {
             IpAddr::V4(address) => u32::from(address).into(),
             IpAddr::V6(address) => u128::from(address),
         };
-        self.to[(bits % self.to.len() as u128) as usize]
+        let address = self.to[(bits % self.to.len() as u128) as usize];
+        Some((address, self.ports))
     }
 }
 

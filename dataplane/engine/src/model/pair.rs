@@ -25,16 +25,17 @@ pub struct PrefixPair {
 impl PrefixPair {
     /// What an address of the prefix inside is outside. `None`: nothing (RFC 6296 §3.4: subnet 0xffff).
     pub fn outward(&self, address: IpAddr) -> Option<IpAddr> {
-        translate(address, self.inside, self.outside)
+        translated(address, self.inside, self.outside)
     }
 
     /// What an address of the prefix outside is inside. `None`: nothing.
     pub fn inward(&self, address: IpAddr) -> Option<IpAddr> {
-        translate(address, self.outside, self.inside)
+        translated(address, self.outside, self.inside)
     }
 }
 
-fn translate(address: IpAddr, from: IpNet, to: IpNet) -> Option<IpAddr> {
+/// What an address of the prefix `from` is in `to`, which is of the same family and length. `None`: nothing.
+pub fn translated(address: IpAddr, from: IpNet, to: IpNet) -> Option<IpAddr> {
     match (address, from, to) {
         (IpAddr::V4(address), IpNet::V4(from), IpNet::V4(to)) => {
             let rest = address.to_bits() & from.hostmask().to_bits();

@@ -19,7 +19,7 @@ use super::presence::Presence;
 use super::rules::Rule;
 use super::tables::{Action, Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
-use crate::config::{self, Config, InterfaceKind, RouteAction, Table};
+use crate::config::{self, Config, Filtering, InterfaceKind, RouteAction, Table};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
 
@@ -479,9 +479,14 @@ fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
         to: snat.to.clone(),
         except: snat.except.clone(),
         ports: snat.ports,
+        mapping: snat.mapping,
+        filtering: snat.filtering,
+        block: snat.block,
     });
+    let is_open = |snat: &config::Snat| snat.filtering != Filtering::default();
     let mut translations = Translations {
         snat: snat.collect(),
+        open: config.snat().iter().any(is_open),
         ..Translations::default()
     };
     for entry in config.one_to_one() {

@@ -9,9 +9,9 @@ use super::policy::Mismatch;
 use super::tables::NoWay;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
-use crate::config::RuleAction;
 use crate::config::condition::Condition;
 use crate::config::policy::{Action, Origin};
+use crate::config::{Filtering, PortRange, RuleAction};
 use crate::wire::flow::Direction;
 
 /// Listens to decisions.
@@ -151,6 +151,21 @@ pub enum Step {
         index: usize,
         from: IpNet,
         to: IpAddr,
+        block: Option<PortRange>,
+    },
+    /// A guest uses the port that it is for, and the entry of `nat.snat` lets it in.
+    LetIn {
+        index: usize,
+        filtering: Filtering,
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+    },
+    /// A guest uses the port that it is for, and the entry of `nat.snat` does not let it in.
+    Filtered {
+        index: usize,
+        filtering: Filtering,
+        port: (IpAddr, u16),
+        sender: IpAddr,
     },
     /// No rule translates its source.
     NoTranslation,

@@ -3,11 +3,12 @@
 use super::hop::{self, Hop, Station};
 use super::judge::{Course, Plan, fits, judge};
 use super::policy::permits_answers;
-use super::query::{Bounds, Query, Refusal};
+use super::query::{Bounds, Query, Refusal, mapped};
 use super::refuse::refuse;
 use super::{admit, errors, local, mss, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
+use crate::config::Mapping;
 use crate::model::interface::Arrival;
 use crate::model::trace::{Ends, Step, Trace};
 use crate::state::context::Context;
@@ -152,8 +153,10 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
     ctx.trace.step(|| Step::FirstPacket);
     let (place, source) = ((arrival.port, arrival.interface), packet.flow.source.into());
     admit::first_come(ctx, place, source, DropReason::SpoofedSource)?;
+    let state = (ctx.snapshot, &*ctx.shard);
     let query = Query {
         flow: packet.flow,
+        mapped: mapped(&packet.flow, arrival.interface, state),
         transport: packet.transport,
         interface: arrival.interface,
         ingress: Some(arrival.port),
@@ -247,6 +250,11 @@ fn begin<A: Tracked, T: Trace>(
     let now = Ticks::from(ctx.now);
     let holds_port = plan.snat.is_some();
     let mut record = SessionRecord::new(packet.flow, to, holds_port, ctx.snapshot.generation());
+    if let Some(shared) = plan.snat
+        && shared.snat.mapping == Mapping::EndpointDependent
+    {
+        record.set_endpoint_dependent();
+    }
     record.set_path(Direction::Forward, Some(path));
     record.set_path(Direction::Reply, Some(Path::by(arrival.interface.id)));
     record.admit(Direction::Forward, Some(arrival.port));
@@ -254,10 +262,14 @@ fn begin<A: Tracked, T: Trace>(
     detail.set_guest(plan.guest());
     detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
     let flows = A::flows_mut(ctx.shard);
+    if let Some(mapped) = &plan.mapped
+        && !flows.join(&mut record, mapped)
+    {
+        flows.release(&record);
+        return Err(DropReason::NatAmbiguous);
+    }
     if flows.sessions.insert(&record, detail, plan.payer).is_none() {
-        if holds_port {
-            flows.ports.release(to.source, to.protocol, to.source_port);
-        }
+        flows.release(&record);
         return Err(DropReason::SessionTableFull);
     }
     ctx.shard.counters.sessions_created += 1;
@@ -317,8 +329,12 @@ fn translate<A: Tracked, T>(
     plan: &Plan<'_, A>,
 ) -> Result<Flow<A>, DropReason> {
     let wanted = plan.wanted().ok_or(DropReason::NatExhausted)?;
-    let ports = &mut A::flows_mut(ctx.shard).ports;
-    let port = ports.acquire(&wanted).map_err(|no_port| match no_port {
+    let mapping = plan
+        .snat
+        .map_or_else(Mapping::default, |shared| shared.snat.mapping);
+    let flows = A::flows_mut(ctx.shard);
+    let port = flows.acquire(&wanted, mapping, &plan.to);
+    let port = port.map_err(|no_port| match no_port {
         NoPort::Exhausted => DropReason::NatExhausted,
         NoPort::Limited => DropReason::GuestPorts,
     })?;

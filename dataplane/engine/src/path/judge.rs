@@ -7,18 +7,19 @@
 use std::net::IpAddr;
 
 use super::admit;
+use super::hairpin::{hairpin, remote};
 use super::policy::permit;
 use super::query::{Bounds, Query, Refusal};
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::drops::DropReason;
 use crate::base::ip::is_of_a_link;
-use crate::config::Limits;
+use crate::config::{Limits, PortRange};
 use crate::model::interface::Interface;
-use crate::model::nat::{Outward, Snat};
+use crate::model::nat::{By, Inward, Mapped, Outward, Snat};
 use crate::model::owners::Guest;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::{Silent, Step, Trace};
+use crate::model::trace::{Step, Trace};
 use crate::state::payer::Payer;
 use crate::state::ports::Wanted;
 use crate::wire::error::IcmpError;
@@ -41,8 +42,10 @@ pub(crate) enum Course<'s, A> {
 pub(crate) struct Plan<'s, A> {
     /// The flow as it leaves; the source is still its own where it shares an external address.
     pub(crate) to: Flow<A>,
-    /// The translation of a source that shares an external address with others, and that address.
-    pub(crate) snat: Option<(&'s Snat, A)>,
+    /// The external address that the source shares with others.
+    pub(crate) snat: Option<Shared<'s, A>>,
+    /// The mapping that gives it its destination.
+    pub(crate) mapped: Option<Mapped<A>>,
     /// Where it goes.
     pub(crate) way: Way<'s, A>,
     /// Whom it counts against.
@@ -53,20 +56,32 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) served: Option<&'s Guest>,
 }
 
+/// An external address that a source shares with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<'s, A> {
+    /// The entry that says so.
+    pub(crate) snat: &'s Snat,
+    /// The address.
+    pub(crate) external: A,
+    /// Its ports that would do.
+    pub(crate) ports: PortRange,
+}
+
 impl<A> Plan<'_, A> {
     /// The external port that it needs, if it shares an external address.
     pub(crate) fn wanted(&self) -> Option<Wanted<A>>
     where
         A: Family,
     {
-        let (snat, external) = self.snat?;
+        let shared = self.snat?;
         Some(Wanted {
-            external,
+            external: shared.external,
             protocol: self.to.protocol,
             inside: (self.to.source, self.to.source_port),
-            range: snat.ports,
+            range: shared.ports,
             payer: self.payer,
             limit: self.limits.ports,
+            alone: shared.snat.block.is_some(),
         })
     }
 
@@ -90,25 +105,25 @@ pub(crate) fn judge<'s, A: Family>(
     trace: &mut impl Trace,
 ) -> Result<Course<'s, A>, Refusal> {
     let (flow, interface) = (&query.flow, query.interface);
-    let holder = receive(query, snapshot, trace)?;
+    let inward = inward(query, snapshot);
+    let holder = receive(query, inward.is_ok(), snapshot, trace)?;
     if query.transport == Transport::IcmpError {
         return Ok(Course::Error);
     }
-    if let Some(inward) = snapshot.translations().inward(flow, interface) {
-        let to = inward.flow;
-        trace.step(|| match inward.one_to_one {
-            true => Step::OneToOne {
-                from: flow.destination.into(),
-                to: to.destination.into(),
-            },
-            false => Step::Redirect {
-                from: (flow.destination.into(), flow.destination_port),
-                to: (to.destination.into(), to.destination_port),
-            },
-        });
-        let hairpin =
-            (!interface.personality).then(|| hairpin(query, inward.personality, snapshot));
-        return plan(query, (to, hairpin), snapshot, trace).map(Course::Forward);
+    match inward {
+        Ok(inward) => {
+            trace.step(|| turned(flow, &inward, snapshot));
+            let hairpin = (!interface.personality)
+                .then(|| hairpin(flow, (interface, inward.personality), snapshot));
+            return plan(query, (inward.flow, hairpin), snapshot, trace).map(|plan| {
+                Course::Forward(Plan {
+                    mapped: query.mapped.filter(|_| matches!(inward.by, By::Mapping(_))),
+                    ..plan
+                })
+            });
+        }
+        Err(Some(index)) => trace.step(|| filtered(flow, index, snapshot)),
+        Err(None) => {}
     }
     match holder {
         Some(holder) => {
@@ -122,11 +137,73 @@ pub(crate) fn judge<'s, A: Family>(
     }
 }
 
-/// Whether a packet may come in at all. Returns the interface whose own address it is for, if it is
+/// The flow with the destination that it really has, if it is translated: by what is configured, or
+/// else by a mapping that lets it in. Otherwise the entry that keeps it out, if one does.
+#[inline(always)]
+fn inward<A: Family>(
+    query: &Query<'_, A>,
+    snapshot: &Snapshot,
+) -> Result<Inward<A>, Option<usize>> {
+    let configured = snapshot.translations().inward(&query.flow, query.interface);
+    match (configured, &query.mapped) {
+        (Some(inward), _) => Ok(inward),
+        (None, None) => Err(None),
+        (None, Some(mapped)) => unasked(query, mapped, snapshot),
+    }
+}
+
+/// What comes to a mapping that no session expects.
+#[cold]
+fn unasked<A: Family>(
+    query: &Query<'_, A>,
+    mapped: &Mapped<A>,
+    snapshot: &Snapshot,
+) -> Result<Inward<A>, Option<usize>> {
+    let (flow, interface) = (&query.flow, query.interface);
+    let personality = snapshot.holder(flow.destination.into()).ok_or(None)?;
+    if interface.personality && interface.id != personality.id {
+        return Err(None);
+    }
+    let remote = remote(flow, (interface, personality), snapshot);
+    let translations = snapshot.translations();
+    translations.unasked((flow, remote), mapped, personality.id, snapshot.owners())
+}
+
+/// Another destination, as a step.
+fn turned<A: Family>(flow: &Flow<A>, inward: &Inward<A>, snapshot: &Snapshot) -> Step {
+    let from = (flow.destination.into(), flow.destination_port);
+    let to = (inward.flow.destination.into(), inward.flow.destination_port);
+    match inward.by {
+        By::OneToOne => Step::OneToOne {
+            from: from.0,
+            to: to.0,
+        },
+        By::Redirect => Step::Redirect { from, to },
+        By::Mapping(index) => Step::LetIn {
+            index,
+            filtering: snapshot.translations().snat[index].filtering,
+            from,
+            to,
+        },
+    }
+}
+
+/// What keeps a packet from the guest that uses the port that it is for, as a step.
+fn filtered<A: Family>(flow: &Flow<A>, index: usize, snapshot: &Snapshot) -> Step {
+    Step::Filtered {
+        index,
+        filtering: snapshot.translations().snat[index].filtering,
+        port: (flow.destination.into(), flow.destination_port),
+        sender: flow.source.into(),
+    }
+}
+
+/// Whether a packet may come in at all. `turned`: it has another destination by translation. Returns the interface whose own address it is for, if it is
 /// for one.
 #[inline(always)]
 fn receive<'s, A: Family>(
     query: &Query<'s, A>,
+    turned: bool,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
 ) -> Result<Option<&'s Interface>, Refusal> {
@@ -137,7 +214,7 @@ fn receive<'s, A: Family>(
     }
     let own = || interface.owns(destination.into()).then_some(interface);
     let holder = snapshot.holder(destination.into()).or_else(own);
-    if interface.shared.is_some() && is_the_hosts(query, holder, snapshot) {
+    if interface.shared.is_some() && !turned && is_the_hosts(query, holder, snapshot) {
         return Err(DropReason::LeftToHost.into());
     }
     let is_ours = || snapshot.holder(source.into()).is_some() || interface.owns(source.into());
@@ -207,7 +284,7 @@ fn from_uplink<A: Family>(
 }
 
 /// Whether a packet that came to a MAC we share with the host's kernel is the kernel's: all that is
-/// neither for a guest nor about one's session.
+/// neither for a guest nor about one's session. It is not translated.
 fn is_the_hosts<A: Family>(
     query: &Query<'_, A>,
     holder: Option<&Interface>,
@@ -219,35 +296,7 @@ fn is_the_hosts<A: Family>(
         snapshot.owners().is_public(destination, interface)
             || holder.is_none() && snapshot.is_ours(destination)
     };
-    query.transport != Transport::IcmpError
-        && snapshot
-            .translations()
-            .inward(flow, query.interface)
-            .is_none()
-        && !is_guests()
-}
-
-/// The personality whose address a guest wears that turns at an address of `personality`'s (RFC 4787
-/// REQ-9): by which it is known alone, else that one if it translates it, else the one by which it would
-/// leave if the address were a stranger's.
-#[cold]
-fn hairpin<A: Family>(
-    query: &Query<'_, A>,
-    personality: InterfaceId,
-    snapshot: &Snapshot,
-) -> InterfaceId {
-    let (source, translations) = (query.flow.source.into(), snapshot.translations());
-    if let Some(known_by) = translations.known_by(source, personality) {
-        return known_by;
-    }
-    if translations.translates(source, personality) {
-        return personality;
-    }
-    let selector = Selector::of(&query.flow, Some(query.interface.id));
-    let way = route(snapshot, selector, &mut Silent);
-    let egress = way.ok().map(|way| way.interface);
-    let egress = egress.filter(|interface| interface.personality);
-    egress.map_or(personality, |interface| interface.id)
+    query.transport != Transport::IcmpError && !is_guests()
 }
 
 /// How a packet is sent on. `to` is its flow with the destination that it really has; `hairpin` the
@@ -303,6 +352,7 @@ fn plan<'s, A: Family>(
     Ok(Plan {
         to,
         snat,
+        mapped: None,
         way,
         payer,
         limits,
@@ -338,7 +388,7 @@ fn outward<'s, A: Family>(
     (egress, worn): (&Interface, InterfaceId),
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Result<Option<(&'s Snat, A)>, Refusal> {
+) -> Result<Option<Shared<'s, A>>, Refusal> {
     let translations = snapshot.translations();
     let ends = (to.source.into(), to.destination.into());
     let found = translations.outward(ends, worn, snapshot.owners());
@@ -363,22 +413,26 @@ fn outward<'s, A: Family>(
             });
             address
         }
-        Outward::Shared(index, snat, address) => {
+        Outward::Shared(worn) => {
             trace.step(|| Step::Snat {
-                index,
-                from: snat.from,
-                to: address,
+                index: worn.index,
+                from: worn.snat.from,
+                to: worn.address,
+                block: worn.snat.block.map(|_| worn.ports),
             });
-            address
+            worn.address
         }
     };
     let address = A::from_ip(address).ok_or(DropReason::NatUnsupported)?;
     match (query.transport, found) {
         (Transport::Fragment, _) => Err(DropReason::FragmentUntranslatable.into()),
-        (
-            Transport::Tcp(_) | Transport::Udp | Transport::EchoRequest,
-            Outward::Shared(_, snat, _),
-        ) => Ok(Some((snat, address))),
+        (Transport::Tcp(_) | Transport::Udp | Transport::EchoRequest, Outward::Shared(worn)) => {
+            Ok(Some(Shared {
+                snat: worn.snat,
+                external: address,
+                ports: worn.ports,
+            }))
+        }
         // Without ports a session tells whose answers are, where it can be one's alone.
         (Transport::Other, _) | (_, Outward::OneToOne(_)) => {
             to.source = address;

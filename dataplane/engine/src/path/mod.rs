@@ -4,6 +4,7 @@ pub mod admit;
 pub mod errors;
 pub mod forward;
 pub mod fragments;
+pub mod hairpin;
 pub mod hop;
 pub mod judge;
 pub mod local;

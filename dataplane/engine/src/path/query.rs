@@ -1,9 +1,13 @@
 //! What is asked about a packet, and why it may not go.
 
+use super::hairpin::remote;
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
+use crate::model::nat::Mapped;
+use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
+use crate::state::shard::{Shard, Tracked};
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::Transport;
@@ -17,6 +21,8 @@ pub(crate) struct Query<'s, A> {
     pub(crate) transport: Transport,
     /// The interface it came in by.
     pub(crate) interface: &'s Interface,
+    /// Whom the port that it is for stands for, where an entry of `nat.snat` lets strangers in.
+    pub(crate) mapped: Option<Mapped<A>>,
     /// The port it came in by. `None`: that is no longer known, and the source is not
     /// checked.
     pub(crate) ingress: Option<PortId>,
@@ -31,6 +37,32 @@ pub(crate) struct Bounds {
     pub(crate) ttl: u8,
     /// Its size on a wire, in bytes, if it may not be fragmented.
     pub(crate) unfragmented: Option<usize>,
+}
+
+/// Whom the port stands for that a packet is for, which came in by `interface` and which no session
+/// knows.
+#[inline(always)]
+pub(crate) fn mapped<A: Tracked>(
+    flow: &Flow<A>,
+    interface: &Interface,
+    (snapshot, shard): (&Snapshot, &Shard),
+) -> Option<Mapped<A>> {
+    match snapshot.translations().let_in() {
+        true => look_up(flow, interface, (snapshot, shard)),
+        false => None,
+    }
+}
+
+#[cold]
+fn look_up<A: Tracked>(
+    flow: &Flow<A>,
+    interface: &Interface,
+    (snapshot, shard): (&Snapshot, &Shard),
+) -> Option<Mapped<A>> {
+    let personality = snapshot.holder(flow.destination.into())?;
+    let remote = remote(flow, (interface, personality), snapshot);
+    let external = (flow.destination, flow.destination_port);
+    A::flows(shard).mapped(external, flow.protocol, A::from_ip(remote)?)
 }
 
 /// Why a packet may not go.

@@ -5,7 +5,9 @@ use super::query::{Query, Refusal};
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
+use crate::config::Mapping;
 use crate::model::interface::Interface;
+use crate::model::nat::Mapped;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
@@ -94,6 +96,13 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
         },
         interface,
         ingress,
+        mapped: record.is_by_mapping().then(|| {
+            let to = record.outside();
+            Mapped {
+                inside: (to.destination, to.destination_port),
+                spoken_to: record.is_expected(),
+            }
+        }),
         bounds: None,
     })
 }
@@ -133,17 +142,20 @@ fn is_the_same<A: Family>(record: &SessionRecord<A>, plan: &Plan<'_, A>) -> bool
     let destination =
         (outside.destination, outside.destination_port) == (to.destination, to.destination_port);
     let source = match plan.snat {
-        Some((snat, external)) => {
+        Some(shared) => {
+            let dependent = shared.snat.mapping == Mapping::EndpointDependent;
             record.holds_port()
-                && external == outside.source
-                && snat.ports.contains(outside.source_port)
+                && shared.external == outside.source
+                && shared.ports.contains(outside.source_port)
+                // A port that is others' too is none for a mapping of its own.
+                && (dependent || !record.is_endpoint_dependent())
         }
         None => {
             !record.holds_port()
                 && (outside.source, outside.source_port) == (to.source, to.source_port)
         }
     };
-    destination && source
+    destination && source && record.is_by_mapping() == plan.mapped.is_some()
 }
 
 /// The way that a session's packets go in `direction` now.

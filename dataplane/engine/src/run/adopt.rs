@@ -61,12 +61,14 @@ pub fn start_shard(
 /// external port that it holds is one that we give out. Whether it is allowed is judged when its next
 /// packet comes.
 fn is_credible<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot, now: Instant) -> bool {
-    let outside = record.outside();
-    let gives = || {
+    let (inside, outside) = (record.inside(), record.outside());
+    let gives = |address: A, port| {
         let translations = snapshot.translations();
-        translations.gives(outside.source.into(), Some(outside.source_port))
+        translations.gives(address.into(), Some(port))
     };
-    record.is_sound(Ticks::from(now)) && (!record.holds_port() || gives())
+    record.is_sound(Ticks::from(now))
+        && (!record.holds_port() || gives(outside.source, outside.source_port))
+        && (!record.is_by_mapping() || gives(inside.destination, inside.destination_port))
 }
 
 /// Call once for each newly published snapshot, for each worker, before its first frame under it.
@@ -75,6 +77,9 @@ pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
     let timeouts = &snapshot.config().router().timeouts;
     shard.v4.sessions.set_timeouts(timeouts);
     shard.v6.sessions.set_timeouts(timeouts);
+    let count = snapshot.translations().count_sessions();
+    shard.v4.sessions.keep_tally(count);
+    shard.v6.sessions.keep_tally(count);
     let change = snapshot.change();
     // What was said of them is no longer so.
     let relinked = |flood: &Flood| change.relinked.binary_search(&flood.interface).is_ok();

@@ -12,23 +12,27 @@ pub use frame::{Packet, frame};
 use super::process::run;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::time::Instant;
+use crate::config::Mapping;
 use crate::model::interface::Arrival;
+use crate::model::nat::Mapped;
 use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Steps, Trace};
+use crate::path::hairpin::remote;
 use crate::path::judge::{Course, Plan, judge, payer};
-use crate::path::query::Query;
+use crate::path::query::{Query, mapped};
 use crate::path::{fragments, standing};
 use crate::state::context::Context;
 use crate::state::flows::Flows;
 use crate::state::fragments::{Fate, Fragments};
 use crate::state::neighbor::Neighbors;
 use crate::state::payer::Payer;
-use crate::state::ports::NoPort;
+use crate::state::ports::{NoPort, Wanted};
 use crate::state::router::Router;
-use crate::state::session::{Hit, SessionMemory, Sessions};
+use crate::state::session::{Hit, SessionMemory, Sessions, Subject};
 use crate::state::shard::{Shard, Tracked};
 use crate::wire::arp::Arp;
+use crate::wire::flow::Flow;
 use crate::wire::frame::{Frame, Verdict, vlan_id};
 use crate::wire::icmp::quoted_flow;
 use crate::wire::nd::{self, NEIGHBOR_ADVERTISEMENT};
@@ -143,8 +147,13 @@ impl Small {
         let Some(arrival) = arrival else {
             return;
         };
+        let mapped = mapped(&packet.flow, arrival.interface, (snapshot, shard));
+        if let Some(mapped) = mapped {
+            self.take_mapping(packet, mapped, arrival, snapshot);
+        }
         let query = Query {
             flow: packet.flow,
+            mapped,
             transport: packet.transport,
             interface: arrival.interface,
             ingress: Some(arrival.port),
@@ -191,17 +200,35 @@ impl Small {
         if let Some(number) = number {
             flows.sessions.ledger_mut().answered(number, None);
         }
-        let (inside, outside) = (record.inside(), record.outside());
-        if record.holds_port() {
-            let holder = (inside.source, inside.source_port);
-            let ports = &mut flows.ports;
-            ports.restore(
-                outside.source,
-                outside.protocol,
-                holder,
-                outside.source_port,
-                Payer::Nobody,
-            );
+        flows.restore(&record);
+    }
+
+    /// That the port a packet is for is in use, and whether its sender was spoken to.
+    fn take_mapping<A: Tracked>(
+        &mut self,
+        packet: &packet::Packet<A>,
+        mapped: Mapped<A>,
+        arrival: Arrival<'_>,
+        snapshot: &Snapshot,
+    ) {
+        let flow = &packet.flow;
+        let Some(personality) = snapshot.holder(flow.destination.into()) else {
+            return;
+        };
+        let remote = remote(flow, (arrival.interface, personality), snapshot);
+        let (external, protocol) = ((flow.destination, flow.destination_port), flow.protocol);
+        let Flows { sessions, ports } = A::flows_mut(&mut self.shard);
+        ports.restore(
+            external.0,
+            protocol,
+            mapped.inside,
+            external.1,
+            Payer::Nobody,
+        );
+        sessions.assume(Subject::mapping(external, protocol), 1);
+        if let Some(remote) = A::from_ip(remote) {
+            let spoken = Subject::spoken(external, remote, protocol);
+            sessions.assume(spoken, mapped.spoken_to.into());
         }
     }
 
@@ -221,15 +248,42 @@ impl Small {
 
     /// The mapping that the plan's packet would get, or none if there is none to be had.
     fn take_port<A: Tracked>(&mut self, plan: &Plan<'_, A>, flows: &Flows<A>) {
-        let Some(wanted) = plan.wanted() else {
+        let (Some(wanted), Some(shared)) = (plan.wanted(), plan.snat) else {
             return;
         };
+        if shared.snat.mapping == Mapping::EndpointDependent {
+            return self.take_shared_port(&wanted, plan, flows);
+        }
         let (external, protocol) = (wanted.external, wanted.protocol);
         let ports = &mut A::flows_mut(&mut self.shard).ports;
         match flows.ports.peek(&wanted) {
             Ok(port) => drop(ports.restore(external, protocol, wanted.inside, port, wanted.payer)),
             Err(NoPort::Exhausted) => ports.exhaust(external, protocol),
             Err(NoPort::Limited) => ports.limit(&wanted),
+        }
+    }
+}
+
+impl Small {
+    /// The port that the plan's packet would share, or none, and how many have one towards where it goes.
+    fn take_shared_port<A: Tracked>(
+        &mut self,
+        wanted: &Wanted<A>,
+        plan: &Plan<'_, A>,
+        flows: &Flows<A>,
+    ) {
+        let leaves = Flow {
+            source: wanted.external,
+            ..plan.to
+        };
+        let Flows { sessions, ports } = A::flows_mut(&mut self.shard);
+        let there = Subject::destination(&leaves);
+        for subject in [there, there.of_payer(wanted.payer.index())] {
+            sessions.assume(subject, flows.sessions.shared_by(&subject));
+        }
+        match flows.peek(wanted, Mapping::EndpointDependent, &plan.to) {
+            Ok(port) => ports.leave_only(wanted.external, wanted.protocol, port),
+            Err(_) => ports.exhaust(wanted.external, wanted.protocol),
         }
     }
 }

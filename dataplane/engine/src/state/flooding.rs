@@ -146,6 +146,7 @@ fn mappings<A: Address>(insiders: &[(A, u16)], seed: u64) -> usize {
             range: PortRange::default(),
             payer: Payer::Nobody,
             limit: Some(u32::MAX - 1),
+            alone: false,
         });
         assert!(port.is_ok());
     }

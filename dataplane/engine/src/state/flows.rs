@@ -1,12 +1,14 @@
 //! One family's sessions with the external ports they hold.
 
-use super::ports::{ExternalPorts, Share};
-use super::session::{SessionMemory, SessionRecord, SessionTable};
+use super::ports::{ExternalPorts, NoPort, Share, Wanted};
+use super::session::{SessionMemory, SessionRecord, SessionTable, Subject};
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
-use crate::config::Timeouts;
+use crate::config::{Mapping, Timeouts};
+use crate::model::nat::Mapped;
 use crate::state::payer::Payer;
-use crate::wire::packet::Family;
+use crate::wire::flow::Flow;
+use crate::wire::packet::{Family, TCP, UDP};
 
 /// Most sessions of a batch that are brought into the cache beforehand.
 const WARMED: usize = 64;
@@ -41,10 +43,107 @@ impl<A: Address> Flows<A> {
         release(&mut self.ports, &record);
     }
 
+    /// An external port for a flow, whose source it is to be: `to` has its inside source still.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(crate) fn acquire(
+        &mut self,
+        wanted: &Wanted<A>,
+        mapping: Mapping,
+        to: &Flow<A>,
+    ) -> Result<u16, NoPort> {
+        match mapping {
+            Mapping::EndpointIndependent => self.ports.acquire(wanted),
+            Mapping::EndpointDependent => {
+                self.has_room(wanted, to)?;
+                let Self { sessions, ports } = self;
+                ports.acquire_shared(wanted, |port| is_taken(sessions, wanted, to, port))
+            }
+        }
+    }
+
+    /// The port that [`Self::acquire`] would give, without giving it.
+    ///
+    /// # Errors
+    /// As it would.
+    pub(crate) fn peek(
+        &self,
+        wanted: &Wanted<A>,
+        mapping: Mapping,
+        to: &Flow<A>,
+    ) -> Result<u16, NoPort> {
+        match mapping {
+            Mapping::EndpointIndependent => self.ports.peek(wanted),
+            Mapping::EndpointDependent => {
+                self.has_room(wanted, to)?;
+                let taken = |port| is_taken(&self.sessions, wanted, to, port);
+                self.ports.peek_shared(wanted, taken)
+            }
+        }
+    }
+
+    /// Whether one more endpoint-dependent flow of the payer may go where `to` goes: it has as many there
+    /// as are left to the others, so nobody can keep all others from a destination.
+    fn has_room(&self, wanted: &Wanted<A>, to: &Flow<A>) -> Result<(), NoPort> {
+        let leaves = leaving(wanted, to, 0);
+        let there = Subject::destination(&leaves);
+        let all = self.sessions.shared_by(&there);
+        let used = self
+            .sessions
+            .shared_by(&there.of_payer(wanted.payer.index()));
+        let free = self.ports.own_part(wanted.range).saturating_sub(all);
+        match wanted.limit.unwrap_or(free) {
+            _ if free == 0 => Err(NoPort::Exhausted),
+            most if used < most => Ok(()),
+            _ => Err(NoPort::Limited),
+        }
+    }
+
+    /// Whom an external port stands for, if somebody inside uses it, and whether that one has spoken to
+    /// `remote`. Only TCP and UDP have such.
+    pub(crate) fn mapped(&self, external: (A, u16), protocol: u8, remote: A) -> Option<Mapped<A>> {
+        if !matches!(protocol, TCP | UDP) {
+            return None;
+        }
+        let inside = self.ports.holder(external, protocol)?;
+        let sessions = |subject| self.sessions.shared_by(&subject);
+        (sessions(Subject::mapping(external, protocol)) > 0).then(|| Mapped {
+            inside,
+            spoken_to: sessions(Subject::spoken(external, remote, protocol)) > 0,
+        })
+    }
+
+    /// Has a session to be have a part in the external port that gives it its destination. False where
+    /// the port is another's by now, or the answers would be another session's.
+    #[cold]
+    pub(crate) fn join(&mut self, record: &mut SessionRecord<A>, mapped: &Mapped<A>) -> bool {
+        let (inside, answers) = (record.inside(), record.outside().reversed());
+        let external = (inside.destination, inside.destination_port);
+        let is_held = self.ports.holder(external, inside.protocol) == Some(mapped.inside);
+        let joins = is_held && self.sessions.find(&answers).is_none();
+        if joins {
+            record.set_by_mapping(mapped.spoken_to);
+            self.ports.join(external, inside.protocol);
+        }
+        joins
+    }
+
+    /// Gives back what a session that is not to be has of external ports.
+    #[cold]
+    pub(crate) fn release(&mut self, record: &SessionRecord<A>) {
+        release(&mut self.ports, record);
+    }
+
+    /// Has a session hold its external ports again. False, and nothing changed, where another has one.
+    pub(crate) fn restore(&mut self, record: &SessionRecord<A>) -> bool {
+        restore(&mut self.ports, record)
+    }
+
     /// Has session `number`, and the external port it holds, count against `payer`.
     pub(crate) fn charge(&mut self, number: u32, payer: Payer) {
         let Self { sessions, ports } = self;
-        sessions.ledger_mut().charge(number, payer);
+        sessions.charge(number, payer);
         let record = sessions.get(number);
         if record.holds_port() {
             let outside = record.outside();
@@ -85,16 +184,7 @@ impl<A: Address> Flows<A> {
         let mut recovered = 0;
         for number in numbers {
             let record = self.sessions.get(number);
-            let (inside, outside) = (record.inside(), record.outside());
-            let holds = !record.holds_port()
-                || self.ports.restore(
-                    outside.source,
-                    outside.protocol,
-                    (inside.source, inside.source_port),
-                    outside.source_port,
-                    Payer::Nobody,
-                );
-            if holds {
+            if restore(&mut self.ports, record) {
                 recovered += 1;
             } else {
                 self.sessions.remove(number);
@@ -104,11 +194,61 @@ impl<A: Address> Flows<A> {
     }
 }
 
+/// A flow as it leaves by an external port.
+fn leaving<A: Address>(wanted: &Wanted<A>, to: &Flow<A>, port: u16) -> Flow<A> {
+    Flow {
+        source: wanted.external,
+        source_port: port,
+        ..*to
+    }
+}
+
+/// Whether the answers to a flow that left by `port` would be another's.
+fn is_taken<A: Address>(
+    sessions: &SessionTable<A>,
+    wanted: &Wanted<A>,
+    to: &Flow<A>,
+    port: u16,
+) -> bool {
+    let answers = leaving(wanted, to, port).reversed();
+    sessions.find(&answers).is_some()
+}
+
+/// Gives back what a session has of external ports.
 fn release<A: Address>(ports: &mut ExternalPorts<A>, record: &SessionRecord<A>) {
+    let (inside, outside) = (record.inside(), record.outside());
     if record.holds_port() {
-        let outside = record.outside();
         ports.release(outside.source, outside.protocol, outside.source_port);
     }
+    if record.is_by_mapping() {
+        ports.release(inside.destination, inside.protocol, inside.destination_port);
+    }
+}
+
+/// Has a session that was taken over have its external ports again. False, and nothing changed, where
+/// another has one of them.
+fn restore<A: Address>(ports: &mut ExternalPorts<A>, record: &SessionRecord<A>) -> bool {
+    let (inside, outside) = (record.inside(), record.outside());
+    let protocol = inside.protocol;
+    let (external, port) = (outside.source, outside.source_port);
+    let holds = if !record.holds_port() {
+        true
+    } else if record.is_endpoint_dependent() {
+        ports.restore_shared((external, port), protocol)
+    } else {
+        let insider = (inside.source, inside.source_port);
+        ports.restore(external, protocol, insider, port, Payer::Nobody)
+    };
+    if !holds || !record.is_by_mapping() {
+        return holds;
+    }
+    let insider = (outside.destination, outside.destination_port);
+    let (to, to_port) = (inside.destination, inside.destination_port);
+    let joins = ports.restore(to, protocol, insider, to_port, Payer::Nobody);
+    if !joins && record.holds_port() {
+        ports.release(external, protocol, port);
+    }
+    joins
 }
 
 impl<A: Family> Flows<A> {

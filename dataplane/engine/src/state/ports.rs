@@ -3,6 +3,10 @@
 //! Mappings are endpoint-independent (RFC 4787 REQ-1, T01): one inside (address, port) keeps one
 //! external port for as long as any session uses it, whatever its destination. A port is never
 //! given to two insiders at once (T03): translation is a bijection.
+//!
+//! Where the configuration asks for endpoint-dependent ones, a port may be several flows' as long as
+//! they go elsewhere: that no two have the same answers, the session table says. A port is held in one
+//! of these manners at a time.
 
 mod cooling;
 
@@ -78,14 +82,16 @@ impl Share {
 struct Pool<A> {
     /// One bit per port: held, or reserved.
     held: Box<[u64]>,
-    /// How many are held, and by whom.
+    /// One bit per port: held by endpoint-dependent flows.
+    shared: Box<[u64]>,
+    /// How many are held alone are held, and by whom.
     shares: Shares,
     holders: Box<[Holder<A>]>,
     index: Index,
     cooling: Cooling,
 }
 
-/// Who holds a port.
+/// Who holds a port; nobody in particular if it is shared.
 #[derive(Debug, Clone, Copy)]
 struct Holder<A> {
     address: A,
@@ -118,9 +124,15 @@ pub struct Wanted<A> {
     pub range: PortRange,
     /// Whom it counts against.
     pub payer: Payer,
-    /// How many ports of the external address and protocol that one may have; `None`: its share.
+    /// How many ports of the external address and protocol that one may have, or towards one
+    /// destination where the mapping depends on that; `None`: its share.
     pub limit: Option<u32>,
+    /// The range is the inside address's alone: there is nobody to leave something to.
+    pub alone: bool,
 }
+
+/// Ports tried for an endpoint-dependent flow in one manner, of at most nine.
+const TRIES: u32 = 32;
 
 /// All mappings of one worker and address family.
 #[derive(Debug)]
@@ -192,12 +204,82 @@ impl<A: Address> ExternalPorts<A> {
             return Ok(port);
         }
         // A worker has its part of the range only.
-        pool.shares
-            .divide(range.size() * self.mask.count_ones() / 64);
-        pool.shares.limit(wanted.payer.index(), wanted.limit);
+        pool.shares.divide(match wanted.alone {
+            true => PORTS as u32,
+            false => part(range, self.mask),
+        });
+        pool.shares.limit(wanted.payer.index(), wanted.most());
         let port = pool.choose(wanted, (self.mask, self.period), self.random.draw())?;
         pool.take(port, hash, wanted.inside, wanted.payer);
         Ok(port)
+    }
+
+    /// One more endpoint-dependent session has a port: the inside port itself where it can be had, else one
+    /// of the same class and parity at random, else any. `taken`: another session has the port towards
+    /// the same destination. A bounded number of ports is tried.
+    ///
+    /// # Errors
+    /// None of these can be had.
+    pub fn acquire_shared(
+        &mut self,
+        wanted: &Wanted<A>,
+        taken: impl Fn(u16) -> bool,
+    ) -> Result<u16, NoPort> {
+        let mut random = self.random.clone();
+        let port = self.choose_shared(wanted, &mut random, taken)?;
+        self.random = random;
+        self.pool(wanted.external, wanted.protocol).share(port);
+        Ok(port)
+    }
+
+    /// The port that [`Self::acquire_shared`] would give, without giving it.
+    ///
+    /// # Errors
+    /// As it would.
+    pub fn peek_shared(
+        &self,
+        wanted: &Wanted<A>,
+        taken: impl Fn(u16) -> bool,
+    ) -> Result<u16, NoPort> {
+        self.choose_shared(wanted, &mut self.random.clone(), taken)
+    }
+
+    fn choose_shared(
+        &self,
+        wanted: &Wanted<A>,
+        random: &mut Random,
+        taken: impl Fn(u16) -> bool,
+    ) -> Result<u16, NoPort> {
+        let place = (wanted.external, wanted.protocol);
+        let fresh;
+        let pool = match self.pools.get(&place) {
+            Some(pool) => pool,
+            None => {
+                fresh = Pool::new(&self.reserved, place.0, place.1);
+                &fresh
+            }
+        };
+        // A port may have been reserved while some flows had it.
+        let taken = |port| taken(port) || self.is_reserved(place, port);
+        let found = pool.choose_shared(wanted, (self.mask, self.period), random, taken);
+        found.ok_or(NoPort::Exhausted)
+    }
+
+    /// Who holds an external port, by inside address and port; `None`: nobody alone.
+    pub fn holder(&self, (external, port): (A, u16), protocol: u8) -> Option<(A, u16)> {
+        let pool = self.pools.get(&(external, protocol))?;
+        let holder = &pool.holders[port as usize];
+        (holder.uses > 0 && !pool.is_shared(port)).then_some((holder.address, holder.port))
+    }
+
+    /// One more session has a part in `port`, which somebody holds.
+    pub fn join(&mut self, (external, port): (A, u16), protocol: u8) {
+        self.pool(external, protocol).holders[port as usize].uses += 1;
+    }
+
+    /// How many of the ports of `range` this worker gives out.
+    pub fn own_part(&self, range: PortRange) -> u32 {
+        part(range, self.mask)
     }
 
     /// The port counts against `payer` from now on.
@@ -205,6 +287,9 @@ impl<A: Address> ExternalPorts<A> {
         let Some(pool) = self.pools.get_mut(&place) else {
             return;
         };
+        if pool.is_shared(port) {
+            return;
+        }
         let holder = &mut pool.holders[port as usize];
         if holder.uses > 0 {
             pool.shares.give_back(holder.payer as usize, 1);
@@ -234,11 +319,7 @@ impl<A: Address> ExternalPorts<A> {
         payer: Payer,
     ) -> bool {
         let hash = hash(&self.key, inside);
-        let reserved = &self.reserved;
-        let pool = self
-            .pools
-            .entry((external, protocol))
-            .or_insert_with(|| Pool::new(reserved, external, protocol));
+        let pool = self.pool(external, protocol);
         // An inside port may have two mappings, if a reload narrowed the range between them.
         match pool.find(hash, inside, |mapped| mapped == port) {
             Some(_) => pool.holders[port as usize].uses += 1,
@@ -246,6 +327,17 @@ impl<A: Address> ExternalPorts<A> {
             None => pool.take(port, hash, inside, payer),
         }
         true
+    }
+
+    /// One more endpoint-dependent session has `port`; for sessions that outlived a restart. False when
+    /// somebody holds it alone.
+    pub fn restore_shared(&mut self, (external, port): (A, u16), protocol: u8) -> bool {
+        let pool = self.pool(external, protocol);
+        let free = pool.is_shared(port) || !pool.is_held(port);
+        if free {
+            pool.share(port);
+        }
+        free
     }
 
     /// No port of `external` is to be had any more; for trying things out.
@@ -258,32 +350,60 @@ impl<A: Address> ExternalPorts<A> {
     /// Whoever wants this has as many ports as it may have; for trying things out.
     pub(crate) fn limit(&mut self, wanted: &Wanted<A>) {
         let (external, protocol) = (wanted.external, wanted.protocol);
+        if wanted.alone {
+            return self.exhaust(external, protocol);
+        }
         let mut pool = Pool::new(&self.reserved, external, protocol);
         let half = wanted.range.size().div_ceil(2);
-        pool.shares.take(wanted.payer.index(), half);
+        let all = half.max(wanted.most().unwrap_or(0));
+        pool.shares.take(wanted.payer.index(), all);
         self.pools.insert((external, protocol), pool);
+    }
+
+    /// No other port than this is to be had for an endpoint-dependent flow; for trying things out.
+    pub(crate) fn leave_only(&mut self, external: A, protocol: u8, port: u16) {
+        self.exhaust(external, protocol);
+        self.pool(external, protocol).held[port as usize / 64] &= !(1 << (port % 64));
     }
 
     /// One session less uses `port`; the last one frees it.
     pub fn release(&mut self, external: A, protocol: u8, port: u16) {
-        let Some(pool) = self.pools.get_mut(&(external, protocol)) else {
+        let place = (external, protocol);
+        let is_reserved = self.is_reserved(place, port);
+        let Some(pool) = self.pools.get_mut(&place) else {
             return;
         };
         let holder = &mut pool.holders[port as usize];
         let was = holder.uses;
         holder.uses = was.saturating_sub(1);
-        if holder.uses == 0 && was > 0 {
+        if holder.uses > 0 || was == 0 {
+            return;
+        }
+        let (word, bit) = (port as usize / 64, 1 << (port % 64));
+        if !is_reserved {
+            pool.held[word] &= !bit;
+        }
+        if pool.shared[word] & bit != 0 {
+            pool.shared[word] &= !bit;
+        } else {
             let hash = hash(&self.key, (holder.address, holder.port));
-            let is_reserved = |entry: &(A, u8, PortRange)| {
-                (entry.0, entry.1) == (external, protocol) && entry.2.contains(port)
-            };
-            if !self.reserved.iter().any(is_reserved) {
-                pool.held[port as usize / 64] &= !(1 << (port % 64));
-            }
             pool.shares.give_back(holder.payer as usize, 1);
             pool.index.remove(hash, u32::from(port));
-            pool.cooling.rest(port, self.period);
         }
+        pool.cooling.rest(port, self.period);
+    }
+
+    fn pool(&mut self, external: A, protocol: u8) -> &mut Pool<A> {
+        let reserved = &self.reserved;
+        self.pools
+            .entry((external, protocol))
+            .or_insert_with(|| Pool::new(reserved, external, protocol))
+    }
+
+    fn is_reserved(&self, place: (A, u8), port: u16) -> bool {
+        let has =
+            |entry: &(A, u8, PortRange)| (entry.0, entry.1) == place && entry.2.contains(port);
+        self.reserved.iter().any(has)
     }
 
     /// What finding the mapping of `inside` costs at most.
@@ -296,7 +416,10 @@ impl<A: Address> ExternalPorts<A> {
 
     /// How many ports are held.
     pub fn held(&self) -> usize {
-        let held = |pool: &Pool<A>| pool.shares.all() as usize;
+        let held = |pool: &Pool<A>| {
+            let shared: u32 = pool.shared.iter().map(|word| word.count_ones()).sum();
+            (pool.shares.all() + shared) as usize
+        };
         self.pools.values().map(held).sum()
     }
 
@@ -304,6 +427,7 @@ impl<A: Address> ExternalPorts<A> {
     pub fn memory(&self) -> usize {
         let pool = |pool: &Pool<A>| {
             size_of_val(&*pool.held)
+                + size_of_val(&*pool.shared)
                 + size_of_val(&*pool.holders)
                 + pool.index.memory()
                 + pool.cooling.memory()
@@ -337,6 +461,7 @@ impl<A: Address> Pool<A> {
     fn new(reserved: &[(A, u8, PortRange)], external: A, protocol: u8) -> Self {
         let mut pool = Self {
             held: vec![0; PORTS / 64].into(),
+            shared: vec![0; PORTS / 64].into(),
             shares: Shares::new(PORTS as u32),
             holders: vec![
                 Holder {
@@ -384,6 +509,24 @@ impl<A: Address> Pool<A> {
         self.held[port as usize / 64] >> (port % 64) & 1 == 1
     }
 
+    fn is_shared(&self, port: u16) -> bool {
+        self.shared[port as usize / 64] >> (port % 64) & 1 == 1
+    }
+
+    /// One more endpoint-dependent flow has `port`.
+    fn share(&mut self, port: u16) {
+        let (word, bit) = (port as usize / 64, 1 << (port % 64));
+        self.held[word] |= bit;
+        self.shared[word] |= bit;
+        let holder = &mut self.holders[port as usize];
+        *holder = Holder {
+            address: A::UNSPECIFIED,
+            port: 0,
+            uses: holder.uses + 1,
+            payer: 0,
+        };
+    }
+
     fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16), payer: Payer) {
         self.shares.take(payer.index(), 1);
         self.held[port as usize / 64] |= 1 << (port % 64);
@@ -421,8 +564,66 @@ impl<A: Address> Pool<A> {
         }
         let mut patience = Patience::left(&self.cooling, now).iter();
         let found = patience.find_map(|patience| find_free(wanted, free(*patience), random));
-        found.ok_or(NoPort::Exhausted)
+        // In a range of its own nobody else has taken them.
+        found.ok_or(match wanted.alone {
+            true => NoPort::Limited,
+            false => NoPort::Exhausted,
+        })
     }
+
+    /// A port for an endpoint-dependent flow, which is not `taken` towards where it goes: one that is
+    /// free, or shared already.
+    fn choose_shared(
+        &self,
+        wanted: &Wanted<A>,
+        (ours, now): (u64, Period),
+        random: &mut Random,
+        taken: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
+        let free = |patience: Patience| {
+            move |word: usize| {
+                let held = self.held[word] & !self.shared[word];
+                !(held | self.cooling.resting(word, now, patience)) & ours
+            }
+        };
+        let port = wanted.inside.1;
+        let (word, bit) = (port as usize / 64, 1 << (port % 64));
+        if wanted.range.contains(port) && free(Patience::Full)(word) & bit != 0 && !taken(port) {
+            return Some(port);
+        }
+        for patience in Patience::left(&self.cooling, now) {
+            for (range, of) in manners(wanted) {
+                let mut place = random.draw();
+                for _ in 0..TRIES {
+                    let port = free_in(range, |word| free(*patience)(word) & of, place);
+                    let Some(port) = port else { break };
+                    if !taken(port) {
+                        return Some(port);
+                    }
+                    place = match range.size() <= TRIES {
+                        true => u64::from(port - range.first) + 1,
+                        false => random.draw(),
+                    };
+                }
+            }
+        }
+        None
+    }
+}
+
+impl<A> Wanted<A> {
+    /// How many ports its payer may have; `None`: its share.
+    fn most(&self) -> Option<u32> {
+        match self.alone {
+            true => Some(self.limit.unwrap_or(PORTS as u32)),
+            false => self.limit,
+        }
+    }
+}
+
+/// How many ports of a range are those of a worker whose ports `mask` says.
+fn part(range: PortRange, mask: u64) -> u32 {
+    range.size() * mask.count_ones() / 64
 }
 
 /// A port among those whose bits `free` has set, by words of 64.
@@ -431,6 +632,12 @@ fn find_free<A>(
     free: impl Fn(usize) -> u64 + Copy,
     random: u64,
 ) -> Option<u16> {
+    manners(wanted).find_map(|(range, of)| free_in(range, |word| free(word) & of, random))
+}
+
+/// The ranges, and the bits of each word of 64 ports, in which a port is looked for, the most like the
+/// inside port first.
+fn manners<A>(wanted: &Wanted<A>) -> impl Iterator<Item = (PortRange, u64)> {
     let (range, port) = (wanted.range, wanted.inside.1);
     // Well-known ports stay well-known ones and others others, as far as the range has both.
     let class = if port < 1024 {
@@ -443,13 +650,9 @@ fn find_free<A>(
         last: range.last.min(class.1),
     };
     let parity = 0x5555_5555_5555_5555 << (port & 1);
-    let in_class = (narrowed.first <= narrowed.last)
-        .then(|| {
-            free_in(narrowed, |word| free(word) & parity, random)
-                .or_else(|| free_in(narrowed, free, random))
-        })
-        .flatten();
-    in_class.or_else(|| free_in(range, free, random))
+    let in_class =
+        (narrowed.first <= narrowed.last).then_some([(narrowed, parity), (narrowed, !0)]);
+    in_class.into_iter().flatten().chain([(range, !0)])
 }
 
 /// A port of `range` that is `free`, searched from a random place on: one pass over at most 1,024

@@ -55,8 +55,15 @@ impl<A: Address> Flow<A> {
     /// The flow's hash under `key`.
     #[inline]
     pub fn hash(&self, key: &HashKey) -> u64 {
+        self.hash_with(0, key)
+    }
+
+    /// The flow's hash under `key` where something else, below 2^16, tells apart what has it.
+    #[inline]
+    pub fn hash_with(&self, other: u64, key: &HashKey) -> u64 {
         let mut hasher = key.build_hasher();
-        let rest = u64::from(self.source_port) << 32
+        let rest = other << 48
+            | u64::from(self.source_port) << 32
             | u64::from(self.destination_port) << 16
             | u64::from(self.protocol);
         self.source.write_with(self.destination, rest, &mut hasher);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::check::{Check, MOST_NAMES, place};
+use super::mappings::LEAST_IN_BLOCKS;
 use crate::config::{File, FileSnat, Interface, InterfaceKind, PortRange, Prefix, Segment, Snat};
 
 /// Most addresses that one entry gives out.
@@ -47,7 +48,12 @@ impl Check {
                 to,
                 except,
                 ports,
+                mapping: entry.mapping,
+                filtering: entry.filtering,
+                block: entry.block,
             };
+            self.behaviour(n, &checked);
+            self.shares_well(n, &checked, &snat);
             snat.push((n, checked));
         }
         snat
@@ -174,7 +180,10 @@ impl Check {
             InterfaceKind::Personality { shared, .. } => shared,
             InterfaceKind::Network { .. } => None,
         };
-        let ports = entry.ports.or(shared).unwrap_or_default();
+        let mut ports = entry.ports.or(shared).unwrap_or_default();
+        if entry.block.is_some() && entry.ports.is_none() {
+            ports.first = ports.first.max(LEAST_IN_BLOCKS);
+        }
         if let Some(shared) = shared
             && !(shared.contains(ports.first) && shared.contains(ports.last))
         {

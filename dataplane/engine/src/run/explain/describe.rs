@@ -40,9 +40,12 @@ fn stage(step: &Step) -> &'static str {
         Step::Violation(_) => "source",
         Step::Local { .. } => "local",
         Step::Policy { .. } => "policy",
-        Step::Redirect { .. } | Step::OneToOne { .. } | Step::Snat { .. } | Step::NoTranslation => {
-            "nat"
-        }
+        Step::Redirect { .. }
+        | Step::OneToOne { .. }
+        | Step::Snat { .. }
+        | Step::LetIn { .. }
+        | Step::Filtered { .. }
+        | Step::NoTranslation => "nat",
         Step::Rule { .. } | Step::RuleEnds { .. } | Step::NoRule { .. } => "rule",
         Step::NoRoute { .. } => "table",
         Step::RouteToGuest { .. }
@@ -118,9 +121,39 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             passed_over,
         } => policy(*decided, *allowed, passed_over),
         Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
-        Step::Snat { index, from, to } => {
-            format!("nat.snat[{index}] translates {from} to {to}")
+        Step::Snat {
+            index,
+            from,
+            to,
+            block,
+        } => {
+            let ports = block.map_or_else(String::new, |block| format!(", ports {block}"));
+            format!("nat.snat[{index}] translates {from} to {to}{ports}")
         }
+        Step::LetIn {
+            index,
+            filtering,
+            from,
+            to,
+        } => format!(
+            "{}:{} uses {}:{}, and nat.snat[{index}] lets its sender in (filtering is {})",
+            to.0,
+            to.1,
+            from.0,
+            from.1,
+            filtering.name()
+        ),
+        Step::Filtered {
+            index,
+            filtering,
+            port,
+            sender,
+        } => format!(
+            "a guest uses {}:{}, but nat.snat[{index}] does not let {sender} in (filtering is {})",
+            port.0,
+            port.1,
+            filtering.name()
+        ),
         Step::NoTranslation => "no translation".to_owned(),
         Step::Rule {
             priority,

@@ -20,6 +20,7 @@ fn want(protocol: u8, inside: (Ipv4Addr, u16), range: PortRange) -> Wanted<Ipv4A
         range,
         payer: Payer::By(inside.1),
         limit: None,
+        alone: false,
     }
 }
 

@@ -95,6 +95,11 @@ impl Ledger {
         self.entries[number as usize] = Entry::default();
     }
 
+    /// Whom session `number` counts against, by index.
+    pub(super) fn payer(&self, number: u32) -> usize {
+        (self.entries[number as usize].payer >> 1) as usize
+    }
+
     /// Session `number` counts against `payer` from now on; one that strangers opened and a guest
     /// answered stays the guest's.
     pub(crate) fn charge(&mut self, number: u32, payer: Payer) {

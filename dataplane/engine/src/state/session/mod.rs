@@ -6,6 +6,7 @@ mod memory;
 mod record;
 mod stage;
 mod table;
+mod tally;
 mod tcp;
 
 pub use layout6::Detail6;
@@ -14,3 +15,4 @@ pub use memory::{SessionMemory, Sessions};
 pub use record::{LAYOUT, Path, SessionDetail, SessionRecord};
 pub use stage::Stage;
 pub use table::{Hit, SessionTable};
+pub(crate) use tally::Subject;

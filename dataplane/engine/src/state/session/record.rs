@@ -69,6 +69,18 @@ pub(super) const SOURCE_REWRITTEN: u8 = 1;
 pub(super) const DESTINATION_REWRITTEN: u8 = 2;
 /// Flag: it holds an external port, which is given back when it ends.
 pub(super) const HOLDS_PORT: u8 = 4;
+/// Flag: an external port that another holds gives it its destination; it has a part in that port.
+pub(super) const BY_MAPPING: u8 = 8;
+/// Flag, of one by a mapping: the insider had spoken to its sender's address before.
+pub(super) const EXPECTED: u8 = 16;
+/// Flag, of one by a mapping: the insider has answered, so that the mapping is in use by it.
+pub(super) const KEEPS_MAPPING: u8 = 32;
+/// Flag: the external port that it holds may be others' too.
+pub(super) const ENDPOINT_DEPENDENT: u8 = 64;
+/// The flags that say what is rewritten.
+const REWRITES: u8 = SOURCE_REWRITTEN | DESTINATION_REWRITTEN | HOLDS_PORT;
+/// The flags that say how mappings are used.
+const OF_MAPPINGS: u8 = BY_MAPPING | EXPECTED | KEEPS_MAPPING | ENDPOINT_DEPENDENT;
 pub(super) const NO_PATH: [u32; 2] = [u32::MAX; 2];
 
 /// Where a session's packets go in one direction: by which interface, to which neighbour.
@@ -206,6 +218,39 @@ impl<A: Address> SessionRecord<A> {
         self.flags & HOLDS_PORT != 0
     }
 
+    /// The external port that it holds may be others' too, towards other destinations.
+    #[inline]
+    pub fn is_endpoint_dependent(&self) -> bool {
+        self.flags & ENDPOINT_DEPENDENT != 0
+    }
+
+    /// The external port that it holds may be others' too.
+    pub fn set_endpoint_dependent(&mut self) {
+        self.flags |= ENDPOINT_DEPENDENT;
+    }
+
+    /// Its destination is the insider that holds an external port, in which it has a part.
+    #[inline]
+    pub fn is_by_mapping(&self) -> bool {
+        self.flags & BY_MAPPING != 0
+    }
+
+    /// Its destination is the insider that holds an external port. `expected`: that one had spoken to the
+    /// sender's address.
+    pub fn set_by_mapping(&mut self, expected: bool) {
+        self.flags |= BY_MAPPING | if expected { EXPECTED } else { 0 };
+    }
+
+    /// By a mapping, whose insider has spoken to its sender's address: before, or in it.
+    pub fn is_expected(&self) -> bool {
+        self.flags & (EXPECTED | KEEPS_MAPPING) != 0
+    }
+
+    /// By a mapping, which is in use by it since the insider has answered.
+    pub fn keeps_mapping(&self) -> bool {
+        self.flags & KEEPS_MAPPING != 0
+    }
+
     /// Whether a process can have left it that did what it should, until `now`. What the memory of
     /// another process says is not believed, not even of its own sessions: a session decides where
     /// packets go without anybody asking again.
@@ -226,12 +271,24 @@ impl<A: Address> SessionRecord<A> {
             && (self.protocol == TCP || self.stage != Stage::Closing as u8)
             && tcp::is_known(self.tcp)
             && (self.protocol == TCP || self.tcp == 0)
-            && self.flags == Self::new(inside, outside, self.holds_port(), 0).flags
+            && self.flags & REWRITES
+                == Self::new(inside, outside, self.holds_port(), 0).flags & REWRITES
+            && self.is_of_a_mapping()
             && (self.source_rewritten() || !self.holds_port())
             && (self.holds_port() || inside.source_port == outside.source_port)
             && self.seen <= now.0
             && ports_fit
             && hosts.all(|end| end.is_one_host())
+    }
+
+    /// What it says of mappings goes together.
+    fn is_of_a_mapping(&self) -> bool {
+        let has_ports = matches!(self.protocol, TCP | UDP);
+        let by_mapping = self.destination_rewritten() && has_ports;
+        self.flags & !(REWRITES | OF_MAPPINGS) == 0
+            && (self.holds_port() || !self.is_endpoint_dependent())
+            && (by_mapping || !self.is_by_mapping())
+            && (self.is_by_mapping() || !self.is_expected())
     }
 
     /// Forgets what only the process knew that it is from.

@@ -2,8 +2,9 @@
 
 use super::ledger::Ledger;
 use super::memory::SessionMemory;
-use super::record::{FREE, SessionDetail, SessionRecord};
+use super::record::{FREE, KEEPS_MAPPING, SessionDetail, SessionRecord};
 use super::stage::Stage;
+use super::tally::{Subject, Tally};
 use crate::base::hash::HashKey;
 use crate::base::index::Index;
 use crate::base::ip::Address;
@@ -31,6 +32,8 @@ pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
     ledger: Ledger,
     index: Index,
+    /// `None`: nobody asks.
+    tally: Option<Tally<A>>,
     key: HashKey,
     /// First of the chain of records that were used and are free again.
     free: u32,
@@ -61,6 +64,7 @@ impl<A: Address> SessionTable<A> {
         let mut table = Self {
             index: Index::new(capacity * 2),
             ledger: Ledger::new(capacity),
+            tally: None,
             memory,
             key: HashKey::new(seed),
             free: END,
@@ -116,6 +120,7 @@ impl<A: Address> SessionTable<A> {
             + size_of_val(&*self.memory.details)
             + self.index.memory()
             + self.ledger.memory()
+            + self.tally.as_ref().map_or(0, Tally::memory)
     }
 
     /// The flow's hash, for [`Self::find`].
@@ -222,6 +227,41 @@ impl<A: Address> SessionTable<A> {
         &mut self.ledger
     }
 
+    /// Has session `number` count against `payer`.
+    pub(crate) fn charge(&mut self, number: u32, payer: Payer) {
+        self.uncount(number);
+        self.ledger.charge(number, payer);
+        self.count(number);
+    }
+
+    /// Whether sessions are counted by what they share ([`Self::shared_by`]) from now on. Costs a look at
+    /// all of them when it begins.
+    pub(crate) fn keep_tally(&mut self, on: bool) {
+        if on == self.tally.is_some() {
+            return;
+        }
+        let tally = on.then(|| Tally::new(self.memory.capacity(), self.key.clone()));
+        self.tally = tally;
+        for number in 0..self.fresh {
+            if self.get(number).is_live() {
+                self.count(number);
+            }
+        }
+    }
+
+    /// How many sessions share this; 0 where that is not counted.
+    pub(crate) fn shared_by(&self, subject: &Subject<A>) -> u32 {
+        self.tally.as_ref().map_or(0, |tally| tally.count(subject))
+    }
+
+    /// As if so many sessions shared this; for trying things out.
+    pub(crate) fn assume(&mut self, subject: Subject<A>, sessions: u32) {
+        self.keep_tally(true);
+        if let Some(tally) = &mut self.tally {
+            tally.set(subject, sessions);
+        }
+    }
+
     /// Adds a session that counts against `payer`. `None` when the table is full.
     #[inline]
     pub fn insert(
@@ -245,12 +285,14 @@ impl<A: Address> SessionTable<A> {
         self.live += 1;
         self.ledger.open(number, payer);
         self.enter(number, record);
+        self.count(number);
         Some(number)
     }
 
     /// Ends a session and returns what it was.
     pub fn remove(&mut self, number: u32) -> SessionRecord<A> {
         let record = self.memory.records[number as usize];
+        self.uncount(number);
         for direction in [Direction::Forward, Direction::Reply] {
             let hash = self.hash(&record.received(direction));
             self.index.remove(hash, join(number, direction));
@@ -269,15 +311,46 @@ impl<A: Address> SessionTable<A> {
     /// A session has come further than stage `before`.
     #[cold]
     fn turn(&mut self, number: u32, before: u8) {
+        self.uncount(number);
         match self.get(number).stage() {
             Stage::Established => {
                 let guest = self.detail(number).guest();
                 self.ledger.answered(number, guest);
+                let record = self.get_mut(number);
+                if record.is_by_mapping() {
+                    record.flags |= KEEPS_MAPPING;
+                }
             }
             // It makes room already, and no later for having failed.
             Stage::Closing if before == Stage::New as u8 => {}
             // What is opened anew is its payer's newest.
             Stage::New | Stage::Closing => self.ledger.unanswered(number),
+        }
+        self.count(number);
+    }
+
+    #[inline]
+    fn count(&mut self, number: u32) {
+        if let Some(tally) = &mut self.tally {
+            let record = &self.memory.records[number as usize];
+            tally.add(record, self.ledger.payer(number));
+        }
+    }
+
+    #[inline]
+    fn uncount(&mut self, number: u32) {
+        if let Some(tally) = &mut self.tally {
+            let record = &self.memory.records[number as usize];
+            tally.take(record, self.ledger.payer(number));
+        }
+    }
+
+    /// By a mapping that nobody uses any more: only strangers speak in it.
+    fn is_orphan(&self, record: &SessionRecord<A>) -> bool {
+        record.is_by_mapping() && !record.keeps_mapping() && {
+            let to = record.inside();
+            let external = (to.destination, to.destination_port);
+            self.shared_by(&Subject::mapping(external, to.protocol)) == 0
         }
     }
 
@@ -293,8 +366,8 @@ impl<A: Address> SessionTable<A> {
         Instant::from_millis(u64::from(record.seen.saturating_add(self.timeout(record))) * 100)
     }
 
-    /// Looks at up to `most` records from where it stopped last, and ends those that have expired
-    /// or are `over` for another reason; `ended` gets what they were, and whether they had expired.
+    /// Looks at up to `most` records from where it stopped last, and ends those that have expired,
+    /// whose mapping has, or that are `over` for another reason; `ended` gets what they were, and whether they had expired.
     pub fn sweep(
         &mut self,
         most: usize,
@@ -308,7 +381,7 @@ impl<A: Address> SessionTable<A> {
             }
             let record = &self.memory.records[self.hand as usize];
             if record.is_live() {
-                let expired = self.is_expired(record, now);
+                let expired = self.is_expired(record, now) || self.is_orphan(record);
                 if expired || over(record) {
                     ended(self.remove(self.hand), expired);
                 }

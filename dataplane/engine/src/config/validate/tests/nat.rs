@@ -64,6 +64,51 @@ fn pools_exceptions_and_masquerade() {
 }
 
 #[test]
+fn t05_t18_how_translations_map_and_filter() {
+    let snat = |snat: Value, what: &str| one("/nat/snat/next", snat, what);
+    let right = |snat: Value| assert_eq!(spoiled("/nat/snat/next", snat), [""; 0]);
+    // Of an address that another entry gives out: 203.0.113.10; of one that no other does.
+    let (from, dependent) = ("10.0.3.0/24", "endpoint-dependent");
+    let (free, ports) = ("203.0.113.10", "3000-3999");
+    for filtering in ["address-dependent", "endpoint-independent"] {
+        right(json!({ "from": from, "to": free, "filtering": filtering }));
+        let both = json!({
+            "from": from, "to": "198.51.100.20", "ports": ports,
+            "mapping": dependent, "filtering": filtering,
+        });
+        snat(both, "leave out `filtering`, or `mapping`");
+    }
+    let other =
+        json!({ "from": from, "to": "198.51.100.20", "ports": ports, "mapping": dependent });
+    right(other);
+    let shared =
+        json!({ "from": from, "to": "198.51.100.20", "ports": "2999-3999", "mapping": dependent });
+    snat(
+        shared,
+        "both entries give out ports of 198.51.100.20, and they map differently",
+    );
+    let block = |to: &str, ports: &str, block: u16| json!({ "from": "10.0.3.0/28", "to": to, "ports": ports, "block": block });
+    right(block("198.51.100.20", ports, 62));
+    snat(
+        block("198.51.100.20", ports, 100),
+        "write 2 addresses in `to` (16 / 10), or `block = 62`, or a longer prefix in `from`",
+    );
+    snat(block("198.51.100.20", ports, 1001), "write at most 1000");
+    snat(
+        block("198.51.100.20", "1000-1999", 10),
+        "write ports from 1024 on",
+    );
+    snat(
+        block(free, ports, 10),
+        "in blocks, which are one address's alone",
+    );
+    let both = json!({
+        "from": "10.0.3.0/28", "to": "198.51.100.20", "ports": ports, "block": 10, "mapping": dependent,
+    });
+    snat(both, "leave out `block`, or `mapping`");
+}
+
+#[test]
 fn addresses_that_stand_for_each_other() {
     let pair = |inside: &str, outside: &str| json!([{ "inside": inside, "outside": outside }]);
     let one_to_one = |pairs: Value, what: &str| one("/nat/one_to_one", pairs, what);
