@@ -82,6 +82,23 @@ pub struct Default {
     pub to: OneOrMore<String>,
 }
 
+impl From<&Default> for Rule {
+    /// The rule that mentions nothing but its sides.
+    fn from(default: &Default) -> Self {
+        Self {
+            action: default.action,
+            from: default.from.clone(),
+            to: default.to.clone(),
+            source: OneOrMore::default(),
+            destination: OneOrMore::default(),
+            proto: OneOrMore::default(),
+            port: OneOrMore::default(),
+            source_port: OneOrMore::default(),
+            icmp_type: OneOrMore::default(),
+        }
+    }
+}
+
 /// What becomes of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
