@@ -95,7 +95,7 @@ impl Engine {
     }
 
     pub(super) fn sessions(&self, most: usize, now: Instant) -> Vec<SessionView> {
-        sessions(&self.engine.shard, 0, most, now).0
+        sessions(&self.snapshot, &self.engine.shard, 0, most, now).0
     }
 
     pub(super) fn neighbors(&self) -> Vec<NeighborView> {

@@ -15,4 +15,5 @@ mod quotas;
 mod tcp;
 mod transfer;
 mod uplink;
+mod verbs;
 mod workers;

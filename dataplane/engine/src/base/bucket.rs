@@ -43,6 +43,15 @@ impl Buckets {
         }
         self.0[who].take(per_second, now)
     }
+
+    /// The bucket of `who` alone; for trying things out.
+    #[must_use]
+    pub fn only(&self, who: usize) -> Self {
+        let bucket = self.0.get(who).copied().unwrap_or_default();
+        let mut only = vec![Bucket::default(); who];
+        only.push(bucket);
+        Self(only)
+    }
 }
 
 #[cfg(test)]

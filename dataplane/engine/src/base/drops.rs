@@ -50,6 +50,8 @@ reasons! {
     Blackhole = "blackhole": "A blackhole rule or route matched.",
     Unreachable = "unreachable": "An unreachable rule or route matched.",
     Policy = "policy": "A rule of `policy` does not let it pass; `tapgate explain` says which.",
+    PolicyRate = "policy-rate": "A rule of `policy` lets so many flows a second through (`rate`), and this was one more. `show guests` tells whose; `tapgate explain` which rule.",
+    PolicyConnections = "policy-connections": "A rule of `policy` lets so many sessions of one guest, or of one address outside, through at a time (`connections`), and this was one more. `show guests` tells whose; `tapgate explain` which rule.",
     OtherNetwork = "other-network": "From one network to an inside address of another. Join them by a rule of `policy`, or use a public address.",
     Prohibited = "prohibited": "A prohibit rule or route matched.",
     FragmentationNeeded = "fragmentation-needed": "Larger than the egress MTU with DF set; the sender was told (RFC 1191 §4).",

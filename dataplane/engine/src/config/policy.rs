@@ -37,7 +37,7 @@ impl Policy {
 }
 
 /// One rule. What it does not mention is any.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What becomes of a flow that matches.
@@ -66,6 +66,17 @@ pub struct Rule {
     /// With `icmp`: its type.
     #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
     pub icmp_type: OneOrMore<IcmpType>,
+    /// With `accept`: a number that its sessions bear; not 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// With `accept`: flows that it lets through in a second, half as many at once; of each guest, and
+    /// of all strangers on an uplink together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// With `accept`: sessions at a time that it lets through, of each family; of each guest, and of
+    /// each address outside (IPv6: each /64).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
 }
 
 /// What holds between two sides where no rule matches.
@@ -95,12 +106,15 @@ impl From<&Default> for Rule {
             port: OneOrMore::default(),
             source_port: OneOrMore::default(),
             icmp_type: OneOrMore::default(),
+            mark: None,
+            rate: None,
+            connections: None,
         }
     }
 }
 
 /// What becomes of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It may pass, and so may its answers.
@@ -127,7 +141,7 @@ const NAMES: [(&str, &[u8]); 8] = [
 ];
 
 /// A protocol by its name or number. `icmp` is that of either family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProtocolName(u8);
 
 impl ProtocolName {
@@ -184,7 +198,7 @@ impl<'de> Deserialize<'de> for ProtocolName {
 }
 
 /// An ICMP type: a number, or `echo-request`, which is that of either family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IcmpType {
     /// 8 of ICMP, 128 of ICMPv6.
     EchoRequest,
@@ -303,6 +317,10 @@ pub struct CheckedRule {
     pub origin: Origin,
     /// What becomes of a flow that matches.
     pub action: Action,
+    /// The mark of its sessions; 0 is none.
+    pub mark: u32,
+    /// How much it lets through.
+    pub limits: Option<RuleLimits>,
     /// Where it comes from.
     pub from: Vec<Side>,
     /// Where it goes.
@@ -315,6 +333,18 @@ pub struct CheckedRule {
     pub services: Vec<(u8, PortSpan)>,
     /// Its protocols and their source ports.
     pub source_ports: Vec<(u8, PortSpan)>,
+}
+
+/// How much a rule lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleLimits {
+    /// A hash of what is written of it but for its limits: what was counted for it stays so as long as
+    /// that does.
+    pub rule: u64,
+    /// Flows in a second.
+    pub rate: Option<u32>,
+    /// Sessions at a time.
+    pub connections: Option<u32>,
 }
 
 /// Destination ports or ICMP types, from one to another: 0 is one of them.

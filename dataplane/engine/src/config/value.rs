@@ -290,7 +290,7 @@ macro_rules! as_text {
 as_text!(Prefix, AddressRange, Target);
 
 /// Some of a kind; written as one, or as a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OneOrMore<T>(pub Vec<T>);
 
 impl<T> Default for OneOrMore<T> {

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
 use crate::base::addr::{GuestId, InterfaceId};
-use crate::config::policy::{Action, CheckedRule, Origin, PortSpan, Side};
+use crate::config::policy::{Action, CheckedRule, Origin, PortSpan, RuleLimits, Side};
 use crate::config::{Config, Guest};
 
 /// One end of a flow: the interface it is behind, and the guest if it is one's.
@@ -53,11 +53,26 @@ pub enum Mismatch {
     SourcePort,
 }
 
+/// What a rule says of the flows that match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// Its place among all rules of the configuration.
+    pub place: u16,
+    /// Where it stands in the file.
+    pub origin: Origin,
+    /// What becomes of them.
+    pub action: Action,
+    /// The mark of their sessions; 0 is none.
+    pub mark: u32,
+    /// How many it lets through.
+    pub limits: Option<RuleLimits>,
+}
+
 /// All rules of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// In the order in which they are asked.
-    rules: Vec<(Origin, Action)>,
+    rules: Vec<Ruling>,
     vectors: Vectors,
     from: Sides,
     to: Sides,
@@ -127,10 +142,7 @@ impl Policy {
         let source_ports = ports(|rule| &rule.source_ports);
         vectors.known = HashMap::default();
         Self {
-            rules: rules
-                .iter()
-                .map(|rule| (rule.origin, rule.action))
-                .collect(),
+            rules: (0..).zip(rules).map(Ruling::of).collect(),
             vectors,
             from,
             to,
@@ -148,11 +160,21 @@ impl Policy {
     }
 
     /// The first rule that matches; `None`: none does.
-    pub fn decide(&self, asked: &Question) -> Option<(Origin, Action)> {
+    pub fn decide(&self, asked: &Question) -> Option<&Ruling> {
         if self.is_empty() {
             return None;
         }
-        self.first(asked).map(|rule| self.rules[rule])
+        self.first(asked).map(|rule| &self.rules[rule])
+    }
+
+    /// What every rule says, in the order in which they are asked.
+    pub fn rulings(&self) -> impl Iterator<Item = &Ruling> {
+        self.rules.iter()
+    }
+
+    /// The rule at a place.
+    pub fn ruling(&self, place: u16) -> Option<&Ruling> {
+        self.rules.get(usize::from(place))
     }
 
     /// The rules between the two sides that were passed over before the one that decides, each with
@@ -173,7 +195,7 @@ impl Policy {
         let why = |rule: usize| {
             let misses = |(vector, _): &(&Vector, Mismatch)| !vector.has(rule);
             let (_, reason) = dimensions.into_iter().zip(reasons).find(misses)?;
-            Some((self.rules[rule].0, reason))
+            Some((self.rules[rule].origin, reason))
         };
         (0..end).filter(concerns).filter_map(why).collect()
     }
@@ -209,6 +231,18 @@ impl Policy {
             self.source_ports.find(asked.protocol, asked.source_port),
         ]
         .map(|number| &self.vectors.all[number as usize])
+    }
+}
+
+impl Ruling {
+    fn of((place, rule): (u16, &CheckedRule)) -> Self {
+        Self {
+            place,
+            origin: rule.origin,
+            action: rule.action,
+            mark: rule.mark,
+            limits: rule.limits,
+        }
     }
 }
 

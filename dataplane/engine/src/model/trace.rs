@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::policy::Mismatch;
+use super::policy::{Mismatch, Ruling};
 use super::tables::NoWay;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::config::RuleAction;
 use crate::config::condition::Condition;
-use crate::config::policy::{Action, Origin};
+use crate::config::policy::Origin;
 use crate::wire::flow::Direction;
 
 /// Listens to decisions.
@@ -135,7 +135,7 @@ pub enum Step {
     /// What the policy says: the rule that decides, if one does, and those between the two sides that
     /// were passed over.
     Policy {
-        decided: Option<(Origin, Action)>,
+        decided: Option<Ruling>,
         allowed: bool,
         passed_over: Vec<(Origin, Mismatch)>,
     },

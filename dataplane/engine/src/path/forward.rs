@@ -5,7 +5,7 @@ use super::judge::{Course, Plan, fits, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal};
 use super::refuse::refuse;
-use super::{admit, errors, local, standing};
+use super::{admit, errors, limits, local, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::model::interface::Arrival;
@@ -193,6 +193,10 @@ fn forward<A: Tracked, T: Trace>(
             interface: egress.id,
             neighbor,
         };
+        if let Err(reason) = limits::admit(ctx, arrival, plan) {
+            let refusal = limits::beyond(ctx, arrival.interface, plan, reason);
+            return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+        }
         match begin(ctx, (frame, packet), arrival, plan, path) {
             Ok(translated) => to = translated,
             // What needs no translation needs no session either, if its answers may pass without.
@@ -228,7 +232,7 @@ fn begin<A: Tracked, T: Trace>(
     plan: &Plan<'_, A>,
     path: Path,
 ) -> Result<Flow<A>, DropReason> {
-    make_room::<A, T>(ctx, arrival, plan)?;
+    make_room::<A, T>(ctx, plan)?;
     let to = match plan.snat {
         Some(_) => translate(ctx, plan)?,
         None => plan.to,
@@ -246,13 +250,18 @@ fn begin<A: Tracked, T: Trace>(
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
     detail.set_guest(plan.guest());
+    detail.set_rule(plan.rule.map(|rule| (rule.place, rule.mark)));
     detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
     let flows = A::flows_mut(ctx.shard);
-    if flows.sessions.insert(&record, detail, plan.payer).is_none() {
+    let Some(number) = flows.sessions.insert(&record, detail, plan.payer) else {
         if holds_port {
             flows.ports.release(to.source, to.protocol, to.source_port);
         }
         return Err(DropReason::SessionTableFull);
+    };
+    if let Some(rule) = plan.counted_by() {
+        let connections = flows.sessions.connections_mut();
+        connections.open(number, rule, plan.opener());
     }
     ctx.shard.counters.sessions_created += 1;
     Ok(to)
@@ -263,14 +272,8 @@ fn begin<A: Tracked, T: Trace>(
 #[inline(always)]
 fn make_room<A: Tracked, T>(
     ctx: &mut Context<'_, T>,
-    arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
 ) -> Result<(), DropReason> {
-    let rate = plan.limits.new_sessions();
-    let opener = plan.payer.index();
-    if !arrival.interface.personality && !ctx.shard.openers.take(opener, rate, ctx.now) {
-        return Err(DropReason::GuestSessionRate);
-    }
     let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();
     ledger.limit(plan.payer, plan.limits.sessions);
     if let Some(guest) = plan.served {

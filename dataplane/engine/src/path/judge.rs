@@ -16,11 +16,13 @@ use crate::config::Limits;
 use crate::model::interface::Interface;
 use crate::model::nat::{Outward, Snat};
 use crate::model::owners::Guest;
+use crate::model::policy::Ruling;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Step, Trace};
 use crate::state::payer::Payer;
 use crate::state::ports::Wanted;
+use crate::state::session::Opener;
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::{Family, Transport};
@@ -43,6 +45,8 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) to: Flow<A>,
     /// The translation of a source that shares an external address with others, and that address.
     pub(crate) snat: Option<(&'s Snat, A)>,
+    /// Who sends it, before translation.
+    pub(crate) source: A,
     /// Where it goes.
     pub(crate) way: Way<'s, A>,
     /// Whom it counts against.
@@ -51,6 +55,8 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) limits: &'s Limits,
     /// The guest that it is for, if a stranger opens it.
     pub(crate) served: Option<&'s Guest>,
+    /// The rule of the policy that lets it pass, if one does.
+    pub(crate) rule: Option<&'s Ruling>,
 }
 
 impl<A> Plan<'_, A> {
@@ -68,6 +74,20 @@ impl<A> Plan<'_, A> {
             payer: self.payer,
             limit: self.limits.ports,
         })
+    }
+
+    /// The rule that counts its sessions, if one does.
+    pub(crate) fn counted_by(&self) -> Option<u64> {
+        let limits = self.rule?.limits?;
+        limits.connections.map(|_| limits.rule)
+    }
+
+    /// Who opens it, as rules count their sessions.
+    pub(crate) fn opener(&self) -> Opener<A>
+    where
+        A: Family,
+    {
+        Opener::of(self.payer, self.source)
     }
 
     /// The number of the guest that it is from, or else to.
@@ -235,7 +255,7 @@ fn plan<'s, A: Family>(
     let selector = Selector::of(&to, Some(interface.id));
     let way =
         route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
-    permit(query, &to, &way, snapshot, trace)?;
+    let rule = permit(query, &to, &way, snapshot, trace)?;
     if let Some(Bounds { ttl, .. }) = query.bounds {
         if ttl <= 1 {
             return Err(Refusal::TTL);
@@ -274,11 +294,13 @@ fn plan<'s, A: Family>(
     }
     Ok(Plan {
         to,
+        source: query.flow.source,
         snat,
         way,
         payer,
         limits,
         served: way.guest.filter(|_| interface.personality),
+        rule,
     })
 }
 

@@ -6,6 +6,7 @@ pub mod forward;
 pub mod fragments;
 pub mod hop;
 pub mod judge;
+pub(crate) mod limits;
 pub mod local;
 pub mod offload;
 pub mod policy;

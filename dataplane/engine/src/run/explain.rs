@@ -160,6 +160,7 @@ impl Small {
                 self.take_session::<A>(other, snapshot, (router, shard));
             }
             self.take_quota(&plan, A::flows(shard));
+            self.take_limits(&plan, shard);
             self.take_port(&plan, A::flows(shard));
         }
         // The way back to a sender further away.
@@ -216,6 +217,21 @@ impl Small {
         if !ledger.may_open(plan.payer) && ledger.spare(plan.payer).is_none() {
             let ledger = A::flows_mut(&mut self.shard).sessions.ledger_mut();
             ledger.refuse(plan.payer, used);
+        }
+    }
+
+    /// How much of the plan's limits is used up.
+    fn take_limits<A: Tracked>(&mut self, plan: &Plan<'_, A>, shard: &Shard) {
+        self.shard.openers = shard.openers.only(plan.payer.index());
+        let Some(limits) = plan.rule.and_then(|rule| rule.limits) else {
+            return;
+        };
+        self.shard.rates = shard.rates.only((limits.rule, plan.payer));
+        let (rule, opener) = (limits.rule, plan.opener());
+        let used = A::flows(shard).sessions.connections().of(rule, opener);
+        if used > 0 {
+            let connections = A::flows_mut(&mut self.shard).sessions.connections_mut();
+            connections.presume(rule, opener, used);
         }
     }
 

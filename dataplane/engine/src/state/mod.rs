@@ -16,6 +16,7 @@ pub mod memberships;
 pub mod neighbor;
 pub mod payer;
 pub mod ports;
+pub(crate) mod rates;
 pub mod refused;
 pub mod router;
 pub mod session;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::flows::Flows;
 use super::fragments::Fragments;
 use super::ports::Share;
+use super::rates::Rates;
 use super::refused::Refused;
 use super::session::Sessions;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
@@ -31,6 +32,8 @@ pub struct Shard {
     pub(crate) told: [Buckets; IcmpError::CLASSES],
     /// By payer: how many sessions it opened lately.
     pub(crate) openers: Buckets,
+    /// What rules with a rate let through lately.
+    pub(crate) rates: Rates,
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
@@ -113,6 +116,7 @@ impl Shard {
             budgets: [Bucket::default(); IcmpError::CLASSES],
             told: Default::default(),
             openers: Buckets::default(),
+            rates: Rates::default(),
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::addr::GuestId;
 use crate::config::RuleAction;
 use crate::config::policy::{Action, Origin};
-use crate::model::policy::Mismatch;
+use crate::model::policy::{Mismatch, Ruling};
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
 use crate::model::trace::{Ends, Leasing, Piecing, Step, Violation, Whose};
@@ -115,7 +115,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             decided,
             allowed,
             passed_over,
-        } => policy(*decided, *allowed, passed_over),
+        } => policy(decided.as_ref(), *allowed, passed_over),
         Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
         Step::Snat { index, from, to } => {
             format!("nat.snat[{index}] translates {from} to {to}")
@@ -272,15 +272,9 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
     }
 }
 
-fn policy(
-    decided: Option<(Origin, Action)>,
-    allowed: bool,
-    passed_over: &[(Origin, Mismatch)],
-) -> String {
+fn policy(decided: Option<&Ruling>, allowed: bool, passed_over: &[(Origin, Mismatch)]) -> String {
     let verdict = match decided {
-        Some((rule, Action::Accept)) => format!("{rule} lets it pass"),
-        Some((rule, Action::Drop)) => format!("{rule} drops it"),
-        Some((rule, Action::Reject)) => format!("{rule} rejects it"),
+        Some(ruling) => ruled(ruling),
         None if allowed => "no rule says anything: it may pass".to_owned(),
         None => {
             "no rule joins the two networks: inside addresses are their own network's".to_owned()
@@ -303,6 +297,26 @@ fn policy(
         listed.push(format!("{} more", passed_over.len() - LISTED));
     }
     format!("{verdict}; passed over: {}", listed.join(", "))
+}
+
+/// What a rule does with a packet, and what goes with that.
+fn ruled(ruling: &Ruling) -> String {
+    let Ruling { origin, mark, .. } = ruling;
+    let mut text = match ruling.action {
+        Action::Accept => format!("{origin} lets it pass"),
+        Action::Drop => format!("{origin} drops it"),
+        Action::Reject => format!("{origin} rejects it"),
+    };
+    if *mark != 0 {
+        text += &format!(", with mark {mark}");
+    }
+    if let Some(rate) = ruling.limits.and_then(|limits| limits.rate) {
+        text += &format!(", up to {rate} flows a second");
+    }
+    if let Some(connections) = ruling.limits.and_then(|limits| limits.connections) {
+        text += &format!(", up to {connections} sessions at a time");
+    }
+    text
 }
 
 fn piecing(what: Piecing) -> &'static str {

@@ -1,5 +1,6 @@
 //! The session table: records of fixed number, found by either direction's flow.
 
+use super::connections::Connections;
 use super::ledger::Ledger;
 use super::memory::SessionMemory;
 use super::record::{FREE, SessionDetail, SessionRecord};
@@ -30,6 +31,7 @@ const END: u32 = u32::MAX;
 pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
     ledger: Ledger,
+    connections: Connections<A>,
     index: Index,
     key: HashKey,
     /// First of the chain of records that were used and are free again.
@@ -61,6 +63,7 @@ impl<A: Address> SessionTable<A> {
         let mut table = Self {
             index: Index::new(capacity * 2),
             ledger: Ledger::new(capacity),
+            connections: Connections::new(capacity, seed.rotate_left(23)),
             memory,
             key: HashKey::new(seed),
             free: END,
@@ -116,6 +119,7 @@ impl<A: Address> SessionTable<A> {
             + size_of_val(&*self.memory.details)
             + self.index.memory()
             + self.ledger.memory()
+            + self.connections.memory()
     }
 
     /// The flow's hash, for [`Self::find`].
@@ -222,6 +226,16 @@ impl<A: Address> SessionTable<A> {
         &mut self.ledger
     }
 
+    /// How many sessions rules let through.
+    pub(crate) fn connections(&self) -> &Connections<A> {
+        &self.connections
+    }
+
+    /// How many sessions rules let through, to change it.
+    pub(crate) fn connections_mut(&mut self) -> &mut Connections<A> {
+        &mut self.connections
+    }
+
     /// Adds a session that counts against `payer`. `None` when the table is full.
     #[inline]
     pub fn insert(
@@ -263,6 +277,7 @@ impl<A: Address> SessionTable<A> {
         self.free = number;
         self.live -= 1;
         self.ledger.close(number);
+        self.connections.close(number);
         record
     }
 

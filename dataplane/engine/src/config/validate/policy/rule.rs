@@ -1,11 +1,17 @@
 //! One rule of the policy.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use ipnet::IpNet;
+
 use super::Names;
-use crate::config::policy::{CheckedRule, ICMP, Origin, PortSpan, Rule, Side, WITH_PORTS};
+use crate::config::policy::{
+    Action, CheckedRule, ICMP, Origin, PortSpan, Rule, RuleLimits, Side, WITH_PORTS,
+};
 use crate::config::validate::check::Check;
 use crate::config::value::{OneOrMore, PortRange};
 use crate::config::{File, Prefix, Segment};
-use ipnet::IpNet;
 
 /// Any port.
 const ANY: PortSpan = (0, u16::MAX);
@@ -22,9 +28,12 @@ impl Check {
     ) -> CheckedRule {
         let at = |key: &str| under(place, key);
         self.services_named(rule, at);
+        self.verbs(rule, at);
         CheckedRule {
             origin,
             action: rule.action,
+            mark: rule.mark.unwrap_or(0),
+            limits: limits(place, rule),
             from: self.sides(at("from"), &rule.from, names),
             to: self.sides(at("to"), &rule.to, names),
             services: services(rule),
@@ -52,6 +61,30 @@ impl Check {
         if !rule.icmp_type.is_empty() && !all_in(&ICMP) {
             let remedy = "write `proto = \"icmp\"`, or leave the types out";
             self.fault(at("icmp_type"), "it names ICMP types, but not ICMP", remedy);
+        }
+    }
+
+    /// What goes with flows that are let through.
+    fn verbs(&mut self, rule: &Rule, at: impl Fn(&str) -> Vec<Segment>) {
+        for (key, value) in [
+            ("mark", rule.mark),
+            ("rate", rule.rate),
+            ("connections", rule.connections),
+        ] {
+            if value.is_some() && rule.action != Action::Accept {
+                self.fault(
+                    at(key),
+                    format!("it lets nothing through that {key} could be for"),
+                    format!("write `action = \"accept\"`, or leave {key} out"),
+                );
+            } else if value == Some(0) {
+                let problem = match key {
+                    "mark" => "0 is no mark".to_owned(),
+                    _ => format!("with {key} = 0 nothing gets through"),
+                };
+                let remedy = "write 1 or more, or leave it out";
+                self.fault(at(key), problem, remedy);
+            }
         }
     }
 
@@ -94,6 +127,28 @@ impl Check {
         }
         nets
     }
+}
+
+/// The limits of the rule at `place`. Which of a list it is does not matter: a rule may move.
+fn limits(place: &[Segment], rule: &Rule) -> Option<RuleLimits> {
+    if rule.rate.is_none() && rule.connections.is_none() {
+        return None;
+    }
+    let list = place.iter().filter_map(|segment| match segment {
+        Segment::Key(key) => Some(key),
+        Segment::Index(_) => None,
+    });
+    let unlimited = Rule {
+        mark: None,
+        rate: None,
+        connections: None,
+        ..rule.clone()
+    };
+    Some(RuleLimits {
+        rule: FixedState::default().hash_one((list.collect::<Vec<_>>(), unlimited)),
+        rate: rule.rate,
+        connections: rule.connections,
+    })
 }
 
 /// A place within another.
