@@ -442,7 +442,7 @@ fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
         iif: snapshot.interface_name(view.iif).to_owned(),
         oif: snapshot.interface_name(view.oif).to_owned(),
         state: view.state.to_owned(),
-        rule: view.rule.map(|rule| rule.to_string()),
+        rule: view.rule.map(|rule| snapshot.rule_name(rule)),
         mark: view.mark,
         forward: view.forward,
         reply: view.reply,

@@ -4,6 +4,7 @@ mod errors6;
 mod forged;
 mod fragments;
 mod fuzz;
+mod groups;
 mod guests;
 mod ipv6;
 mod kinds;

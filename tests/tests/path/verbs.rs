@@ -1,5 +1,6 @@
 //! What rules do beside letting pass: they count flows and sessions, and mark them.
 
+use tapgate_engine::config::policy::Origin;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
 use tapgate_tests::packet::{tcp, udp};
@@ -216,13 +217,13 @@ fn sessions_bear_the_mark_and_the_rule_that_let_them_in() {
         let mut shown: Vec<_> = router
             .sessions()
             .iter()
-            .map(|session| (session.rule.map(|rule| rule.to_string()), session.mark))
+            .map(|session| (session.rule, session.mark))
             .collect();
-        shown.sort();
+        shown.sort_by_key(|(_, mark)| *mark);
         shown
     };
-    let by = |rule: &str| Some(rule.to_owned());
-    assert_eq!(shown(&router), [(None, 0), (by("policy.rules[0]"), 7)]);
+    let by = |rule: usize| Some(Origin::Rule(rule));
+    assert_eq!(shown(&router), [(None, 0), (by(0), 7)]);
     router.reload(&config(&policy(
         9,
         r#"{ action = "drop", proto = "gre" }, "#,
@@ -230,7 +231,7 @@ fn sessions_bear_the_mark_and_the_rule_that_let_them_in() {
     router.take_all();
     assert_eq!(shown(&router), [(None, 0), (None, 7)], "not judged yet");
     assert!(passes(&mut router, "a", first));
-    assert_eq!(shown(&router), [(None, 0), (by("policy.rules[1]"), 9)]);
+    assert_eq!(shown(&router), [(None, 0), (by(1), 9)]);
     // So says explain.
     let frame = syn("10.0.1.1", "10.0.2.1:81").link(GUEST_A, NET_A).bytes();
     let (lines, _) = router.explain("a", &frame);

@@ -295,6 +295,9 @@ pub struct Guest {
     /// The host name that DHCP hands out. Default: the guest's name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Security groups that it is a member of: names from `[policy.groups]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// What it may use; where this says nothing, `limits` of `[router]` does.
     #[serde(default)]
     pub limits: Limits,

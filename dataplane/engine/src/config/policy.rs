@@ -25,6 +25,9 @@ pub struct Policy {
     /// The first rule that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Security groups by name. They are asked after `rules`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Group>,
     /// What holds between two sides where no rule matches; the first that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default: Vec<Default>,
@@ -77,6 +80,19 @@ pub struct Rule {
     /// each address outside (IPv6: each /64).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
+}
+
+/// A security group: what guests that are members of it accept. A guest that is in groups is opened by
+/// their rules alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// What opens flows to a member; rules without `to`, and all of them accept.
+    #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
+    pub into: Vec<Rule>,
+    /// What a member may open; rules without `from`. Anything, if no group of the guest says `out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<Vec<Rule>>,
 }
 
 /// What holds between two sides where no rule matches.
@@ -277,7 +293,11 @@ pub struct Checked {
     pub interface_zones: Vec<Option<u16>>,
     /// By place in the list of guests: its zone, if it is in one itself.
     pub guest_zones: Vec<Option<u16>>,
-    /// All rules in the order in which they are asked; those of `default` are the last.
+    /// By place in the list of guests: the groups that it is in, by number.
+    pub guest_groups: Vec<Vec<u16>>,
+    /// By group: its name, and whether it says what its members may open.
+    pub groups: Vec<(String, bool)>,
+    /// All rules in the order in which they are asked: `rules`, groups' `out`, groups' `in`, `default`.
     pub rules: Vec<CheckedRule>,
 }
 
@@ -286,15 +306,44 @@ pub struct Checked {
 pub enum Origin {
     /// In `policy.rules`.
     Rule(usize),
+    /// In a group: its number, `in` or `out`, and which of them.
+    Group(u16, Facing, usize),
+    /// Nowhere: a guest is in groups, and no rule of theirs accepts.
+    Closed(Facing),
     /// In `policy.default`.
     Default(usize),
 }
 
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Origin {
+    /// Where that is, where groups have these names.
+    pub fn name(self, groups: &[(String, bool)]) -> String {
         match self {
-            Self::Rule(n) => write!(f, "policy.rules[{n}]"),
-            Self::Default(n) => write!(f, "policy.default[{n}]"),
+            Self::Rule(n) => format!("policy.rules[{n}]"),
+            Self::Group(group, facing, n) => {
+                let group = groups.get(usize::from(group)).map_or("", |(name, _)| name);
+                format!("policy.groups.{group}.{}[{n}]", facing.name())
+            }
+            Self::Closed(facing) => format!("policy.groups.*.{}", facing.name()),
+            Self::Default(n) => format!("policy.default[{n}]"),
+        }
+    }
+}
+
+/// Which flows of a group's members a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facing {
+    /// Those that others open to them.
+    In,
+    /// Those that they open.
+    Out,
+}
+
+impl Facing {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
         }
     }
 }
@@ -308,6 +357,8 @@ pub enum Side {
     Interface(usize),
     /// A guest.
     Guest(usize),
+    /// The members of a security group.
+    Group(u16),
 }
 
 /// A rule; an empty list is any.

@@ -2,10 +2,12 @@
 
 mod address;
 mod check;
+mod groups;
 mod guests;
 mod interfaces;
 mod one_to_one;
 mod policy;
+mod policy_rules;
 mod ports;
 mod redirects;
 mod router;

@@ -18,6 +18,7 @@ use super::presence::Presence;
 use super::rules::Rule;
 use super::tables::{Action, Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::config::policy::Origin;
 use crate::config::{self, Config, InterfaceKind, RouteAction, Table};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
@@ -249,6 +250,10 @@ impl Snapshot {
     pub(crate) fn is_group<A: Family>(&self, address: A) -> bool {
         address.is_group()
             || matches!(address.into(), IpAddr::V4(v4) if self.is_directed_broadcast(v4))
+    }
+    /// Where a rule of the policy stands in the file.
+    pub fn rule_name(&self, origin: Origin) -> String {
+        origin.name(&self.config.policy().groups)
     }
     /// Who may open flows to whom.
     pub(crate) fn policy(&self) -> &Policy {

@@ -1,18 +1,16 @@
 //! `[policy]`.
 
-mod rule;
-
 use std::collections::BTreeMap;
 
 use super::check::{Check, place};
-use crate::config::policy::{Checked, Origin, Rule, Side};
+use crate::config::policy::{Checked, Facing, Origin, Rule, Side};
 use crate::config::{File, Guest, Interface, Prefix, Segment};
 
 /// Most rules: their numbers are 16 bits wide.
 const MOST_RULES: usize = 65_000;
 
 /// Whatever has a name that rules may use.
-type Names<'f> = BTreeMap<&'f str, Side>;
+pub(super) type Names<'f> = BTreeMap<&'f str, Side>;
 
 impl Check {
     /// Checks the policy as a whole.
@@ -23,7 +21,10 @@ impl Check {
         guests: &[Guest],
     ) -> Checked {
         let policy = &file.policy;
-        let count = policy.rules.len() + policy.default.len();
+        let of_groups = policy.groups.values();
+        let of_groups =
+            of_groups.map(|group| group.into.len() + group.out.iter().flatten().count());
+        let count = policy.rules.len() + policy.default.len() + of_groups.sum::<usize>();
         if count > MOST_RULES {
             let problem = format!("{count} rules are too many");
             self.fault(
@@ -42,16 +43,24 @@ impl Check {
         let mut checked = Checked {
             interface_zones: vec![None; interfaces.len()],
             guest_zones: vec![None; guests.len()],
+            guest_groups: vec![Vec::new(); guests.len()],
+            groups: Vec::new(),
             rules: Vec::new(),
         };
         self.zones(file, &members, &mut checked);
+        self.groups(file, &members, guests, &mut checked);
         let mut names = members;
         let zones = policy.zones.keys().zip(0..);
         names.extend(zones.map(|(name, n)| (name.as_str(), Side::Zone(n))));
+        let groups = policy.groups.keys().zip(0..);
+        names.extend(groups.map(|(name, n)| (name.as_str(), Side::Group(n))));
         for (n, rule) in policy.rules.iter().enumerate() {
             let at = place!["policy", "rules", n];
             let rule = self.policy_rule(&at, Origin::Rule(n), rule, file, &names);
             checked.rules.push(rule);
+        }
+        for facing in [Facing::Out, Facing::In] {
+            self.group_rules(facing, file, &names, &mut checked);
         }
         for (n, default) in policy.default.iter().enumerate() {
             let (at, rule) = (place!["policy", "default", n], Rule::from(default));
@@ -89,20 +98,21 @@ impl Check {
                 match side {
                     Side::Interface(index) => checked.interface_zones[index] = Some(zone),
                     Side::Guest(index) => checked.guest_zones[index] = Some(zone),
-                    Side::Zone(_) => {}
+                    Side::Zone(_) | Side::Group(_) => {}
                 }
             }
         }
     }
 
-    fn side(&mut self, at: Vec<Segment>, name: &str, names: &Names<'_>) -> Option<Side> {
+    pub(super) fn side(&mut self, at: Vec<Segment>, name: &str, names: &Names<'_>) -> Option<Side> {
         let found = names.get(name).copied();
         if found.is_none() {
             let known: Vec<&str> = names.keys().copied().collect();
-            let section = "[policy.zones], [personalities], [networks] and [guests]";
+            let section =
+                "[policy.zones], [policy.groups], [personalities], [networks] and [guests]";
             self.undefined(
                 at,
-                "zone, personality, network or guest",
+                "zone, group, personality, network or guest",
                 name,
                 &known,
                 section,
@@ -112,7 +122,7 @@ impl Check {
     }
 
     /// A prefix has no bits beyond its length.
-    fn whole(&mut self, at: Vec<Segment>, prefix: Prefix) {
+    pub(super) fn whole(&mut self, at: Vec<Segment>, prefix: Prefix) {
         if prefix.has_host_bits() {
             let problem = format!("{prefix} has bits set beyond its prefix length");
             self.fault(at, problem, format!("write {}", prefix.0.trunc()));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::addr::GuestId;
 use crate::config::RuleAction;
-use crate::config::policy::{Action, Origin};
+use crate::config::policy::{Action, Facing, Origin};
 use crate::model::policy::{Mismatch, Ruling};
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
@@ -115,7 +115,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             decided,
             allowed,
             passed_over,
-        } => policy(decided.as_ref(), *allowed, passed_over),
+        } => policy(decided.as_ref(), *allowed, passed_over, snapshot),
         Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
         Step::Snat { index, from, to } => {
             format!("nat.snat[{index}] translates {from} to {to}")
@@ -272,9 +272,14 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
     }
 }
 
-fn policy(decided: Option<&Ruling>, allowed: bool, passed_over: &[(Origin, Mismatch)]) -> String {
+fn policy(
+    decided: Option<&Ruling>,
+    allowed: bool,
+    passed_over: &[(Origin, Mismatch)],
+    snapshot: &Snapshot,
+) -> String {
     let verdict = match decided {
-        Some(ruling) => ruled(ruling),
+        Some(ruling) => ruled(ruling, snapshot),
         None if allowed => "no rule says anything: it may pass".to_owned(),
         None => {
             "no rule joins the two networks: inside addresses are their own network's".to_owned()
@@ -290,7 +295,7 @@ fn policy(decided: Option<&Ruling>, allowed: bool, passed_over: &[(Origin, Misma
             Mismatch::Service => "another protocol, port or type",
             Mismatch::SourcePort => "another source port",
         };
-        format!("{rule} ({by})")
+        format!("{} ({by})", snapshot.rule_name(*rule))
     };
     let mut listed: Vec<String> = passed_over.iter().take(LISTED).map(one).collect();
     if passed_over.len() > LISTED {
@@ -300,14 +305,19 @@ fn policy(decided: Option<&Ruling>, allowed: bool, passed_over: &[(Origin, Misma
 }
 
 /// What a rule does with a packet, and what goes with that.
-fn ruled(ruling: &Ruling) -> String {
-    let Ruling { origin, mark, .. } = ruling;
+fn ruled(ruling: &Ruling, snapshot: &Snapshot) -> String {
+    match ruling.origin {
+        Origin::Closed(Facing::In) => return "its groups do not let it in".to_owned(),
+        Origin::Closed(Facing::Out) => return "its sender's groups do not let it out".to_owned(),
+        _ => {}
+    }
+    let (origin, mark) = (snapshot.rule_name(ruling.origin), ruling.mark);
     let mut text = match ruling.action {
         Action::Accept => format!("{origin} lets it pass"),
         Action::Drop => format!("{origin} drops it"),
         Action::Reject => format!("{origin} rejects it"),
     };
-    if *mark != 0 {
+    if mark != 0 {
         text += &format!(", with mark {mark}");
     }
     if let Some(rate) = ruling.limits.and_then(|limits| limits.rate) {

@@ -5,11 +5,12 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
-use super::Names;
+use super::check::Check;
+use super::policy::Names;
 use crate::config::policy::{
     Action, CheckedRule, ICMP, Origin, PortSpan, Rule, RuleLimits, Side, WITH_PORTS,
 };
-use crate::config::validate::check::Check;
+
 use crate::config::value::{OneOrMore, PortRange};
 use crate::config::{File, Prefix, Segment};
 
