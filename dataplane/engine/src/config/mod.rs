@@ -23,13 +23,13 @@ use crate::base::addr::MacAddr;
 pub use closest::closest;
 use condition::Condition;
 pub use file::{
-    Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
+    Bandwidth, Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
     Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
     RuleAction, SourceCheck, Timeouts,
 };
 pub use nat::{Forward as FileForward, Nat, OneToOne as FileOneToOne, Snat as FileSnat};
 use services::Services;
-pub use value::{AddressRange, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
+pub use value::{AddressRange, BitRate, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
 
 /// The name of the table that holds the connected prefixes and is looked up at
 /// [`MAIN_PRIORITY`], as in Linux.
@@ -231,6 +231,8 @@ pub struct Guest {
     pub hostname: String,
     /// What it may use.
     pub limits: Limits,
+    /// How fast it may send and be sent to.
+    pub bandwidth: Bandwidth,
 }
 
 /// A named routing table.

@@ -69,6 +69,10 @@ pub struct Rule {
     /// With `icmp`: its type.
     #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
     pub icmp_type: OneOrMore<IcmpType>,
+    /// Write the flows that match into the log: at most ten a second of each guest, and of all strangers
+    /// on an uplink together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
     /// With `accept`: a number that its sessions bear; not 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,
@@ -107,6 +111,9 @@ pub struct Default {
     /// Where it goes; anywhere when absent.
     #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
     pub to: OneOrMore<String>,
+    /// As of a rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
 }
 
 impl From<&Default> for Rule {
@@ -122,6 +129,7 @@ impl From<&Default> for Rule {
             port: OneOrMore::default(),
             source_port: OneOrMore::default(),
             icmp_type: OneOrMore::default(),
+            log: default.log,
             mark: None,
             rate: None,
             connections: None,
@@ -368,6 +376,8 @@ pub struct CheckedRule {
     pub origin: Origin,
     /// What becomes of a flow that matches.
     pub action: Action,
+    /// Flows that match are written into the log.
+    pub log: bool,
     /// The mark of its sessions; 0 is none.
     pub mark: u32,
     /// How much it lets through.

@@ -39,6 +39,8 @@ pub struct Ruling {
     pub origin: Origin,
     /// What becomes of them.
     pub action: Action,
+    /// They are written into the log.
+    pub log: bool,
     /// The mark of their sessions; 0 is none.
     pub mark: u32,
     /// How many it lets through.
@@ -248,6 +250,7 @@ impl Ruling {
             place: u16::MAX,
             origin: Origin::Closed(facing),
             action: Action::Drop,
+            log: false,
             mark: 0,
             limits: None,
         }
@@ -258,6 +261,7 @@ impl Ruling {
             place,
             origin: rule.origin,
             action: rule.action,
+            log: rule.log,
             mark: rule.mark,
             limits: rule.limits,
         }

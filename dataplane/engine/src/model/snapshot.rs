@@ -39,6 +39,7 @@ pub struct Snapshot {
     routing: Arc<Routing>,
     translations: Arc<Translations>,
     policy: Arc<Policy>,
+    limits_bandwidth: bool,
     health: Arc<Health>,
     change: Arc<Change>,
 }
@@ -101,6 +102,10 @@ impl Snapshot {
             routing,
             translations,
             policy,
+            limits_bandwidth: config
+                .guests()
+                .iter()
+                .any(|guest| !guest.bandwidth.is_empty()),
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
         };
@@ -122,6 +127,7 @@ impl Snapshot {
             routing: self.routing.clone(),
             translations: self.translations.clone(),
             policy: self.policy.clone(),
+            limits_bandwidth: self.limits_bandwidth,
             health: Arc::new(health),
             change: Arc::new(Change::nothing(self.generation)),
         }
@@ -250,6 +256,11 @@ impl Snapshot {
     pub(crate) fn is_group<A: Family>(&self, address: A) -> bool {
         address.is_group()
             || matches!(address.into(), IpAddr::V4(v4) if self.is_directed_broadcast(v4))
+    }
+    /// Some guest has a limit of its bandwidth.
+    #[inline]
+    pub(crate) fn limits_bandwidth(&self) -> bool {
+        self.limits_bandwidth
     }
     /// Where a rule of the policy stands in the file.
     pub fn rule_name(&self, origin: Origin) -> String {

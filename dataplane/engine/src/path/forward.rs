@@ -5,7 +5,7 @@ use super::judge::{Course, Plan, fits, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal};
 use super::refuse::refuse;
-use super::{admit, errors, limits, local, standing};
+use super::{admit, bandwidth, errors, limits, local, log, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::model::interface::Arrival;
@@ -94,6 +94,10 @@ fn established<A: Tracked, T: Trace>(
         let refusal = refusal.unwrap_or(DropReason::FragmentationNeeded.into());
         return Err(refused(ctx, frame, refusal));
     }
+    if ctx.snapshot.limits_bandwidth() {
+        let ends = (packet.flow.source.into(), to.destination.into());
+        bandwidth::take(ctx, (arrival.interface, egress), ends, packet.length())?;
+    }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
     let mut verdict = egress::emit(ctx, frame, egress, hop)?;
@@ -165,7 +169,15 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
         // What it quotes is checked by its checksum, which covers all of it.
         Ok(Course::Error) if packet.part != Part::Whole => Err(DropReason::FragmentUntranslatable),
         Ok(Course::Error) => errors::translate(ctx, frame, packet, arrival),
-        Err(refusal) => Err(refuse(ctx, frame, packet, arrival.interface, refusal)),
+        Err(refusal) => {
+            if let Some(rule) = refusal
+                .logged_by
+                .and_then(|place| ctx.snapshot.policy().ruling(place))
+            {
+                log::write(ctx, arrival, packet, rule);
+            }
+            Err(refuse(ctx, frame, packet, arrival.interface, refusal))
+        }
     }
 }
 
@@ -178,6 +190,10 @@ fn forward<A: Tracked, T: Trace>(
     arrival: Arrival<'_>,
     (query, plan): (&Query<'_, A>, &Plan<'_, A>),
 ) -> Result<Verdict, DropReason> {
+    if let Err(reason) = limits::turn(ctx, arrival, plan) {
+        let refusal = limits::beyond(ctx, arrival.interface, plan, reason);
+        return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+    }
     let egress = plan.way.interface;
     let (neighbor, hop): (_, Station) = match hop::resolve(ctx, &plan.way) {
         Some(Hop::Known(id, mac, port)) => (id, (mac, port)),
@@ -187,6 +203,11 @@ fn forward<A: Tracked, T: Trace>(
         }
         None => return Err(DropReason::NeighborTableFull),
     };
+    if ctx.snapshot.limits_bandwidth() {
+        let (from, to) = (packet.flow.source, plan.to.destination);
+        let place = (arrival.interface, egress);
+        bandwidth::take(ctx, place, (from.into(), to.into()), packet.length())?;
+    }
     let mut to = plan.to;
     if packet.is_tracked() {
         let path = Path {
@@ -215,6 +236,9 @@ fn forward<A: Tracked, T: Trace>(
                 return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
             }
         }
+    }
+    if let Some(rule) = plan.rule.filter(|rule| rule.log) {
+        log::write(ctx, arrival, packet, rule);
     }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);

@@ -190,6 +190,7 @@ fn martian<A: Family>(source: A, destination: A, interface: &Interface) -> Refus
     Refusal {
         reason: DropReason::Martian,
         told: beyond.then_some(IcmpError::BeyondScope),
+        logged_by: None,
     }
 }
 

@@ -12,6 +12,24 @@ use crate::model::interface::{Arrival, Interface};
 use crate::state::context::Context;
 use crate::state::shard::Tracked;
 use crate::wire::error::IcmpError;
+use crate::wire::packet::TCP;
+
+/// Whether a guest may turn to the plan's destination. Asked before its next hop is: a scan of a link is
+/// one as well.
+#[inline(always)]
+pub(crate) fn turn<A: Tracked, T>(
+    ctx: &mut Context<'_, T>,
+    arrival: Arrival<'_>,
+    plan: &Plan<'_, A>,
+) -> Result<(), DropReason> {
+    let (who, to) = (plan.payer.index(), plan.to.destination.into());
+    let most = plan.limits.destinations();
+    let destinations = &mut ctx.shard.destinations;
+    match arrival.interface.personality || destinations.admit(who, to, most, ctx.now) {
+        true => Ok(()),
+        false => Err(DropReason::GuestDestinations),
+    }
+}
 
 /// Whether a flow may be opened as planned.
 #[inline(always)]
@@ -24,6 +42,12 @@ pub(crate) fn admit<A: Tracked, T>(
         let (opener, rate) = (plan.payer.index(), plan.limits.new_sessions());
         if !ctx.shard.openers.take(opener, rate, ctx.now) {
             return Err(DropReason::GuestSessionRate);
+        }
+        if plan.to.protocol == TCP {
+            let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();
+            if !ledger.may_connect(plan.payer, plan.limits.syns(), ctx.now) {
+                return Err(DropReason::GuestUnansweredSyns);
+            }
         }
     }
     match plan.rule.and_then(|rule| rule.limits) {
@@ -44,6 +68,7 @@ pub(crate) fn beyond<A, T>(
     Refusal {
         reason,
         told: (!interface.personality).then_some(IcmpError::Prohibited),
+        logged_by: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deciding about one packet, and sending it on.
 
 pub mod admit;
+pub(crate) mod bandwidth;
 pub mod errors;
 pub mod forward;
 pub mod fragments;
@@ -8,6 +9,7 @@ pub mod hop;
 pub mod judge;
 pub(crate) mod limits;
 pub mod local;
+pub(crate) mod log;
 pub mod offload;
 pub mod policy;
 pub mod query;

@@ -45,10 +45,11 @@ pub(crate) fn permit<'s, A: Family>(
     });
     match decided {
         _ if allowed => Ok(decided),
-        Some(ruling) if ruling.action == Action::Reject => {
-            Err(Refusal::told(DropReason::Policy, IcmpError::Prohibited))
-        }
-        Some(_) => Err(DropReason::Policy.into()),
+        Some(ruling) => Err(Refusal {
+            reason: DropReason::Policy,
+            told: (ruling.action == Action::Reject).then_some(IcmpError::Prohibited),
+            logged_by: ruling.log.then_some(ruling.place),
+        }),
         None => Err(Refusal::told(
             DropReason::OtherNetwork,
             IcmpError::Prohibited,

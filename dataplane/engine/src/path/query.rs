@@ -40,12 +40,18 @@ pub(crate) struct Refusal {
     pub(crate) reason: DropReason,
     /// What its sender is told, if anything.
     pub(crate) told: Option<IcmpError>,
+    /// The place of the rule of the policy that has this written into the log.
+    pub(crate) logged_by: Option<u16>,
 }
 
 impl From<DropReason> for Refusal {
     /// Nobody is told.
     fn from(reason: DropReason) -> Self {
-        Self { reason, told: None }
+        Self {
+            reason,
+            told: None,
+            logged_by: None,
+        }
     }
 }
 
@@ -54,6 +60,7 @@ impl Refusal {
         Self {
             reason,
             told: Some(error),
+            logged_by: None,
         }
     }
 
@@ -69,6 +76,7 @@ impl Refusal {
         Self {
             reason: no_way.reason(),
             told,
+            logged_by: None,
         }
     }
 
@@ -78,5 +86,6 @@ impl Refusal {
     pub(crate) const NO_NEIGHBOR: Self = Self {
         reason: DropReason::NeighborTableFull,
         told: None,
+        logged_by: None,
     };
 }

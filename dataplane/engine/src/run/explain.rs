@@ -59,6 +59,9 @@ pub fn explain(
         shard: Shard::over(memory, section, shard.share, shard.seed, now),
     };
     small.shard.generation = shard.generation;
+    if snapshot.limits_bandwidth() {
+        small.shard.bandwidth = shard.bandwidth.clone();
+    }
     // Who speaks, as a neighbour on any interface of the port: it is answered, and may live elsewhere.
     for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
         for claimed in claimed(frame) {
@@ -223,6 +226,9 @@ impl Small {
     /// How much of the plan's limits is used up.
     fn take_limits<A: Tracked>(&mut self, plan: &Plan<'_, A>, shard: &Shard) {
         self.shard.openers = shard.openers.only(plan.payer.index());
+        self.shard.destinations = shard.destinations.only(plan.payer.index());
+        let opening = A::flows_mut(&mut self.shard).sessions.ledger_mut();
+        opening.presume(plan.payer, A::flows(shard).sessions.ledger());
         let Some(limits) = plan.rule.and_then(|rule| rule.limits) else {
             return;
         };

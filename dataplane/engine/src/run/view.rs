@@ -84,7 +84,7 @@ pub fn usage(router: &Router, shard: &Shard, guest: &Guest) -> Usage {
         served: sessions(to),
         ports: (held, guest.limits.ports.unwrap_or(shared)),
         neighbors: router.neighbors.share(guest.port),
-        refused: shard.refused.of(by).collect(),
+        refused: shard.refused.of(by).chain(shard.refused.of(to)).collect(),
     }
 }
 

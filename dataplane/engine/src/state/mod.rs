@@ -7,11 +7,13 @@ pub mod announcer;
 pub mod answers;
 pub mod claims;
 pub mod context;
+pub(crate) mod destinations;
 pub mod egress;
 #[cfg(test)]
 mod flooding;
 pub mod flows;
 pub(crate) mod fragments;
+pub mod journal;
 pub mod memberships;
 pub mod neighbor;
 pub mod payer;

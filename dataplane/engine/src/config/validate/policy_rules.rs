@@ -33,6 +33,7 @@ impl Check {
         CheckedRule {
             origin,
             action: rule.action,
+            log: rule.log,
             mark: rule.mark.unwrap_or(0),
             limits: limits(place, rule),
             from: self.sides(at("from"), &rule.from, names),
@@ -140,6 +141,7 @@ fn limits(place: &[Segment], rule: &Rule) -> Option<RuleLimits> {
         Segment::Index(_) => None,
     });
     let unlimited = Rule {
+        log: false,
         mark: None,
         rate: None,
         connections: None,

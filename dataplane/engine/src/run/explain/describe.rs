@@ -317,6 +317,9 @@ fn ruled(ruling: &Ruling, snapshot: &Snapshot) -> String {
         Action::Drop => format!("{origin} drops it"),
         Action::Reject => format!("{origin} rejects it"),
     };
+    if ruling.log {
+        text += ", into the log";
+    }
     if mark != 0 {
         text += &format!(", with mark {mark}");
     }

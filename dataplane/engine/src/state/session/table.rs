@@ -12,6 +12,7 @@ use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
 use crate::state::payer::Payer;
 use crate::wire::flow::{Direction, Flow};
+use crate::wire::packet::TCP;
 use crate::wire::tcp::Segment;
 
 /// A session that a packet belongs to, and which way the packet goes.
@@ -209,7 +210,7 @@ impl<A: Address> SessionTable<A> {
             None => record.hear(direction, now),
         }
         if before != record.stage {
-            self.turn(number, before);
+            self.turn(hit, before);
         }
         if carry != [0, 0] {
             self.memory.details[number as usize].carry(direction, carry);
@@ -283,16 +284,28 @@ impl<A: Address> SessionTable<A> {
 
     /// A session has come further than stage `before`.
     #[cold]
-    fn turn(&mut self, number: u32, before: u8) {
-        match self.get(number).stage() {
+    fn turn(&mut self, Hit { number, direction }: Hit, before: u8) {
+        let record = self.get(number);
+        let (stage, is_tcp) = (record.stage(), record.protocol == TCP);
+        let was_new = before == Stage::New as u8;
+        // An opener that resets what it opens scans: that does not count as an answer.
+        if is_tcp && was_new && (stage == Stage::Established || direction == Direction::Reply) {
+            self.ledger.connected(number);
+        }
+        match stage {
             Stage::Established => {
                 let guest = self.detail(number).guest();
                 self.ledger.answered(number, guest);
             }
             // It makes room already, and no later for having failed.
-            Stage::Closing if before == Stage::New as u8 => {}
+            Stage::Closing if was_new => {}
             // What is opened anew is its payer's newest.
-            Stage::New | Stage::Closing => self.ledger.unanswered(number),
+            Stage::New | Stage::Closing => {
+                self.ledger.unanswered(number);
+                if stage == Stage::New && is_tcp {
+                    self.ledger.connects(number);
+                }
+            }
         }
     }
 
