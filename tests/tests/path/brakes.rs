@@ -154,10 +154,10 @@ fn shaped(bandwidth: &str) -> Router {
     router
 }
 
-/// How many bytes of IP pass in ten seconds, of a packet of 1,000 bytes each millisecond.
+/// How many bytes of IP pass in two seconds, of a packet of 1,000 bytes each millisecond.
 fn passed(router: &mut Router, port: &str, packet: &Packet) -> u64 {
     let mut bytes = 0;
-    for _ in 0..10_000 {
+    for _ in 0..2_000 {
         bytes += u64::from(sent(router, port, packet.clone())) * 1_000;
         router.wait(1);
     }
@@ -171,11 +171,11 @@ fn a_guests_bandwidth_is_what_it_may_send_and_be_sent() {
     let to = udp("10.0.1.1:4000", "192.0.2.7:7", &payload);
     let bytes = passed(&mut router, "a", &to);
     assert!(
-        (1_000_000..=1_066_000).contains(&bytes),
+        (200_000..=266_000).contains(&bytes),
         "100 kB/s and 64 KiB at once: {bytes}"
     );
     let dropped = router.dropped(DropReason::GuestBandwidth);
-    assert_eq!(bytes + dropped * 1_000, 10_000_000);
+    assert_eq!(bytes + dropped * 1_000, 2_000_000);
     assert_eq!(
         router.usage("a").refused,
         [(DropReason::GuestBandwidth, dropped)]
@@ -185,7 +185,7 @@ fn a_guests_bandwidth_is_what_it_may_send_and_be_sent() {
     let to = udp("10.0.1.2:4000", "10.0.1.1:7", &payload);
     let bytes = passed(&mut router, "b", &to);
     assert!(
-        (2_000_000..=2_066_000).contains(&bytes),
+        (400_000..=466_000).contains(&bytes),
         "200 kB/s: {bytes}"
     );
     // Errors about its sessions are packets too.
@@ -199,7 +199,7 @@ fn a_guests_bandwidth_is_what_it_may_send_and_be_sent() {
     assert!(refused > 0);
     // Others have no limit.
     let free = udp("10.0.2.1:4000", "192.0.2.7:7", &payload);
-    assert_eq!(passed(&mut router, "c", &free), 10_000_000);
+    assert_eq!(passed(&mut router, "c", &free), 2_000_000);
 }
 
 #[test]
