@@ -327,7 +327,7 @@ pub struct Guest {
     pub bandwidth: Bandwidth,
 }
 
-/// How fast a guest may send and be sent to, in bits of IP packets a second. Bursts of 50 ms, or 64 KiB
+/// How fast a guest may send and be sent to, in bits of IP packets a second. Bursts of 200 ms, or 64 KiB
 /// if that is more, pass at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

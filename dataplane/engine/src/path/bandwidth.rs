@@ -12,8 +12,9 @@ use crate::state::payer::Payer;
 
 /// Bytes that pass at once, whatever the speed: a super-frame.
 const AT_LEAST: u64 = 64 << 10;
-/// What passes at once, as parts of what passes in a second: 50 ms.
-const BURST: u64 = 20;
+/// What passes at once, as parts of what passes in a second: 200 ms. That long TCP is silent when all of a
+/// super-frame was lost, and what it misses then it must be able to make up for.
+const BURST: u64 = 5;
 /// The place of what guests send, and of what they are sent, in `Shard::bandwidth`.
 const OUT: usize = 0;
 const INTO: usize = 1;
