@@ -184,10 +184,7 @@ fn a_guests_bandwidth_is_what_it_may_send_and_be_sent() {
     // Between guests as well, both as first packets and as a session's.
     let to = udp("10.0.1.2:4000", "10.0.1.1:7", &payload);
     let bytes = passed(&mut router, "b", &to);
-    assert!(
-        (400_000..=466_000).contains(&bytes),
-        "200 kB/s: {bytes}"
-    );
+    assert!((400_000..=466_000).contains(&bytes), "200 kB/s: {bytes}");
     // Errors about its sessions are packets too.
     let about = to.ttl(63).bytes();
     let said = error("10.0.1.1", "10.0.1.2", (3, 3), [0; 4], &about);
