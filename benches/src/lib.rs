@@ -343,6 +343,8 @@ fn router(sessions: u32) -> Value {
         "limits": {
             "sessions": sessions,
             "new_sessions_per_second": 1_000_000_000,
+            "unanswered_syns": 1_000_000_000,
+            "new_destinations_per_second": 1_000_000_000,
             "ports": 65_536,
         },
     })

@@ -238,7 +238,7 @@ fn neighbors(table: &mut Table, rows: Vec<NeighborRow>) {
 fn sessions(table: &mut Table, rows: Vec<SessionRow>) {
     head(
         table,
-        "PROTOCOL FROM TO AS IIF OIF STATE PACKETS> BYTES> BACK> BACK-BYTES> ENDS-IN>",
+        "PROTOCOL FROM TO AS IIF OIF STATE RULE MARK> PACKETS> BYTES> BACK> BACK-BYTES> ENDS-IN>",
     );
     for row in rows {
         let at = |(address, port)| std::net::SocketAddr::new(address, port).to_string();
@@ -250,6 +250,8 @@ fn sessions(table: &mut Table, rows: Vec<SessionRow>) {
             row.iif,
             row.oif,
             row.state,
+            or_dash(row.rule),
+            or_dash((row.mark != 0).then_some(row.mark)),
             row.forward.0.to_string(),
             row.forward.1.to_string(),
             row.reply.0.to_string(),

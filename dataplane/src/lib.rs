@@ -10,6 +10,7 @@ mod netfilter;
 pub mod port;
 mod pulse;
 mod quiet;
+mod report;
 pub mod server;
 pub mod shared;
 mod show;

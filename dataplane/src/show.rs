@@ -410,14 +410,15 @@ fn neighbor(view: NeighborView, snapshot: &Snapshot) -> NeighborRow {
 
 /// One page of sessions, which the worker itself cuts off: there may be millions.
 fn sessions(
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     running: &Running,
     cursor: u64,
 ) -> Result<(Rows, Option<u64>), String> {
     let now = worker::now();
+    let judged_by = snapshot.clone();
     let asked = running
         .worker
-        .ask(move |worker| run::sessions(&worker.engine().shard, cursor, PAGE, now));
+        .ask(move |worker| run::sessions(&judged_by, &worker.engine().shard, cursor, PAGE, now));
     let (views, next) = asked.ok_or(ENDED)?;
     let rows = views.into_iter().map(|view| session(view, snapshot, now));
     Ok((Rows::Sessions(rows.collect()), next))
@@ -441,6 +442,8 @@ fn session(view: SessionView, snapshot: &Snapshot, now: Instant) -> SessionRow {
         iif: snapshot.interface_name(view.iif).to_owned(),
         oif: snapshot.interface_name(view.oif).to_owned(),
         state: view.state.to_owned(),
+        rule: view.rule.map(|rule| snapshot.rule_name(rule)),
+        mark: view.mark,
         forward: view.forward,
         reply: view.reply,
         expires_s: view.expires.since(now).as_secs(),

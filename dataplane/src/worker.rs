@@ -19,12 +19,10 @@ use tapgate_engine::frame::Verdict;
 use tapgate_engine::process;
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
-use tapgate_engine::state::claims::Notice;
-use tapgate_engine::state::payer::Payer;
-use tapgate_engine::state::refused::LimitMet;
 use tapgate_engine::time::Instant;
 
 use crate::port::{Opened, Ports};
+use crate::report;
 use crate::sys::sched;
 
 /// What epoll says when an order came; ports say their number.
@@ -317,10 +315,16 @@ impl Worker {
             engine.poll(snapshot, now);
             engine.drain(snapshot, now, |port, frame| ports.send(port, frame));
             for notice in engine.take_notices() {
-                report(&notice, snapshot);
+                report::claim(&notice, snapshot);
+            }
+        }
+        if engine.has_news() {
+            let snapshot = snapshots.load();
+            for entry in engine.take_entries() {
+                report::flow(&entry, snapshot);
             }
             for met in engine.take_limits_met() {
-                report_limit(&met, snapshot);
+                report::limit(&met, snapshot);
             }
         }
     }
@@ -425,53 +429,5 @@ impl Worker {
         if let Some(error) = self.ports.take_error(port) {
             tracing::info!(port = port.0, %error, "device went down");
         }
-    }
-}
-
-/// Tells the operator that somebody else claims an address.
-fn report(notice: &Notice, snapshot: &Snapshot) {
-    let Notice { address, mac, .. } = notice;
-    let interface = snapshot.interface_name(notice.interface);
-    if notice.given_up {
-        tracing::error!(
-            %address, %mac, interface,
-            "somebody else has this address: not used; find the host with that MAC"
-        );
-    } else {
-        tracing::warn!(
-            %address, %mac, interface,
-            "somebody else claims this address: defended; find the host with that MAC"
-        );
-    }
-}
-
-/// Tells the operator that somebody has all that it may have.
-fn report_limit(met: &LimitMet, snapshot: &Snapshot) {
-    let LimitMet {
-        payer,
-        reason,
-        packets,
-    } = *met;
-    let limit = reason.name();
-    match payer {
-        Payer::By(guest) | Payer::To(guest) => {
-            let guest = snapshot.guest_name(guest);
-            tracing::warn!(
-                guest,
-                limit,
-                packets,
-                "a guest is at a limit; see `tapgate show guests`"
-            );
-        }
-        Payer::Port(port) => {
-            let port = snapshot.port_name(port);
-            tracing::warn!(
-                port,
-                limit,
-                packets,
-                "what comes in by a port is at a limit"
-            );
-        }
-        Payer::Nobody => tracing::warn!(limit, packets, "a limit is met"),
     }
 }

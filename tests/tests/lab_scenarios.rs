@@ -72,6 +72,18 @@ fn dataplane_stands_still() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn bandwidth_of_a_guest() {
+    scenario("bandwidth", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn bandwidth_of_a_guest_by_the_kernel() {
+    scenario("bandwidth", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn apply_under_load() {
     scenario("apply", "tapgate");
 }

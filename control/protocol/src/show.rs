@@ -203,6 +203,12 @@ pub struct SessionRow {
     pub oif: String,
     /// `new`, `established` or `closing`.
     pub state: String,
+    /// The rule of the policy that let it in; absent also while it was not judged since the last change.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// Its mark; 0 is none.
+    #[serde(default)]
+    pub mark: u32,
     /// Packets and bytes from the opener.
     pub forward: (u64, u64),
     /// Packets and bytes back to it.

@@ -12,6 +12,7 @@ use tapgate_engine::run::{NeighborView, SessionView, Usage, counters, neighbors,
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
+use tapgate_engine::state::journal::Entry;
 use tapgate_engine::state::payer::Payer;
 use tapgate_engine::time::Instant;
 
@@ -95,7 +96,7 @@ impl Engine {
     }
 
     pub(super) fn sessions(&self, most: usize, now: Instant) -> Vec<SessionView> {
-        sessions(&self.engine.shard, 0, most, now).0
+        sessions(&self.snapshot, &self.engine.shard, 0, most, now).0
     }
 
     pub(super) fn neighbors(&self) -> Vec<NeighborView> {
@@ -106,8 +107,8 @@ impl Engine {
         self.engine.take_notices()
     }
 
-    /// Who met a limit, and of what.
-    pub(super) fn limits_met(&mut self) -> Vec<(String, DropReason)> {
+    /// Who met a limit, of what, and whether that is over.
+    pub(super) fn limits_met(&mut self) -> Vec<(String, DropReason, bool)> {
         let met = self.engine.take_limits_met();
         let name = |payer| match payer {
             Payer::By(guest) | Payer::To(guest) => self.snapshot.guest_name(guest).to_owned(),
@@ -115,8 +116,13 @@ impl Engine {
             Payer::Nobody => String::new(),
         };
         met.iter()
-            .map(|met| (name(met.payer), met.reason))
+            .map(|met| (name(met.payer), met.reason, met.over))
             .collect()
+    }
+
+    /// What rules with `log` had to say.
+    pub(super) fn entries(&mut self) -> Vec<Entry> {
+        self.engine.take_entries().collect()
     }
 
     pub(super) fn usage(&self, guest: &str) -> Option<Usage> {

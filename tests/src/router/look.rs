@@ -8,6 +8,7 @@ use tapgate_engine::explain::Line;
 use tapgate_engine::frame::{Offload, OwnedFrame, Verdict};
 use tapgate_engine::run::{NeighborView, SessionView, Usage};
 use tapgate_engine::state::claims::Notice;
+use tapgate_engine::state::journal::Entry;
 
 use super::{Router, Sent};
 use crate::packet::untag;
@@ -69,9 +70,14 @@ impl Router {
         self.engine.notices()
     }
 
-    /// Who met a limit since this was asked last: a guest or port, and of what.
-    pub fn limits_met(&mut self) -> Vec<(String, DropReason)> {
+    /// Who met a limit since this was asked last: a guest or port, of what, and whether that is over.
+    pub fn limits_met(&mut self) -> Vec<(String, DropReason, bool)> {
         self.engine.limits_met()
+    }
+
+    /// What rules with `log` had to say since this was asked last.
+    pub fn entries(&mut self) -> Vec<Entry> {
+        self.engine.entries()
     }
 
     /// What a guest of this name uses.

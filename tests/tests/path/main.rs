@@ -1,10 +1,12 @@
 //! What becomes of a packet: where it goes, under which address, and what its sender is told.
 
 mod behaviour;
+mod brakes;
 mod errors6;
 mod forged;
 mod fragments;
 mod fuzz;
+mod groups;
 mod guests;
 mod ipv6;
 mod kinds;
@@ -18,4 +20,5 @@ mod quotas;
 mod tcp;
 mod transfer;
 mod uplink;
+mod verbs;
 mod workers;

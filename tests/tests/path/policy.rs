@@ -8,11 +8,11 @@ use tapgate_tests::recipe::{GUEST_A, GUEST_B, GUEST_C, NET_A, NET_B, REMOTE};
 use tapgate_tests::router::{Router, mac_of};
 
 const X: &str = "02:00:00:00:00:aa";
-const PUBLIC: &str = "203.0.113.21";
+pub const PUBLIC: &str = "203.0.113.21";
 
 /// Guests `a` and `b` in network `lan`, `c` in `dmz`, which has a public address too; all may leave by
 /// `x`.
-fn config(policy: &str) -> String {
+pub fn config(policy: &str) -> String {
     format!(
         r#"
 [ports]
@@ -40,7 +40,7 @@ forward = [{{ address = "203.0.113.10", proto = "tcp", port = 8022, to = "10.0.2
     )
 }
 
-fn router(policy: &str) -> Router {
+pub fn router(policy: &str) -> Router {
     let mut router = Router::settled(&config(policy));
     router.answer_everything();
     // Whoever asks is known by the time it matters.
@@ -59,7 +59,7 @@ fn router(policy: &str) -> Router {
     router
 }
 
-fn link(port: &str) -> (tapgate_engine::addr::MacAddr, tapgate_engine::addr::MacAddr) {
+pub fn link(port: &str) -> (tapgate_engine::addr::MacAddr, tapgate_engine::addr::MacAddr) {
     match port {
         "uplink" => (mac_of("203.0.113.1".parse().unwrap()), mac(X)),
         "a" => (GUEST_A, NET_A),
@@ -68,14 +68,14 @@ fn link(port: &str) -> (tapgate_engine::addr::MacAddr, tapgate_engine::addr::Mac
     }
 }
 
-fn offer(router: &mut Router, port: &str, packet: Packet) -> Verdict {
+pub fn offer(router: &mut Router, port: &str, packet: Packet) -> Verdict {
     let (theirs, ours) = link(port);
     router.inject(port, packet.link(theirs, ours).bytes())
 }
 
 /// Whether a packet passes; what is told is not looked at.
 #[track_caller]
-fn passes(router: &mut Router, port: &str, packet: Packet) -> bool {
+pub fn passes(router: &mut Router, port: &str, packet: Packet) -> bool {
     let verdict = offer(router, port, packet);
     router.take_all();
     match verdict {
@@ -85,7 +85,7 @@ fn passes(router: &mut Router, port: &str, packet: Packet) -> bool {
     }
 }
 
-fn syn(from: &str, to: &str) -> Packet {
+pub fn syn(from: &str, to: &str) -> Packet {
     tcp(&format!("{from}:4000"), to, "S", b"")
 }
 

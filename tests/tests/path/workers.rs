@@ -233,7 +233,7 @@ impl Two {
     /// Every session is in one shard, in that which sent it on.
     fn check_sessions(&self) {
         for (number, shard) in self.shards.iter().enumerate() {
-            for view in sessions(shard, 0, 10_000, self.now).0 {
+            for view in sessions(&self.snapshot, shard, 0, 10_000, self.now).0 {
                 let of = |open: &&Open| {
                     let ends = |at: SocketAddr| (at.ip(), at.port());
                     let (from, to) = (ends(open.inside.source), ends(open.inside.destination));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::nat::Nat;
 use super::policy::Policy;
 use super::services::{Dhcp, Dhcp6, Ra};
-use super::value::{Gateways, PortRange, Prefix};
+use super::value::{BitRate, Gateways, PortRange, Prefix};
 use crate::base::addr::MacAddr;
 
 /// A whole configuration file.
@@ -94,6 +94,13 @@ pub struct Limits {
     /// Sessions that it opens in a second; half as many at once. Default 10000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_sessions_per_second: Option<u32>,
+    /// TCP connections that it opens and that are not established yet, of each family: so many at once,
+    /// and a tenth of it more each second. Default 3000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered_syns: Option<u32>,
+    /// Addresses that it sends a flow's first packet to in a second. Default 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_destinations_per_second: Option<u32>,
     /// External ports of one address and protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<u32>,
@@ -106,6 +113,16 @@ impl Limits {
     /// Sessions that a guest may open in a second.
     pub fn new_sessions(&self) -> u32 {
         self.new_sessions_per_second.unwrap_or(10_000)
+    }
+
+    /// TCP connections of a guest that may be opening.
+    pub fn syns(&self) -> u32 {
+        self.unanswered_syns.unwrap_or(3_000)
+    }
+
+    /// Addresses that a guest may turn to in a second.
+    pub fn destinations(&self) -> u32 {
+        self.new_destinations_per_second.unwrap_or(1_000)
     }
 
     /// ICMP errors that a guest is told in a second, of each kind.
@@ -121,6 +138,10 @@ impl Limits {
             new_sessions_per_second: self
                 .new_sessions_per_second
                 .or(general.new_sessions_per_second),
+            unanswered_syns: self.unanswered_syns.or(general.unanswered_syns),
+            new_destinations_per_second: self
+                .new_destinations_per_second
+                .or(general.new_destinations_per_second),
             ports: self.ports.or(general.ports),
             icmp_errors_per_second: self
                 .icmp_errors_per_second
@@ -299,9 +320,35 @@ pub struct Guest {
     /// The host name that DHCP hands out. Default: the guest's name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Security groups that it is a member of: names from `[policy.groups]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// What it may use; where this says nothing, `limits` of `[router]` does.
     #[serde(default)]
     pub limits: Limits,
+    /// How fast it may send and be sent to; without a limit when absent.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_empty")]
+    pub bandwidth: Bandwidth,
+}
+
+/// How fast a guest may send and be sent to, in bits of IP packets a second. Bursts of 200 ms, or 64 KiB
+/// if that is more, pass at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bandwidth {
+    /// What it sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<BitRate>,
+    /// What it is sent.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub into: Option<BitRate>,
+}
+
+impl Bandwidth {
+    /// It has no limit.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_none() && self.into.is_none()
+    }
 }
 
 /// `[networks]`: an internal segment whose gateway is tapgate.

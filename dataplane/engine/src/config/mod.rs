@@ -26,7 +26,7 @@ pub use blocks::Blocks;
 pub use closest::closest;
 use condition::Condition;
 pub use file::{
-    Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
+    Bandwidth, Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
     Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
     RuleAction, SourceCheck, Timeouts,
 };
@@ -34,7 +34,7 @@ pub use nat::{
     Filtering, Forward as FileForward, Mapping, Nat, OneToOne as FileOneToOne, Snat as FileSnat,
 };
 use services::Services;
-pub use value::{AddressRange, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
+pub use value::{AddressRange, BitRate, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
 
 /// The name of the table that holds the connected prefixes and is looked up at
 /// [`MAIN_PRIORITY`], as in Linux.
@@ -239,6 +239,8 @@ pub struct Guest {
     pub hostname: String,
     /// What it may use.
     pub limits: Limits,
+    /// How fast it may send and be sent to.
+    pub bandwidth: Bandwidth,
 }
 
 /// A named routing table.

@@ -25,6 +25,9 @@ pub struct Policy {
     /// The first rule that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Security groups by name. They are asked after `rules`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Group>,
     /// What holds between two sides where no rule matches; the first that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default: Vec<Default>,
@@ -37,7 +40,7 @@ impl Policy {
 }
 
 /// One rule. What it does not mention is any.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What becomes of a flow that matches.
@@ -66,6 +69,34 @@ pub struct Rule {
     /// With `icmp`: its type.
     #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
     pub icmp_type: OneOrMore<IcmpType>,
+    /// Write the flows that match into the log: at most ten a second of each guest, and of all strangers
+    /// on an uplink together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
+    /// With `accept`: a number that its sessions bear; not 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// With `accept`: flows that it lets through in a second, half as many at once; of each guest, and
+    /// of all strangers on an uplink together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// With `accept`: sessions at a time that it lets through, of each family; of each guest, and of
+    /// each address outside (IPv6: each /64).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+}
+
+/// A security group: what guests that are members of it accept. A guest that is in groups is opened by
+/// their rules alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// What opens flows to a member; rules without `to`, and all of them accept.
+    #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
+    pub into: Vec<Rule>,
+    /// What a member may open; rules without `from`. Anything, if no group of the guest says `out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<Vec<Rule>>,
 }
 
 /// What holds between two sides where no rule matches.
@@ -80,10 +111,34 @@ pub struct Default {
     /// Where it goes; anywhere when absent.
     #[serde(default, skip_serializing_if = "OneOrMore::is_empty")]
     pub to: OneOrMore<String>,
+    /// As of a rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
+}
+
+impl From<&Default> for Rule {
+    /// The rule that mentions nothing but its sides.
+    fn from(default: &Default) -> Self {
+        Self {
+            action: default.action,
+            from: default.from.clone(),
+            to: default.to.clone(),
+            source: OneOrMore::default(),
+            destination: OneOrMore::default(),
+            proto: OneOrMore::default(),
+            port: OneOrMore::default(),
+            source_port: OneOrMore::default(),
+            icmp_type: OneOrMore::default(),
+            log: default.log,
+            mark: None,
+            rate: None,
+            connections: None,
+        }
+    }
 }
 
 /// What becomes of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It may pass, and so may its answers.
@@ -110,7 +165,7 @@ const NAMES: [(&str, &[u8]); 8] = [
 ];
 
 /// A protocol by its name or number. `icmp` is that of either family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProtocolName(u8);
 
 impl ProtocolName {
@@ -167,7 +222,7 @@ impl<'de> Deserialize<'de> for ProtocolName {
 }
 
 /// An ICMP type: a number, or `echo-request`, which is that of either family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IcmpType {
     /// 8 of ICMP, 128 of ICMPv6.
     EchoRequest,
@@ -246,7 +301,11 @@ pub struct Checked {
     pub interface_zones: Vec<Option<u16>>,
     /// By place in the list of guests: its zone, if it is in one itself.
     pub guest_zones: Vec<Option<u16>>,
-    /// All rules in the order in which they are asked; those of `default` are the last.
+    /// By place in the list of guests: the groups that it is in, by number.
+    pub guest_groups: Vec<Vec<u16>>,
+    /// By group: its name, and whether it says what its members may open.
+    pub groups: Vec<(String, bool)>,
+    /// All rules in the order in which they are asked: `rules`, groups' `out`, groups' `in`, `default`.
     pub rules: Vec<CheckedRule>,
 }
 
@@ -255,15 +314,44 @@ pub struct Checked {
 pub enum Origin {
     /// In `policy.rules`.
     Rule(usize),
+    /// In a group: its number, `in` or `out`, and which of them.
+    Group(u16, Facing, usize),
+    /// Nowhere: a guest is in groups, and no rule of theirs accepts.
+    Closed(Facing),
     /// In `policy.default`.
     Default(usize),
 }
 
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Origin {
+    /// Where that is, where groups have these names.
+    pub fn name(self, groups: &[(String, bool)]) -> String {
         match self {
-            Self::Rule(n) => write!(f, "policy.rules[{n}]"),
-            Self::Default(n) => write!(f, "policy.default[{n}]"),
+            Self::Rule(n) => format!("policy.rules[{n}]"),
+            Self::Group(group, facing, n) => {
+                let group = groups.get(usize::from(group)).map_or("", |(name, _)| name);
+                format!("policy.groups.{group}.{}[{n}]", facing.name())
+            }
+            Self::Closed(facing) => format!("policy.groups.*.{}", facing.name()),
+            Self::Default(n) => format!("policy.default[{n}]"),
+        }
+    }
+}
+
+/// Which flows of a group's members a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facing {
+    /// Those that others open to them.
+    In,
+    /// Those that they open.
+    Out,
+}
+
+impl Facing {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
         }
     }
 }
@@ -277,6 +365,8 @@ pub enum Side {
     Interface(usize),
     /// A guest.
     Guest(usize),
+    /// The members of a security group.
+    Group(u16),
 }
 
 /// A rule; an empty list is any.
@@ -286,6 +376,12 @@ pub struct CheckedRule {
     pub origin: Origin,
     /// What becomes of a flow that matches.
     pub action: Action,
+    /// Flows that match are written into the log.
+    pub log: bool,
+    /// The mark of its sessions; 0 is none.
+    pub mark: u32,
+    /// How much it lets through.
+    pub limits: Option<RuleLimits>,
     /// Where it comes from.
     pub from: Vec<Side>,
     /// Where it goes.
@@ -298,6 +394,18 @@ pub struct CheckedRule {
     pub services: Vec<(u8, PortSpan)>,
     /// Its protocols and their source ports.
     pub source_ports: Vec<(u8, PortSpan)>,
+}
+
+/// How much a rule lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleLimits {
+    /// A hash of what is written of it but for its limits: what was counted for it stays so as long as
+    /// that does.
+    pub rule: u64,
+    /// Flows in a second.
+    pub rate: Option<u32>,
+    /// Sessions at a time.
+    pub connections: Option<u32>,
 }
 
 /// Destination ports or ICMP types, from one to another: 0 is one of them.

@@ -2,11 +2,13 @@
 
 mod address;
 mod check;
+mod groups;
 mod guests;
 mod interfaces;
 mod mappings;
 mod one_to_one;
 mod policy;
+mod policy_rules;
 mod ports;
 mod redirects;
 mod router;

@@ -271,6 +271,54 @@ impl fmt::Display for Target {
     }
 }
 
+/// Bits a second, written as `"100Mbit/s"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BitRate(u64);
+
+/// The units of [`BitRate`], the largest first.
+const UNITS: [(&str, u64); 4] = [
+    ("Gbit/s", 1_000_000_000),
+    ("Mbit/s", 1_000_000),
+    ("kbit/s", 1_000),
+    ("bit/s", 1),
+];
+/// The fastest that makes sense.
+const FASTEST: u64 = 10_000_000_000_000;
+
+impl BitRate {
+    /// Bytes a second.
+    pub const fn bytes(self) -> u64 {
+        self.0 / 8
+    }
+}
+
+impl FromStr for BitRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let in_unit = |(unit, size): &(&str, u64)| {
+            let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(*size)
+        };
+        // "Mbit/s" ends with "bit/s" as well, but what is before that is no number.
+        let bits = UNITS.iter().find_map(in_unit);
+        let fits = bits.filter(|bits| (8_000..=FASTEST).contains(bits));
+        fits.map(Self).ok_or_else(|| {
+            format!(
+                "\"{text}\" is not a bandwidth: write one such as \"500kbit/s\", \"100Mbit/s\" or \"1Gbit/s\", at least \"8kbit/s\""
+            )
+        })
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let divides = |(_, size): &&(&str, u64)| self.0.is_multiple_of(*size);
+        let (unit, size) = UNITS.iter().find(divides).unwrap_or(&UNITS[3]);
+        write!(f, "{}{unit}", self.0 / size)
+    }
+}
+
 macro_rules! as_text {
     ($($kind:ty),*) => { $(
         impl Serialize for $kind {
@@ -287,10 +335,10 @@ macro_rules! as_text {
         }
     )* };
 }
-as_text!(Prefix, AddressRange, Target);
+as_text!(Prefix, AddressRange, Target, BitRate);
 
 /// Some of a kind; written as one, or as a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OneOrMore<T>(pub Vec<T>);
 
 impl<T> Default for OneOrMore<T> {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::ip::Address;
-use crate::config::Limits;
+use crate::config::{Bandwidth, Limits};
 
 /// A VM or container, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Guest {
     pub number: u16,
     /// What it may use.
     pub limits: Limits,
+    /// How fast it may send and be sent to.
+    pub bandwidth: Bandwidth,
     /// Its name.
     pub name: String,
     /// The port it is behind.
@@ -361,6 +363,7 @@ impl Guest {
             id: GuestId(0),
             number,
             limits: spec.limits,
+            bandwidth: spec.bandwidth,
             name: spec.name.clone(),
             port,
             network,

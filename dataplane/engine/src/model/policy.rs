@@ -6,42 +6,19 @@
 //! (bit vectors, Lakshman and Stiliadis 1998). A summary of each vector, one bit for 64, skips what is
 //! empty (aggregation, Baboescu and Varghese 2001).
 
+mod question;
+mod vectors;
+
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::ops::Range;
 
-use foldhash::fast::FixedState;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::IpNet;
 
-use crate::base::addr::{GuestId, InterfaceId};
-use crate::config::policy::{Action, CheckedRule, Origin, PortSpan, Side};
-use crate::config::{Config, Guest};
-
-/// One end of a flow: the interface it is behind, and the guest if it is one's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// The interface.
-    pub interface: InterfaceId,
-    /// The guest.
-    pub guest: Option<GuestId>,
-    /// The address, inside.
-    pub address: IpAddr,
-}
-
-/// What is asked about a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
-    /// Who opens it.
-    pub from: End,
-    /// To whom.
-    pub to: End,
-    /// The protocol.
-    pub protocol: u8,
-    /// The destination port, or the ICMP type; 0 if it has neither.
-    pub service: u16,
-    /// The source port; 0 if it has none.
-    pub source_port: u16,
-}
+use crate::base::addr::InterfaceId;
+use crate::config::Config;
+use crate::config::policy::{Action, CheckedRule, Facing, Origin, PortSpan, RuleLimits, Side};
+pub use question::{End, Question};
+use vectors::{Addresses, Ports, Sides, Vector, Vectors, first};
 
 /// What about a flow a rule does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +30,29 @@ pub enum Mismatch {
     SourcePort,
 }
 
+/// What a rule says of the flows that match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// Its place among all rules of the configuration.
+    pub place: u16,
+    /// Where it stands in the file.
+    pub origin: Origin,
+    /// What becomes of them.
+    pub action: Action,
+    /// They are written into the log.
+    pub log: bool,
+    /// The mark of their sessions; 0 is none.
+    pub mark: u32,
+    /// How many it lets through.
+    pub limits: Option<RuleLimits>,
+}
+
 /// All rules of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// In the order in which they are asked.
-    rules: Vec<(Origin, Action)>,
+    rules: Vec<Ruling>,
+    groups: Groups,
     vectors: Vectors,
     from: Sides,
     to: Sides,
@@ -67,49 +62,26 @@ pub struct Policy {
     source_ports: Ports,
 }
 
-/// A bit for each rule, and a summary of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct Vector {
-    words: Vec<u64>,
-    summary: Vec<u64>,
-}
-
-/// The number of a vector.
-type Number = u32;
-
-/// Every vector that some look-up leads to, once.
-#[derive(Debug, Clone, Default)]
-struct Vectors {
-    all: Vec<Vector>,
-    known: HashMap<Vector, Number, FixedState>,
-}
-
-/// By interface and by guest.
-#[derive(Debug, Clone, Default)]
-struct Sides {
-    interfaces: Vec<Number>,
-    guests: Vec<Number>,
-}
-
-/// By the longest prefix.
-#[derive(Debug, Clone, Default)]
-struct Addresses {
-    v4: PrefixMap<Ipv4Net, Number>,
-    v6: PrefixMap<Ipv6Net, Number>,
-}
-
-/// By protocol: the vector from each port on up to the next.
-#[derive(Debug, Clone, Default)]
-struct Ports {
-    by_protocol: HashMap<u8, Vec<(u16, Number)>, FixedState>,
-    other: Number,
+/// Who is in security groups, and which rules are theirs.
+#[derive(Debug, Clone)]
+struct Groups {
+    /// Some guest is in one.
+    any: bool,
+    /// By guest: whether it is in one, and in one that says what it may open.
+    members: Vec<(bool, bool)>,
+    /// The rules about flows that members open, and about those that are opened to them.
+    out: Range<usize>,
+    into: Range<usize>,
+    /// What is said where no rule of a guest's groups accepts.
+    closed: [Ruling; 2],
 }
 
 impl Policy {
     /// The policy of a configuration whose interfaces have these numbers.
     pub(crate) fn build(config: &Config, interfaces: &[InterfaceId]) -> Self {
         let rules = &config.policy().rules[..];
-        if rules.is_empty() {
+        let groups = Groups::of(config);
+        if rules.is_empty() && !groups.any {
             return Self::default();
         }
         let mut vectors = Vectors::default();
@@ -127,10 +99,8 @@ impl Policy {
         let source_ports = ports(|rule| &rule.source_ports);
         vectors.known = HashMap::default();
         Self {
-            rules: rules
-                .iter()
-                .map(|rule| (rule.origin, rule.action))
-                .collect(),
+            rules: (0..).zip(rules).map(Ruling::of).collect(),
+            groups,
             vectors,
             from,
             to,
@@ -144,15 +114,26 @@ impl Policy {
     /// It has no rules.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && !self.groups.any
     }
 
-    /// The first rule that matches; `None`: none does.
-    pub fn decide(&self, asked: &Question) -> Option<(Origin, Action)> {
+    /// The rule that decides: the first that matches, but that both ends' groups are asked before
+    /// `default`. `None`: none does.
+    pub fn decide(&self, asked: &Question) -> Option<&Ruling> {
         if self.is_empty() {
             return None;
         }
-        self.first(asked).map(|rule| self.rules[rule])
+        self.find(&self.vectors_for(asked), asked).0
+    }
+
+    /// What every rule says, in the order in which they are asked.
+    pub fn rulings(&self) -> impl Iterator<Item = &Ruling> {
+        self.rules.iter()
+    }
+
+    /// The rule at a place.
+    pub fn ruling(&self, place: u16) -> Option<&Ruling> {
+        self.rules.get(usize::from(place))
     }
 
     /// The rules between the two sides that were passed over before the one that decides, each with
@@ -161,8 +142,9 @@ impl Policy {
         if self.is_empty() {
             return Vec::new();
         }
-        let end = self.first(asked).unwrap_or(self.rules.len());
-        let [from, to, dimensions @ ..] = self.vectors_for(asked);
+        let vectors = self.vectors_for(asked);
+        let (_, end) = self.find(&vectors, asked);
+        let [from, to, dimensions @ ..] = vectors;
         let reasons = [
             Mismatch::Source,
             Mismatch::Destination,
@@ -173,30 +155,33 @@ impl Policy {
         let why = |rule: usize| {
             let misses = |(vector, _): &(&Vector, Mismatch)| !vector.has(rule);
             let (_, reason) = dimensions.into_iter().zip(reasons).find(misses)?;
-            Some((self.rules[rule].0, reason))
+            Some((self.rules[rule].origin, reason))
         };
         (0..end).filter(concerns).filter_map(why).collect()
     }
 
-    fn first(&self, asked: &Question) -> Option<usize> {
-        let vectors = self.vectors_for(asked);
-        let [first, rest @ ..] = vectors;
-        for (n, summary) in first.summary.iter().enumerate() {
-            let mut left = rest
-                .iter()
-                .fold(*summary, |left, other| left & other.summary[n]);
-            while left != 0 {
-                let word = n * 64 + left.trailing_zeros() as usize;
-                let all = rest
-                    .iter()
-                    .fold(first.words[word], |all, other| all & other.words[word]);
-                if all != 0 {
-                    return Some(word * 64 + all.trailing_zeros() as usize);
-                }
-                left &= left - 1;
-            }
+    /// What decides, and up to where was looked for it.
+    fn find(&self, vectors: &[&Vector; 6], asked: &Question) -> (Option<&Ruling>, usize) {
+        let all = 0..self.rules.len();
+        let found = |rule: usize| (Some(&self.rules[rule]), rule);
+        let groups = &self.groups;
+        if !groups.any {
+            return first(vectors, all.clone()).map_or((None, all.end), found);
         }
-        None
+        if let Some(rule) = first(vectors, 0..groups.out.start) {
+            return found(rule);
+        }
+        let (_, restricted) = groups.membership(&asked.from);
+        if restricted && first(vectors, groups.out.clone()).is_none() {
+            return (Some(&groups.closed[Facing::Out as usize]), groups.out.end);
+        }
+        if let (true, _) = groups.membership(&asked.to) {
+            let closed = &groups.closed[Facing::In as usize];
+            let into = first(vectors, groups.into.clone());
+            return into.map_or((Some(closed), groups.into.end), found);
+        }
+        let default = first(vectors, groups.into.end..all.end);
+        default.map_or((None, all.end), found)
     }
 
     fn vectors_for(&self, asked: &Question) -> [&Vector; 6] {
@@ -212,206 +197,74 @@ impl Policy {
     }
 }
 
-impl Vector {
-    fn new(rules: usize) -> Self {
-        let words = rules.div_ceil(64);
-        Self {
-            words: vec![0; words],
-            summary: vec![0; words.div_ceil(64)],
-        }
-    }
-
-    fn set(&mut self, rule: usize) {
-        self.words[rule / 64] |= 1 << (rule % 64);
-        self.summary[rule / 4_096] |= 1 << (rule / 64 % 64);
-    }
-
-    fn clear(&mut self, rule: usize) {
-        self.words[rule / 64] &= !(1 << (rule % 64));
-        if self.words[rule / 64] == 0 {
-            self.summary[rule / 4_096] &= !(1 << (rule / 64 % 64));
-        }
-    }
-
-    fn has(&self, rule: usize) -> bool {
-        self.words[rule / 64] >> (rule % 64) & 1 == 1
-    }
-
-    /// Those for which a dimension says nothing.
-    fn of_all<'r, T: 'r>(
-        rules: &'r [CheckedRule],
-        of: impl Fn(&'r CheckedRule) -> &'r [T],
-    ) -> Self {
-        let mut vector = Self::new(rules.len());
-        let any = rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| of(rule).is_empty());
-        any.for_each(|(n, _)| vector.set(n));
-        vector
-    }
-
-    fn with<'n>(&self, rules: impl IntoIterator<Item = &'n usize>) -> Self {
-        let mut vector = self.clone();
-        rules.into_iter().for_each(|rule| vector.set(*rule));
-        vector
-    }
-}
-
-impl Vectors {
-    fn number(&mut self, vector: Vector) -> Number {
-        if let Some(number) = self.known.get(&vector) {
-            return *number;
-        }
-        let number = self.all.len() as Number;
-        self.all.push(vector.clone());
-        self.known.insert(vector, number);
-        number
-    }
-}
-
-impl Sides {
-    fn build(
-        rules: &[CheckedRule],
-        of: fn(&CheckedRule) -> &[Side],
-        config: &Config,
-        numbers: &[InterfaceId],
-        vectors: &mut Vectors,
-    ) -> Self {
-        let any = Vector::of_all(rules, of);
-        let mut zones: HashMap<u16, Vec<usize>> = HashMap::new();
-        let mut interfaces: HashMap<usize, Vec<usize>> = HashMap::new();
-        let mut guests: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (n, rule) in rules.iter().enumerate() {
-            for side in of(rule) {
-                match side {
-                    Side::Zone(zone) => zones.entry(*zone).or_default().push(n),
-                    Side::Interface(index) => interfaces.entry(*index).or_default().push(n),
-                    Side::Guest(index) => guests.entry(*index).or_default().push(n),
-                }
-            }
-        }
+impl Groups {
+    fn of(config: &Config) -> Self {
         let checked = config.policy();
-        let mut number = |interface: usize, guest: Option<usize>| {
-            let own = guest.and_then(|guest| checked.guest_zones[guest]);
-            let zone = own.or(checked.interface_zones[interface]);
-            let in_zone = zone.and_then(|zone| zones.get(&zone));
-            let of_guest = guest.and_then(|guest| guests.get(&guest));
-            let lists = [in_zone, interfaces.get(&interface), of_guest];
-            vectors.number(any.with(lists.into_iter().flatten().flatten()))
+        let membership = |groups: &Vec<u16>| {
+            let says_out = |group: &u16| checked.groups[usize::from(*group)].1;
+            (!groups.is_empty(), groups.iter().any(says_out))
         };
-        let mut sides = Self::default();
-        for (index, id) in numbers.iter().enumerate() {
-            if sides.interfaces.len() <= id.index() {
-                sides.interfaces.resize(id.index() + 1, 0);
-            }
-            sides.interfaces[id.index()] = number(index, None);
-        }
-        let guest = |(n, guest): (usize, &Guest)| number(guest.network, Some(n));
-        sides.guests = config.guests().iter().enumerate().map(guest).collect();
-        sides
-    }
-
-    fn find(&self, end: &End) -> Number {
-        let guest = end.guest.and_then(|guest| self.guests.get(guest.index()));
-        let interface = || self.interfaces.get(end.interface.index());
-        guest.or_else(interface).copied().unwrap_or(0)
-    }
-}
-
-impl Addresses {
-    fn build(
-        rules: &[CheckedRule],
-        of: fn(&CheckedRule) -> &[IpNet],
-        vectors: &mut Vectors,
-    ) -> Self {
-        let any = Vector::of_all(rules, of);
-        let mut by_prefix: HashMap<IpNet, Vec<usize>, FixedState> = HashMap::default();
-        for (n, rule) in rules.iter().enumerate() {
-            for prefix in of(rule) {
-                by_prefix.entry(*prefix).or_default().push(n);
-            }
-        }
-        let mut addresses = Self::default();
-        let number = vectors.number(any);
-        addresses.v4.insert(Ipv4Net::default(), number);
-        addresses.v6.insert(Ipv6Net::default(), number);
-        // The shortest first: each has what is said of those around it.
-        let mut prefixes: Vec<_> = by_prefix.into_iter().collect();
-        prefixes.sort_unstable_by_key(|(prefix, _)| (prefix.prefix_len(), *prefix));
-        for (prefix, rules) in prefixes {
-            let around = addresses.find(prefix.addr());
-            let vector = vectors.all[around as usize].with(&rules);
-            let number = vectors.number(vector);
-            match prefix {
-                IpNet::V4(prefix) => drop(addresses.v4.insert(prefix, number)),
-                IpNet::V6(prefix) => drop(addresses.v6.insert(prefix, number)),
-            }
-        }
-        addresses
-    }
-
-    fn find(&self, address: IpAddr) -> Number {
-        let found = match address {
-            IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, number)| number),
-            IpAddr::V6(address) => self.v6.get_lpm(&address.into()).map(|(_, number)| number),
+        let members: Vec<_> = checked.guest_groups.iter().map(membership).collect();
+        // They come in this order.
+        let end = |is_before: fn(&Origin) -> bool| {
+            checked
+                .rules
+                .partition_point(|rule| is_before(&rule.origin))
         };
-        found.copied().unwrap_or(0)
-    }
-}
-
-impl Ports {
-    fn build(
-        rules: &[CheckedRule],
-        of: fn(&CheckedRule) -> &[(u8, PortSpan)],
-        vectors: &mut Vectors,
-    ) -> Self {
-        let any = Vector::of_all(rules, of);
-        // By protocol: where rules begin, and one past where they end.
-        let mut borders: HashMap<u8, Vec<(u32, bool, usize)>> = HashMap::new();
-        for (n, rule) in rules.iter().enumerate() {
-            for &(protocol, (first, last)) in of(rule) {
-                let borders = borders.entry(protocol).or_default();
-                borders.push((u32::from(first), true, n));
-                borders.push((u32::from(last) + 1, false, n));
-            }
-        }
-        let mut by_protocol = HashMap::default();
-        for (protocol, mut borders) in borders {
-            borders.sort_unstable();
-            // A rule may name the same port twice.
-            let mut depth: HashMap<usize, u32> = HashMap::new();
-            let (mut now, mut spans) = (any.clone(), vec![(0, vectors.number(any.clone()))]);
-            for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
-                for &(_, begins, rule) in chunk {
-                    let depth = depth.entry(rule).or_default();
-                    match begins {
-                        true => *depth += 1,
-                        false => *depth -= 1,
-                    }
-                    match *depth {
-                        0 => now.clear(rule),
-                        _ => now.set(rule),
-                    }
-                }
-                if let Ok(from) = u16::try_from(chunk[0].0) {
-                    spans.push((from, vectors.number(now.clone())));
-                }
-            }
-            by_protocol.insert(protocol, spans);
-        }
+        let rules = end(|origin| matches!(origin, Origin::Rule(_)));
+        let out =
+            end(|origin| matches!(origin, Origin::Rule(_) | Origin::Group(_, Facing::Out, _)));
+        let into = end(|origin| !matches!(origin, Origin::Default(_)));
         Self {
-            by_protocol,
-            other: vectors.number(any),
+            any: members.iter().any(|(is_member, _)| *is_member),
+            members,
+            out: rules..out,
+            into: out..into,
+            closed: [Facing::In, Facing::Out].map(Ruling::closed),
         }
     }
 
-    fn find(&self, protocol: u8, port: u16) -> Number {
-        let Some(spans) = self.by_protocol.get(&protocol) else {
-            return self.other;
-        };
-        let next = spans.partition_point(|(from, _)| *from <= port);
-        spans[next - 1].1
+    /// Whether a guest is at this end that is in groups, and in one that says what it may open.
+    fn membership(&self, end: &End) -> (bool, bool) {
+        let guest = end.guest.and_then(|guest| self.members.get(guest.index()));
+        guest.copied().unwrap_or_default()
+    }
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            any: false,
+            members: Vec::new(),
+            out: 0..0,
+            into: 0..0,
+            closed: [Facing::In, Facing::Out].map(Ruling::closed),
+        }
+    }
+}
+
+impl Ruling {
+    /// No rule of a guest's groups accepts.
+    fn closed(facing: Facing) -> Self {
+        Self {
+            place: u16::MAX,
+            origin: Origin::Closed(facing),
+            action: Action::Drop,
+            log: false,
+            mark: 0,
+            limits: None,
+        }
+    }
+
+    fn of((place, rule): (u16, &CheckedRule)) -> Self {
+        Self {
+            place,
+            origin: rule.origin,
+            action: rule.action,
+            log: rule.log,
+            mark: rule.mark,
+            limits: rule.limits,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::presence::Presence;
 use super::rules::Rule;
 use super::tables::{Action, Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
+use crate::config::policy::Origin;
 use crate::config::{self, Config, Filtering, InterfaceKind, RouteAction, Table};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
@@ -39,6 +40,7 @@ pub struct Snapshot {
     routing: Arc<Routing>,
     translations: Arc<Translations>,
     policy: Arc<Policy>,
+    limits_bandwidth: bool,
     health: Arc<Health>,
     change: Arc<Change>,
 }
@@ -101,6 +103,10 @@ impl Snapshot {
             routing,
             translations,
             policy,
+            limits_bandwidth: config
+                .guests()
+                .iter()
+                .any(|guest| !guest.bandwidth.is_empty()),
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
         };
@@ -122,6 +128,7 @@ impl Snapshot {
             routing: self.routing.clone(),
             translations: self.translations.clone(),
             policy: self.policy.clone(),
+            limits_bandwidth: self.limits_bandwidth,
             health: Arc::new(health),
             change: Arc::new(Change::nothing(self.generation)),
         }
@@ -250,6 +257,15 @@ impl Snapshot {
     pub(crate) fn is_group<A: Family>(&self, address: A) -> bool {
         address.is_group()
             || matches!(address.into(), IpAddr::V4(v4) if self.is_directed_broadcast(v4))
+    }
+    /// Some guest has a limit of its bandwidth.
+    #[inline]
+    pub(crate) fn limits_bandwidth(&self) -> bool {
+        self.limits_bandwidth
+    }
+    /// Where a rule of the policy stands in the file.
+    pub fn rule_name(&self, origin: Origin) -> String {
+        origin.name(&self.config.policy().groups)
     }
     /// Who may open flows to whom.
     pub(crate) fn policy(&self) -> &Policy {

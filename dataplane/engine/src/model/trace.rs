@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::policy::Mismatch;
+use super::policy::{Mismatch, Ruling};
 use super::tables::NoWay;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::config::condition::Condition;
-use crate::config::policy::{Action, Origin};
+use crate::config::policy::Origin;
 use crate::config::{Filtering, PortRange, RuleAction};
 use crate::wire::flow::Direction;
 
@@ -135,7 +135,7 @@ pub enum Step {
     /// What the policy says: the rule that decides, if one does, and those between the two sides that
     /// were passed over.
     Policy {
-        decided: Option<(Origin, Action)>,
+        decided: Option<Ruling>,
         allowed: bool,
         passed_over: Vec<(Origin, Mismatch)>,
     },

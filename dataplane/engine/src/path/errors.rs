@@ -1,7 +1,7 @@
 //! ICMP errors from others: they go the way of the session of the packet they quote.
 
 use super::hop::{self, Hop};
-use super::standing;
+use super::{bandwidth, standing};
 use crate::base::checksum;
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
@@ -49,6 +49,11 @@ pub(crate) fn translate<A: Tracked, T: Trace>(
     }
     match hop::repair::<A, T>(ctx, hit).map_err(|refusal| refusal.reason)? {
         (egress, Hop::Known(_, mac, port)) => {
+            if ctx.snapshot.limits_bandwidth() {
+                let to = record.sent(direction).destination;
+                let ends = (packet.flow.source.into(), to.into());
+                bandwidth::take(ctx, (arrival.interface, egress), ends, packet.length())?;
+            }
             restore(frame, packet, &quoted, &record, direction);
             ctx.shard.counters.icmp_errors_translated += 1;
             hop::deliver(ctx, frame, packet, egress, (mac, port))

@@ -5,7 +5,7 @@ use super::judge::{Course, Plan, fits, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal, mapped};
 use super::refuse::refuse;
-use super::{admit, errors, local, mss, standing};
+use super::{admit, bandwidth, errors, limits, local, log, mss, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::config::Mapping;
@@ -98,6 +98,10 @@ fn established<A: Tracked, T: Trace>(
     if packet.is_syn() {
         mss::clamp(ctx, frame, packet, (arrival.interface, egress));
     }
+    if ctx.snapshot.limits_bandwidth() {
+        let ends = (packet.flow.source.into(), to.destination.into());
+        bandwidth::take(ctx, (arrival.interface, egress), ends, packet.length())?;
+    }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
     let mut verdict = egress::emit(ctx, frame, egress, hop)?;
@@ -171,7 +175,15 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
         // What it quotes is checked by its checksum, which covers all of it.
         Ok(Course::Error) if packet.part != Part::Whole => Err(DropReason::FragmentUntranslatable),
         Ok(Course::Error) => errors::translate(ctx, frame, packet, arrival),
-        Err(refusal) => Err(refuse(ctx, frame, packet, arrival.interface, refusal)),
+        Err(refusal) => {
+            if let Some(rule) = refusal
+                .logged_by
+                .and_then(|place| ctx.snapshot.policy().ruling(place))
+            {
+                log::write(ctx, arrival, packet, rule);
+            }
+            Err(refuse(ctx, frame, packet, arrival.interface, refusal))
+        }
     }
 }
 
@@ -184,6 +196,10 @@ fn forward<A: Tracked, T: Trace>(
     arrival: Arrival<'_>,
     (query, plan): (&Query<'_, A>, &Plan<'_, A>),
 ) -> Result<Verdict, DropReason> {
+    if let Err(reason) = limits::turn(ctx, arrival, plan) {
+        let refusal = limits::beyond(ctx, arrival.interface, plan, reason);
+        return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+    }
     let egress = plan.way.interface;
     let (neighbor, hop): (_, Station) = match hop::resolve(ctx, &plan.way) {
         Some(Hop::Known(id, mac, port)) => (id, (mac, port)),
@@ -193,12 +209,21 @@ fn forward<A: Tracked, T: Trace>(
         }
         None => return Err(DropReason::NeighborTableFull),
     };
+    if ctx.snapshot.limits_bandwidth() {
+        let (from, to) = (packet.flow.source, plan.to.destination);
+        let place = (arrival.interface, egress);
+        bandwidth::take(ctx, place, (from.into(), to.into()), packet.length())?;
+    }
     let mut to = plan.to;
     if packet.is_tracked() {
         let path = Path {
             interface: egress.id,
             neighbor,
         };
+        if let Err(reason) = limits::admit(ctx, arrival, plan) {
+            let refusal = limits::beyond(ctx, arrival.interface, plan, reason);
+            return Err(refuse(ctx, frame, packet, arrival.interface, refusal));
+        }
         match begin(ctx, (frame, packet), arrival, plan, path) {
             Ok(translated) => to = translated,
             // What needs no translation needs no session either, if its answers may pass without.
@@ -221,6 +246,9 @@ fn forward<A: Tracked, T: Trace>(
     if packet.is_syn() {
         mss::clamp(ctx, frame, packet, (arrival.interface, egress));
     }
+    if let Some(rule) = plan.rule.filter(|rule| rule.log) {
+        log::write(ctx, arrival, packet, rule);
+    }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
     let verdict = hop::deliver(ctx, frame, packet, egress, hop)?;
@@ -237,7 +265,7 @@ fn begin<A: Tracked, T: Trace>(
     plan: &Plan<'_, A>,
     path: Path,
 ) -> Result<Flow<A>, DropReason> {
-    make_room::<A, T>(ctx, arrival, plan)?;
+    make_room::<A, T>(ctx, plan)?;
     let to = match plan.snat {
         Some(_) => translate(ctx, plan)?,
         None => plan.to,
@@ -260,6 +288,7 @@ fn begin<A: Tracked, T: Trace>(
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
     detail.set_guest(plan.guest());
+    detail.set_rule(plan.rule.map(|rule| (rule.place, rule.mark)));
     detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
     let flows = A::flows_mut(ctx.shard);
     if let Some(mapped) = &plan.mapped
@@ -268,9 +297,13 @@ fn begin<A: Tracked, T: Trace>(
         flows.release(&record);
         return Err(DropReason::NatAmbiguous);
     }
-    if flows.sessions.insert(&record, detail, plan.payer).is_none() {
+    let Some(number) = flows.sessions.insert(&record, detail, plan.payer) else {
         flows.release(&record);
         return Err(DropReason::SessionTableFull);
+    };
+    if let Some(rule) = plan.counted_by() {
+        let connections = flows.sessions.connections_mut();
+        connections.open(number, rule, plan.opener());
     }
     ctx.shard.counters.sessions_created += 1;
     Ok(to)
@@ -281,14 +314,8 @@ fn begin<A: Tracked, T: Trace>(
 #[inline(always)]
 fn make_room<A: Tracked, T>(
     ctx: &mut Context<'_, T>,
-    arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
 ) -> Result<(), DropReason> {
-    let rate = plan.limits.new_sessions();
-    let opener = plan.payer.index();
-    if !arrival.interface.personality && !ctx.shard.openers.take(opener, rate, ctx.now) {
-        return Err(DropReason::GuestSessionRate);
-    }
     let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();
     ledger.limit(plan.payer, plan.limits.sessions);
     if let Some(guest) = plan.served {

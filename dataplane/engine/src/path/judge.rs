@@ -17,11 +17,13 @@ use crate::config::{Limits, PortRange};
 use crate::model::interface::Interface;
 use crate::model::nat::{By, Inward, Mapped, Outward, Snat};
 use crate::model::owners::Guest;
+use crate::model::policy::Ruling;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Step, Trace};
 use crate::state::payer::Payer;
 use crate::state::ports::Wanted;
+use crate::state::session::Opener;
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::{Family, Transport};
@@ -46,6 +48,8 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) snat: Option<Shared<'s, A>>,
     /// The mapping that gives it its destination.
     pub(crate) mapped: Option<Mapped<A>>,
+    /// Who sends it, before translation.
+    pub(crate) source: A,
     /// Where it goes.
     pub(crate) way: Way<'s, A>,
     /// Whom it counts against.
@@ -54,6 +58,8 @@ pub(crate) struct Plan<'s, A> {
     pub(crate) limits: &'s Limits,
     /// The guest that it is for, if a stranger opens it.
     pub(crate) served: Option<&'s Guest>,
+    /// The rule of the policy that lets it pass, if one does.
+    pub(crate) rule: Option<&'s Ruling>,
 }
 
 /// An external address that a source shares with others.
@@ -83,6 +89,20 @@ impl<A> Plan<'_, A> {
             limit: self.limits.ports,
             alone: shared.snat.block.is_some(),
         })
+    }
+
+    /// The rule that counts its sessions, if one does.
+    pub(crate) fn counted_by(&self) -> Option<u64> {
+        let limits = self.rule?.limits?;
+        limits.connections.map(|_| limits.rule)
+    }
+
+    /// Who opens it, as rules count their sessions.
+    pub(crate) fn opener(&self) -> Opener<A>
+    where
+        A: Family,
+    {
+        Opener::of(self.payer, self.source)
     }
 
     /// The number of the guest that it is from, or else to.
@@ -247,6 +267,7 @@ fn martian<A: Family>(source: A, destination: A, interface: &Interface) -> Refus
     Refusal {
         reason: DropReason::Martian,
         told: beyond.then_some(IcmpError::BeyondScope),
+        logged_by: None,
     }
 }
 
@@ -312,7 +333,7 @@ fn plan<'s, A: Family>(
     let selector = Selector::of(&to, Some(interface.id));
     let way =
         route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
-    permit(query, &to, &way, snapshot, trace)?;
+    let rule = permit(query, &to, &way, snapshot, trace)?;
     if let Some(Bounds { ttl, .. }) = query.bounds {
         if ttl <= 1 {
             return Err(Refusal::TTL);
@@ -351,12 +372,14 @@ fn plan<'s, A: Family>(
     }
     Ok(Plan {
         to,
+        source: query.flow.source,
         snat,
         mapped: None,
         way,
         payer,
         limits,
         served: way.guest.filter(|_| interface.personality),
+        rule,
     })
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn refuse_header<A: Family, T: Trace>(
     let refusal = Refusal {
         reason: DropReason::IpOptions,
         told: problem.told.then_some(error),
+        logged_by: None,
     };
     refuse(ctx, frame, packet, arrival.interface, refusal)
 }

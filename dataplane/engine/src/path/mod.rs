@@ -1,13 +1,16 @@
 //! Deciding about one packet, and sending it on.
 
 pub mod admit;
+pub(crate) mod bandwidth;
 pub mod errors;
 pub mod forward;
 pub mod fragments;
 pub mod hairpin;
 pub mod hop;
 pub mod judge;
+pub(crate) mod limits;
 pub mod local;
+pub(crate) mod log;
 pub mod mss;
 pub mod offload;
 pub mod policy;

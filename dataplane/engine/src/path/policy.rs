@@ -13,7 +13,7 @@
 use super::query::{Query, Refusal};
 use crate::base::drops::DropReason;
 use crate::config::policy::Action;
-use crate::model::policy::{End, Question};
+use crate::model::policy::{End, Question, Ruling};
 use crate::model::route::Way;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Step, Trace};
@@ -21,31 +21,35 @@ use crate::wire::error::IcmpError;
 use crate::wire::flow::Flow;
 use crate::wire::packet::{Family, Transport};
 
-/// Whether a packet may open a flow. `to` is its flow with the destination that it really has.
+/// Whether a packet may open a flow, and the rule that says so, if one does. `to` is its flow with the
+/// destination that it really has.
 #[inline(always)]
-pub(crate) fn permit<A: Family>(
+pub(crate) fn permit<'s, A: Family>(
     query: &Query<'_, A>,
     to: &Flow<A>,
     way: &Way<'_, A>,
-    snapshot: &Snapshot,
+    snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Result<(), Refusal> {
+) -> Result<Option<&'s Ruling>, Refusal> {
     let policy = snapshot.policy();
     let asked = (!policy.is_empty()).then(|| question(query, to, way, snapshot));
     let decided = asked.as_ref().and_then(|asked| policy.decide(asked));
     let allowed = match decided {
-        Some((_, action)) => action == Action::Accept,
+        Some(ruling) => ruling.action == Action::Accept,
         None => !joins_networks(query, to, way, snapshot),
     };
     trace.step(|| Step::Policy {
-        decided,
+        decided: decided.copied(),
         allowed,
         passed_over: asked.map_or_else(Vec::new, |asked| policy.passed_over(&asked)),
     });
     match decided {
-        _ if allowed => Ok(()),
-        Some((_, Action::Reject)) => Err(Refusal::told(DropReason::Policy, IcmpError::Prohibited)),
-        Some(_) => Err(DropReason::Policy.into()),
+        _ if allowed => Ok(decided),
+        Some(ruling) => Err(Refusal {
+            reason: DropReason::Policy,
+            told: (ruling.action == Action::Reject).then_some(IcmpError::Prohibited),
+            logged_by: ruling.log.then_some(ruling.place),
+        }),
         None => Err(Refusal::told(
             DropReason::OtherNetwork,
             IcmpError::Prohibited,
@@ -74,7 +78,7 @@ pub(crate) fn permits_answers<A: Family>(
         source_port: back.source_port,
     };
     match snapshot.policy().decide(&asked) {
-        Some((_, action)) => action == Action::Accept,
+        Some(ruling) => ruling.action == Action::Accept,
         None => {
             let inside = |end: &End| {
                 let interface = snapshot.interface(end.interface);

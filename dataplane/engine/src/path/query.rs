@@ -72,12 +72,18 @@ pub(crate) struct Refusal {
     pub(crate) reason: DropReason,
     /// What its sender is told, if anything.
     pub(crate) told: Option<IcmpError>,
+    /// The place of the rule of the policy that has this written into the log.
+    pub(crate) logged_by: Option<u16>,
 }
 
 impl From<DropReason> for Refusal {
     /// Nobody is told.
     fn from(reason: DropReason) -> Self {
-        Self { reason, told: None }
+        Self {
+            reason,
+            told: None,
+            logged_by: None,
+        }
     }
 }
 
@@ -86,6 +92,7 @@ impl Refusal {
         Self {
             reason,
             told: Some(error),
+            logged_by: None,
         }
     }
 
@@ -101,6 +108,7 @@ impl Refusal {
         Self {
             reason: no_way.reason(),
             told,
+            logged_by: None,
         }
     }
 
@@ -110,5 +118,6 @@ impl Refusal {
     pub(crate) const NO_NEIGHBOR: Self = Self {
         reason: DropReason::NeighborTableFull,
         told: None,
+        logged_by: None,
     };
 }

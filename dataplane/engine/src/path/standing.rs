@@ -52,7 +52,13 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     let flows = A::flows_mut(ctx.shard);
     flows.charge(number, plan.payer);
     let sessions = &mut flows.sessions;
-    sessions.detail_mut(number).set_guest(plan.guest());
+    let detail = sessions.detail_mut(number);
+    detail.set_guest(plan.guest());
+    detail.set_rule(plan.rule.map(|rule| (rule.place, rule.mark)));
+    sessions.connections_mut().close(number);
+    if let Some(rule) = plan.counted_by() {
+        sessions.connections_mut().open(number, rule, plan.opener());
+    }
     let record = sessions.get_mut(number);
     record.generation = snapshot.generation();
     record.set_path(Direction::Forward, Some(Path::by(plan.way.interface.id)));

@@ -89,6 +89,9 @@ pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
         shard.v4.ports.reserve(translations.reserved_ports());
         shard.v6.ports.reserve(translations.reserved_ports());
     }
+    let rulings = snapshot.policy().rulings();
+    let limits = rulings.filter_map(|ruling| ruling.limits);
+    shard.rates.keep(limits.map(|limits| limits.rule));
     shard.generation = snapshot.generation();
 }
 

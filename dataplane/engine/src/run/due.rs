@@ -55,6 +55,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
         let enough = ctx.shard.outbox.len() + AT_ONCE;
         (0..AT_ONCE).find(|_| !thing(&mut ctx) || ctx.shard.outbox.len() >= enough);
     }
+    ctx.shard.refused.poll(now);
     sweep(snapshot, ctx.shard, now);
 }
 

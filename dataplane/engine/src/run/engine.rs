@@ -11,6 +11,7 @@ use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::Steps;
 use crate::state::claims::{ClaimState, Notice};
+use crate::state::journal::Entry;
 use crate::state::ports::Share;
 use crate::state::refused::LimitMet;
 use crate::state::router::Router;
@@ -98,6 +99,17 @@ impl Engine {
         now: Instant,
     ) -> (Steps, Verdict) {
         explain(frame, ingress, snapshot, (&self.router, &self.shard), now)
+    }
+
+    /// Whether there is something for [`Self::take_entries`] or [`Self::take_limits_met`].
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.shard.journal.is_empty() || self.shard.refused.has_notices()
+    }
+
+    /// What rules with `log` had to say since this was asked last.
+    pub fn take_entries(&mut self) -> impl Iterator<Item = Entry> + '_ {
+        self.shard.journal.take()
     }
 
     /// Who met a limit since this was asked last, at most once a minute each.

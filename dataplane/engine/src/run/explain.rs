@@ -63,6 +63,9 @@ pub fn explain(
         shard: Shard::over(memory, section, shard.share, shard.seed, now),
     };
     small.shard.generation = shard.generation;
+    if snapshot.limits_bandwidth() {
+        small.shard.bandwidth = shard.bandwidth.clone();
+    }
     // Who speaks, as a neighbour on any interface of the port: it is answered, and may live elsewhere.
     for interface in snapshot.on_port(ingress, vlan_id(frame.vlan)) {
         for claimed in claimed(frame) {
@@ -169,6 +172,7 @@ impl Small {
                 self.take_session::<A>(other, snapshot, (router, shard));
             }
             self.take_quota(&plan, A::flows(shard));
+            self.take_limits(&plan, shard);
             self.take_port(&plan, A::flows(shard));
         }
         // The way back to a sender further away.
@@ -243,6 +247,24 @@ impl Small {
         if !ledger.may_open(plan.payer) && ledger.spare(plan.payer).is_none() {
             let ledger = A::flows_mut(&mut self.shard).sessions.ledger_mut();
             ledger.refuse(plan.payer, used);
+        }
+    }
+
+    /// How much of the plan's limits is used up.
+    fn take_limits<A: Tracked>(&mut self, plan: &Plan<'_, A>, shard: &Shard) {
+        self.shard.openers = shard.openers.only(plan.payer.index());
+        self.shard.destinations = shard.destinations.only(plan.payer.index());
+        let opening = A::flows_mut(&mut self.shard).sessions.ledger_mut();
+        opening.presume(plan.payer, A::flows(shard).sessions.ledger());
+        let Some(limits) = plan.rule.and_then(|rule| rule.limits) else {
+            return;
+        };
+        self.shard.rates = shard.rates.only((limits.rule, plan.payer));
+        let (rule, opener) = (limits.rule, plan.opener());
+        let used = A::flows(shard).sessions.connections().of(rule, opener);
+        if used > 0 {
+            let connections = A::flows_mut(&mut self.shard).sessions.connections_mut();
+            connections.presume(rule, opener, used);
         }
     }
 

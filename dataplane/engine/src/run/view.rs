@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::base::time::{Instant, Ticks};
+use crate::config::policy::Origin;
 use crate::model::owners::Guest;
+use crate::model::snapshot::Snapshot;
 use crate::state::neighbor::Neighbor;
 use crate::state::payer::Payer;
 use crate::state::router::Router;
@@ -25,6 +27,11 @@ pub struct SessionView {
     pub iif: InterfaceId,
     pub oif: InterfaceId,
     pub state: &'static str,
+    /// The rule of the policy that let it in; `None`: none did, or it was not judged since the last
+    /// change.
+    pub rule: Option<Origin>,
+    /// Its mark; 0 is none.
+    pub mark: u32,
     /// Packets and bytes from the opener.
     pub forward: (u64, u64),
     /// Packets and bytes back to it.
@@ -77,7 +84,7 @@ pub fn usage(router: &Router, shard: &Shard, guest: &Guest) -> Usage {
         served: sessions(to),
         ports: (held, guest.limits.ports.unwrap_or(shared)),
         neighbors: router.neighbors.share(guest.port),
-        refused: shard.refused.of(by).collect(),
+        refused: shard.refused.of(by).chain(shard.refused.of(to)).collect(),
     }
 }
 
@@ -100,6 +107,7 @@ pub fn neighbors(router: &Router) -> Vec<NeighborView> {
 
 /// At most `most` of a worker's sessions from `cursor` on, and the cursor to go on with.
 pub fn sessions(
+    snapshot: &Snapshot,
     shard: &Shard,
     cursor: u64,
     most: usize,
@@ -109,19 +117,20 @@ pub fn sessions(
     type V6 = std::net::Ipv6Addr;
     // The high half of the cursor tells the family.
     if cursor >> 32 == 0 {
-        let (mut views, next) = of_family::<V4>(shard, cursor as u32, most, now);
+        let (mut views, next) = of_family::<V4>(snapshot, shard, cursor as u32, most, now);
         if let Some(next) = next {
             return (views, Some(u64::from(next)));
         }
-        let (more, next) = of_family::<V6>(shard, 0, most - views.len(), now);
+        let (more, next) = of_family::<V6>(snapshot, shard, 0, most - views.len(), now);
         views.extend(more);
         return (views, next.map(|next| 1 << 32 | u64::from(next)));
     }
-    let (views, next) = of_family::<V6>(shard, cursor as u32, most, now);
+    let (views, next) = of_family::<V6>(snapshot, shard, cursor as u32, most, now);
     (views, next.map(|next| 1 << 32 | u64::from(next)))
 }
 
 fn of_family<A: Tracked>(
+    snapshot: &Snapshot,
     shard: &Shard,
     from: u32,
     most: usize,
@@ -138,6 +147,8 @@ fn of_family<A: Tracked>(
         }
         let (inside, outside) = (record.inside(), record.outside());
         let detail = sessions.detail(number);
+        let is_judged = record.generation == snapshot.generation();
+        let rule = |place| snapshot.policy().ruling(place).map(|ruling| ruling.origin);
         let interface = |direction| {
             record
                 .path(direction)
@@ -153,6 +164,8 @@ fn of_family<A: Tracked>(
             iif: interface(Direction::Reply),
             oif: interface(Direction::Forward),
             state: record.state(),
+            rule: is_judged.then(|| rule(detail.rule()?)).flatten(),
+            mark: detail.mark(),
             forward: record.traffic(detail, Direction::Forward),
             reply: record.traffic(detail, Direction::Reply),
             expires: sessions.expires(record),

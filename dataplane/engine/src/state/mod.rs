@@ -7,15 +7,18 @@ pub mod announcer;
 pub mod answers;
 pub mod claims;
 pub mod context;
+pub(crate) mod destinations;
 pub mod egress;
 #[cfg(test)]
 mod flooding;
 pub mod flows;
 pub(crate) mod fragments;
+pub mod journal;
 pub mod memberships;
 pub mod neighbor;
 pub mod payer;
 pub mod ports;
+pub(crate) mod rates;
 pub mod refused;
 pub mod router;
 pub mod session;

@@ -4,7 +4,7 @@ use crate::base::addr::PortId;
 
 /// Whom it counts against. A guest is told by the number of its name, which it keeps from one
 /// configuration to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Payer {
     /// A guest, for what it opens.
     By(u16),

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::destinations::Destinations;
 use super::flows::Flows;
 use super::fragments::Fragments;
+use super::journal::Journal;
 use super::ports::Share;
+use super::rates::Rates;
 use super::refused::Refused;
 use super::session::Sessions;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
@@ -31,6 +34,12 @@ pub struct Shard {
     pub(crate) told: [Buckets; IcmpError::CLASSES],
     /// By payer: how many sessions it opened lately.
     pub(crate) openers: Buckets,
+    /// By payer: the addresses it turned to lately.
+    pub(crate) destinations: Destinations,
+    /// By guest's number: what it sent, and what it was sent, lately.
+    pub(crate) bandwidth: [Buckets; 2],
+    /// What rules with a rate let through lately.
+    pub(crate) rates: Rates,
     pub(crate) drops: DropCounters,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Output>,
@@ -38,6 +47,8 @@ pub struct Shard {
     pub(crate) floods: VecDeque<Flood>,
     /// By port: how many frames guests sent that they may not send.
     pub(crate) violations: BTreeMap<(PortId, DropReason), u64>,
+    /// What rules have to say.
+    pub(crate) journal: Journal,
     /// Who met a limit.
     pub(crate) refused: Refused,
     pub(crate) next_sweep: Instant,
@@ -113,11 +124,15 @@ impl Shard {
             budgets: [Bucket::default(); IcmpError::CLASSES],
             told: Default::default(),
             openers: Buckets::default(),
+            destinations: Destinations::new(seed.rotate_left(37)),
+            bandwidth: Default::default(),
+            rates: Rates::default(),
             drops: DropCounters::default(),
             counters: Counters::default(),
             outbox: Vec::new(),
             floods: VecDeque::new(),
             violations: BTreeMap::new(),
+            journal: Journal::default(),
             refused: Refused::default(),
             next_sweep: now,
             generation: 0,
@@ -170,6 +185,7 @@ impl Shard {
         sweep
             .into_iter()
             .chain(self.fragments.next_deadline())
+            .chain(self.refused.next_deadline())
             .min()
     }
 

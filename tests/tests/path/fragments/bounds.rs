@@ -49,7 +49,7 @@ fn g04_h10_a_flood_of_fragments_is_bounded_and_costs_no_other_guest() {
         }
         assert!(most <= 4 << 20, "half of all: {most}");
         assert!(router.counts()["datagrams_displaced"] > 90_000);
-        let limit = ("g".to_owned(), DropReason::FragmentNoRoom);
+        let limit = ("g".to_owned(), DropReason::FragmentNoRoom, false);
         assert_eq!(router.limits_met(), [limit]);
         router.wait(16_000);
         assert!(!router.counts().contains_key("fragment_memory_bytes"));

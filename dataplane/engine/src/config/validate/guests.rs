@@ -76,6 +76,7 @@ impl Check {
                 dhcp6_address,
                 hostname,
                 limits: guest.limits.or(&file.router.limits),
+                bandwidth: guest.bandwidth,
             });
         }
         guests

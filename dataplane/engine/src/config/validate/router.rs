@@ -99,6 +99,11 @@ impl Check {
         for (key, value) in [
             ("sessions", limits.sessions),
             ("new_sessions_per_second", limits.new_sessions_per_second),
+            ("unanswered_syns", limits.unanswered_syns),
+            (
+                "new_destinations_per_second",
+                limits.new_destinations_per_second,
+            ),
             ("ports", limits.ports),
             ("icmp_errors_per_second", limits.icmp_errors_per_second),
         ] {

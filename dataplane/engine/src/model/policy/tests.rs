@@ -3,38 +3,58 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::addr::GuestId;
 use crate::config::policy::Checked;
 use crate::model::snapshot::Snapshot;
 
-/// Networks n0 to n3 with two guests each, behind ports of their own; zones z0 (n0, n1) and z1 (g3).
-fn text(rules: &str) -> String {
+/// Networks n0 to n3 with two guests each, behind ports of their own; zones z0 (n0, n1) and z1 (g3);
+/// groups s0 and s1, and s2, which says what its members may open.
+fn text(rules: &str, groups: &[String; 4]) -> String {
     let (mut ports, mut networks, mut guests) = (String::new(), String::new(), String::new());
     for n in 0..4 {
         let (a, b) = (2 * n, 2 * n + 1);
         for (guest, last) in [(a, 1), (b, 2)] {
             ports += &format!("p{guest} = {{ memory = true }}\n");
+            let groups = match guest {
+                0 => "\"s0\"",
+                5 => "\"s1\", \"s0\"",
+                6 => "\"s2\"",
+                _ => "",
+            };
             guests += &format!(
-                "g{guest} = {{ port = \"p{guest}\", addresses = [\"10.0.{n}.{last}\"] }}\n"
+                "g{guest} = {{ port = \"p{guest}\", addresses = [\"10.0.{n}.{last}\"], groups = [{groups}] }}\n"
             );
         }
         networks += &format!(
             "n{n} = {{ ports = [\"p{a}\", \"p{b}\"], addresses = [\"10.0.{n}.254/24\"] }}\n"
         );
     }
+    let [s0, s1, s2, out] = groups;
     format!(
         "[ports]\n{ports}\n[networks]\n{networks}\n[guests]\n{guests}\n[policy]\n\
          zones = {{ z0 = [\"n0\", \"n1\"], z1 = [\"g3\"] }}\nrules = [{rules}]\n\
+         groups = {{ s0 = {{ in = [{s0}] }}, s1 = {{ in = [{s1}] }}, s2 = {{ in = [{s2}], out = [{out}] }} }}\n\
          default = [{{ action = \"drop\", from = \"z1\" }}]"
     )
 }
 
-fn rule() -> impl Strategy<Value = String> {
+/// A rule; in a group without this side, and it accepts.
+fn rule(member: Option<&'static str>) -> impl Strategy<Value = String> {
     let any = |key: &'static str, values: &'static [&'static str]| {
         proptest::option::weighted(0.5, proptest::sample::select(values)).prop_map(move |value| {
-            value.map_or(String::new(), |value| format!(", {key} = {value}"))
+            value
+                .filter(|_| member != Some(key))
+                .map_or(String::new(), |value| format!(", {key} = {value}"))
         })
     };
-    const SIDES: [&str; 5] = ["\"z0\"", "\"z1\"", "\"n2\"", "[\"n0\", \"g7\"]", "\"g0\""];
+    const SIDES: [&str; 6] = [
+        "\"z0\"",
+        "\"z1\"",
+        "\"n2\"",
+        "[\"n0\", \"g7\"]",
+        "\"g0\"",
+        "\"s0\"",
+    ];
     const NETS: [&str; 5] = [
         "\"10.0.0.0/16\"",
         "\"10.0.1.0/24\"",
@@ -50,7 +70,11 @@ fn rule() -> impl Strategy<Value = String> {
         "\"icmp\", icmp_type = [\"echo-request\", 5]",
         "47",
     ];
-    let action = proptest::sample::select(vec!["accept", "drop", "reject"]);
+    let actions = match member {
+        Some(_) => vec!["accept"],
+        None => vec!["accept", "drop", "reject"],
+    };
+    let action = proptest::sample::select(actions);
     let parts = (
         action,
         any("from", &SIDES),
@@ -73,6 +97,7 @@ fn linear(checked: &Checked, config: &Config, asked: &Question) -> Option<(Origi
         match side {
             Side::Guest(index) => guest == Some(*index),
             Side::Interface(index) => interface == *index,
+            Side::Group(group) => guest.is_some_and(|g| checked.guest_groups[g].contains(group)),
             Side::Zone(zone) => own.or(checked.interface_zones[interface]) == Some(*zone),
         }
     };
@@ -87,15 +112,39 @@ fn linear(checked: &Checked, config: &Config, asked: &Question) -> Option<(Origi
         };
         spans.is_empty() || spans.iter().any(has)
     };
-    let found = checked.rules.iter().find(|rule| {
+    let matches = |rule: &&CheckedRule| {
         sides(&rule.from, &asked.from)
             && sides(&rule.to, &asked.to)
             && nets(&rule.source, &asked.from)
             && nets(&rule.destination, &asked.to)
             && ports(&rule.services, asked.service)
             && ports(&rule.source_ports, asked.source_port)
-    });
-    found.map(|rule| (rule.origin, rule.action))
+    };
+    let among = |is: fn(&Origin) -> bool| {
+        let rules = checked.rules.iter().filter(move |rule| is(&rule.origin));
+        rules
+            .clone()
+            .find(matches)
+            .map(|rule| (rule.origin, rule.action))
+    };
+    let groups = |end: &End| match end.guest {
+        Some(guest) => &checked.guest_groups[guest.index()][..],
+        None => &[],
+    };
+    if let Some(found) = among(|origin| matches!(origin, Origin::Rule(_))) {
+        return Some(found);
+    }
+    let restricted = groups(&asked.from)
+        .iter()
+        .any(|group| checked.groups[usize::from(*group)].1);
+    if restricted && among(|origin| matches!(origin, Origin::Group(_, Facing::Out, _))).is_none() {
+        return Some((Origin::Closed(Facing::Out), Action::Drop));
+    }
+    if !groups(&asked.to).is_empty() {
+        let into = among(|origin| matches!(origin, Origin::Group(_, Facing::In, _)));
+        return into.or(Some((Origin::Closed(Facing::In), Action::Drop)));
+    }
+    among(|origin| matches!(origin, Origin::Default(_)))
 }
 
 /// Every guest of each of the two sides, with some protocols and ports.
@@ -128,14 +177,22 @@ proptest! {
 
     #[test]
     fn the_vectors_find_the_first_rule_that_matches(
-        rules in proptest::collection::vec(rule(), 0..200),
+        rules in proptest::collection::vec(rule(None), 0..200),
+        groups in [
+            proptest::collection::vec(rule(Some("to")), 0..70),
+            proptest::collection::vec(rule(Some("to")), 0..7),
+            proptest::collection::vec(rule(Some("to")), 0..7),
+            proptest::collection::vec(rule(Some("from")), 0..7),
+        ],
     ) {
-        let config: Config = toml::from_str(&text(&rules.join(", "))).unwrap();
+        let groups = groups.map(|rules| rules.join(", "));
+        let config: Config = toml::from_str(&text(&rules.join(", "), &groups)).unwrap();
         let snapshot = Snapshot::build(&config, None);
         let policy = snapshot.policy();
         for asked in questions() {
             let expected = linear(config.policy(), &config, &asked);
-            prop_assert_eq!(policy.decide(&asked), expected, "{:?}", asked);
+            let decided = policy.decide(&asked).map(|ruling| (ruling.origin, ruling.action));
+            prop_assert_eq!(decided, expected, "{:?}", asked);
             let passed_over = policy.passed_over(&asked);
             let is_before = |(origin, _): &(Origin, Mismatch)| match (origin, expected) {
                 (Origin::Rule(n), Some((Origin::Rule(m), _))) => *n < m,

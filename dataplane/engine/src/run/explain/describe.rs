@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::addr::GuestId;
 use crate::config::RuleAction;
-use crate::config::policy::{Action, Origin};
-use crate::model::policy::Mismatch;
+use crate::config::policy::{Action, Facing, Origin};
+use crate::model::policy::{Mismatch, Ruling};
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::NoWay;
 use crate::model::trace::{Ends, Leasing, Piecing, Step, Violation, Whose};
@@ -119,7 +119,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             decided,
             allowed,
             passed_over,
-        } => policy(*decided, *allowed, passed_over),
+        } => policy(decided.as_ref(), *allowed, passed_over, snapshot),
         Step::OneToOne { from, to } => format!("nat.one_to_one has {to} for {from}"),
         Step::Snat {
             index,
@@ -308,14 +308,13 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
 }
 
 fn policy(
-    decided: Option<(Origin, Action)>,
+    decided: Option<&Ruling>,
     allowed: bool,
     passed_over: &[(Origin, Mismatch)],
+    snapshot: &Snapshot,
 ) -> String {
     let verdict = match decided {
-        Some((rule, Action::Accept)) => format!("{rule} lets it pass"),
-        Some((rule, Action::Drop)) => format!("{rule} drops it"),
-        Some((rule, Action::Reject)) => format!("{rule} rejects it"),
+        Some(ruling) => ruled(ruling, snapshot),
         None if allowed => "no rule says anything: it may pass".to_owned(),
         None => {
             "no rule joins the two networks: inside addresses are their own network's".to_owned()
@@ -331,13 +330,41 @@ fn policy(
             Mismatch::Service => "another protocol, port or type",
             Mismatch::SourcePort => "another source port",
         };
-        format!("{rule} ({by})")
+        format!("{} ({by})", snapshot.rule_name(*rule))
     };
     let mut listed: Vec<String> = passed_over.iter().take(LISTED).map(one).collect();
     if passed_over.len() > LISTED {
         listed.push(format!("{} more", passed_over.len() - LISTED));
     }
     format!("{verdict}; passed over: {}", listed.join(", "))
+}
+
+/// What a rule does with a packet, and what goes with that.
+fn ruled(ruling: &Ruling, snapshot: &Snapshot) -> String {
+    match ruling.origin {
+        Origin::Closed(Facing::In) => return "its groups do not let it in".to_owned(),
+        Origin::Closed(Facing::Out) => return "its sender's groups do not let it out".to_owned(),
+        _ => {}
+    }
+    let (origin, mark) = (snapshot.rule_name(ruling.origin), ruling.mark);
+    let mut text = match ruling.action {
+        Action::Accept => format!("{origin} lets it pass"),
+        Action::Drop => format!("{origin} drops it"),
+        Action::Reject => format!("{origin} rejects it"),
+    };
+    if ruling.log {
+        text += ", into the log";
+    }
+    if mark != 0 {
+        text += &format!(", with mark {mark}");
+    }
+    if let Some(rate) = ruling.limits.and_then(|limits| limits.rate) {
+        text += &format!(", up to {rate} flows a second");
+    }
+    if let Some(connections) = ruling.limits.and_then(|limits| limits.connections) {
+        text += &format!(", up to {connections} sessions at a time");
+    }
+    text
 }
 
 fn piecing(what: Piecing) -> &'static str {

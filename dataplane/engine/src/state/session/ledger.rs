@@ -5,7 +5,9 @@
 //! guest answers, and against the guest from then on. While the guest has all that it may have, its
 //! sessions stay the port's, and make room like unanswered ones.
 
+use crate::base::bucket::Bucket;
 use crate::base::shares::Shares;
+use crate::base::time::Instant;
 use crate::state::payer::Payer;
 
 /// Whom each session counts against.
@@ -16,6 +18,8 @@ pub(crate) struct Ledger {
     /// By payer: its sessions that make room, as a list.
     lists: Vec<List>,
     shares: Shares,
+    /// By payer: its TCP connections that did not come about lately.
+    opening: Vec<Bucket>,
 }
 
 /// A session's place in its payer's list. Numbers are one higher than what they name; 0 is none.
@@ -40,6 +44,7 @@ impl Ledger {
             entries: vec![Entry::default(); capacity],
             lists: Vec::new(),
             shares: Shares::new(capacity as u32),
+            opening: Vec::new(),
         }
     }
 
@@ -62,6 +67,34 @@ impl Ledger {
     #[inline]
     pub(crate) fn may_open(&self, payer: Payer) -> bool {
         self.shares.may_take(payer.index(), 1)
+    }
+
+    /// Whether `payer` may open one more TCP connection while up to `most` are not established: a tenth of
+    /// that many are forgotten each second.
+    pub(crate) fn may_connect(&mut self, payer: Payer, most: u32, now: Instant) -> bool {
+        let rate = (u64::from(most / 10).max(1), most.into());
+        self.opening_of(payer.index()).take_some(1, rate, now)
+    }
+
+    /// The TCP connection of session `number` was established, or its other end refused it.
+    pub(super) fn connected(&mut self, number: u32) {
+        let payer = self.entries[number as usize].payer >> 1;
+        if let Some(opening) = self.opening.get_mut(payer as usize) {
+            opening.give_back(1);
+        }
+    }
+
+    /// The TCP connection of session `number` is opened anew.
+    pub(super) fn connects(&mut self, number: u32) {
+        let payer = self.entries[number as usize].payer >> 1;
+        self.opening_of(payer as usize).overdraw(1);
+    }
+
+    /// `payer` has as many TCP connections that did not come about as in `other`; for trying things out.
+    pub(crate) fn presume(&mut self, payer: Payer, other: &Self) {
+        if let Some(opening) = other.opening.get(payer.index()) {
+            *self.opening_of(payer.index()) = *opening;
+        }
     }
 
     /// `payer` may have no more, as in a table where it has `used`; for trying things out.
@@ -137,6 +170,13 @@ impl Ledger {
     pub(super) fn unanswered(&mut self, number: u32) {
         self.take_out(number);
         self.append(number);
+    }
+
+    fn opening_of(&mut self, payer: usize) -> &mut Bucket {
+        if self.opening.len() <= payer {
+            self.opening.resize(payer + 1, Bucket::default());
+        }
+        &mut self.opening[payer]
     }
 
     fn append(&mut self, number: u32) {

@@ -1,5 +1,6 @@
 //! Sessions: tracked flows with their translation and their resolved path.
 
+mod connections;
 mod layout6;
 mod ledger;
 mod memory;
@@ -9,6 +10,7 @@ mod table;
 mod tally;
 mod tcp;
 
+pub(crate) use connections::Opener;
 pub use layout6::Detail6;
 pub(crate) use ledger::Ledger;
 pub use memory::{SessionMemory, Sessions};

@@ -51,11 +51,11 @@ pub struct SessionDetail {
     /// TCP, by direction: the number that the receiver awaits next; 0 if it is not known.
     pub(super) awaited: [u32; 2],
     /// A mark that policy gave it; 0 is none.
-    pub(crate) mark: u32,
+    pub(super) mark: u32,
     /// The guest it is from, or else to, by the number of its name plus one; 0 is nobody.
     pub(super) guest: u16,
     /// The rule that let it in, by its place plus one; 0 is none.
-    pub(crate) rule: u16,
+    pub(super) rule: u16,
 }
 
 const _: () = assert!(size_of::<SessionRecord<std::net::Ipv4Addr>>() == 64);
@@ -465,6 +465,21 @@ impl SessionDetail {
     /// Forgets what only the process knew that it is from.
     pub(super) fn forget_numbers(&mut self) {
         (self.mark, self.guest, self.rule) = (0, 0, 0);
+    }
+
+    /// The place of the rule that let it in, under the configuration it was last judged under.
+    pub fn rule(&self) -> Option<u16> {
+        self.rule.checked_sub(1)
+    }
+
+    /// Its mark; 0 is none.
+    pub fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// The rule at this place let it in, and gave it this mark; `None`: no rule said anything.
+    pub fn set_rule(&mut self, rule: Option<(u16, u32)>) {
+        (self.rule, self.mark) = rule.map_or((0, 0), |(place, mark)| (place + 1, mark));
     }
 
     /// The number of the guest it is from, or else to.

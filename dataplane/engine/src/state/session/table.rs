@@ -1,5 +1,6 @@
 //! The session table: records of fixed number, found by either direction's flow.
 
+use super::connections::Connections;
 use super::ledger::Ledger;
 use super::memory::SessionMemory;
 use super::record::{FREE, KEEPS_MAPPING, SessionDetail, SessionRecord};
@@ -12,6 +13,7 @@ use crate::base::time::{Instant, Ticks};
 use crate::config::Timeouts;
 use crate::state::payer::Payer;
 use crate::wire::flow::{Direction, Flow};
+use crate::wire::packet::TCP;
 use crate::wire::tcp::Segment;
 
 /// A session that a packet belongs to, and which way the packet goes.
@@ -31,6 +33,7 @@ const END: u32 = u32::MAX;
 pub struct SessionTable<A: Address> {
     memory: SessionMemory<A>,
     ledger: Ledger,
+    connections: Connections<A>,
     index: Index,
     /// `None`: nobody asks.
     tally: Option<Tally<A>>,
@@ -65,6 +68,7 @@ impl<A: Address> SessionTable<A> {
             index: Index::new(capacity * 2),
             ledger: Ledger::new(capacity),
             tally: None,
+            connections: Connections::new(capacity, seed.rotate_left(23)),
             memory,
             key: HashKey::new(seed),
             free: END,
@@ -121,6 +125,7 @@ impl<A: Address> SessionTable<A> {
             + self.index.memory()
             + self.ledger.memory()
             + self.tally.as_ref().map_or(0, Tally::memory)
+            + self.connections.memory()
     }
 
     /// The flow's hash, for [`Self::find`].
@@ -210,7 +215,7 @@ impl<A: Address> SessionTable<A> {
             None => record.hear(direction, now),
         }
         if before != record.stage {
-            self.turn(number, before);
+            self.turn(hit, before);
         }
         if carry != [0, 0] {
             self.memory.details[number as usize].carry(direction, carry);
@@ -262,6 +267,16 @@ impl<A: Address> SessionTable<A> {
         }
     }
 
+    /// How many sessions rules let through.
+    pub(crate) fn connections(&self) -> &Connections<A> {
+        &self.connections
+    }
+
+    /// How many sessions rules let through, to change it.
+    pub(crate) fn connections_mut(&mut self) -> &mut Connections<A> {
+        &mut self.connections
+    }
+
     /// Adds a session that counts against `payer`. `None` when the table is full.
     #[inline]
     pub fn insert(
@@ -305,14 +320,22 @@ impl<A: Address> SessionTable<A> {
         self.free = number;
         self.live -= 1;
         self.ledger.close(number);
+        self.connections.close(number);
         record
     }
 
     /// A session has come further than stage `before`.
     #[cold]
-    fn turn(&mut self, number: u32, before: u8) {
+    fn turn(&mut self, Hit { number, direction }: Hit, before: u8) {
         self.uncount(number);
-        match self.get(number).stage() {
+        let record = self.get(number);
+        let (stage, is_tcp) = (record.stage(), record.protocol == TCP);
+        let was_new = before == Stage::New as u8;
+        // An opener that resets what it opens scans: that does not count as an answer.
+        if is_tcp && was_new && (stage == Stage::Established || direction == Direction::Reply) {
+            self.ledger.connected(number);
+        }
+        match stage {
             Stage::Established => {
                 let guest = self.detail(number).guest();
                 self.ledger.answered(number, guest);
@@ -322,9 +345,14 @@ impl<A: Address> SessionTable<A> {
                 }
             }
             // It makes room already, and no later for having failed.
-            Stage::Closing if before == Stage::New as u8 => {}
+            Stage::Closing if was_new => {}
             // What is opened anew is its payer's newest.
-            Stage::New | Stage::Closing => self.ledger.unanswered(number),
+            Stage::New | Stage::Closing => {
+                self.ledger.unanswered(number);
+                if stage == Stage::New && is_tcp {
+                    self.ledger.connects(number);
+                }
+            }
         }
         self.count(number);
     }

@@ -1,0 +1,292 @@
+//! Which rules each dimension leaves in question, as a bit for each rule.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use foldhash::fast::FixedState;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+
+use super::question::End;
+use crate::base::addr::InterfaceId;
+use crate::config::policy::{CheckedRule, PortSpan, Side};
+use crate::config::{Config, Guest};
+
+/// A bit for each rule, and a summary of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Vector {
+    words: Vec<u64>,
+    summary: Vec<u64>,
+}
+
+/// The number of a vector.
+pub(super) type Number = u32;
+
+/// Every vector that some look-up leads to, once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Vectors {
+    pub(super) all: Vec<Vector>,
+    pub(super) known: HashMap<Vector, Number, FixedState>,
+}
+
+/// By interface and by guest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sides {
+    interfaces: Vec<Number>,
+    guests: Vec<Number>,
+}
+
+/// By the longest prefix.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Addresses {
+    v4: PrefixMap<Ipv4Net, Number>,
+    v6: PrefixMap<Ipv6Net, Number>,
+}
+
+/// By protocol: the vector from each port on up to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ports {
+    by_protocol: HashMap<u8, Vec<(u16, Number)>, FixedState>,
+    other: Number,
+}
+
+/// The first rule of `range` that all leave.
+pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize> {
+    let [one, rest @ ..] = vectors;
+    let (begin, end) = (range.start / 64, range.end.div_ceil(64));
+    for n in begin / 64..end.div_ceil(64) {
+        let mut left = rest
+            .iter()
+            .fold(one.summary[n], |left, other| left & other.summary[n]);
+        if n == begin / 64 {
+            left &= u64::MAX << (begin % 64);
+        }
+        while left != 0 {
+            let word = n * 64 + left.trailing_zeros() as usize;
+            if word >= end {
+                return None;
+            }
+            let mut all = rest
+                .iter()
+                .fold(one.words[word], |all, other| all & other.words[word]);
+            if word == begin {
+                all &= u64::MAX << (range.start % 64);
+            }
+            if all != 0 {
+                let rule = word * 64 + all.trailing_zeros() as usize;
+                return Some(rule).filter(|rule| *rule < range.end);
+            }
+            left &= left - 1;
+        }
+    }
+    None
+}
+
+impl Vector {
+    fn new(rules: usize) -> Self {
+        let words = rules.div_ceil(64);
+        Self {
+            words: vec![0; words],
+            summary: vec![0; words.div_ceil(64)],
+        }
+    }
+
+    fn set(&mut self, rule: usize) {
+        self.words[rule / 64] |= 1 << (rule % 64);
+        self.summary[rule / 4_096] |= 1 << (rule / 64 % 64);
+    }
+
+    fn clear(&mut self, rule: usize) {
+        self.words[rule / 64] &= !(1 << (rule % 64));
+        if self.words[rule / 64] == 0 {
+            self.summary[rule / 4_096] &= !(1 << (rule / 64 % 64));
+        }
+    }
+
+    pub(super) fn has(&self, rule: usize) -> bool {
+        self.words[rule / 64] >> (rule % 64) & 1 == 1
+    }
+
+    /// Those for which a dimension says nothing.
+    fn of_all<'r, T: 'r>(
+        rules: &'r [CheckedRule],
+        of: impl Fn(&'r CheckedRule) -> &'r [T],
+    ) -> Self {
+        let mut vector = Self::new(rules.len());
+        let any = rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| of(rule).is_empty());
+        any.for_each(|(n, _)| vector.set(n));
+        vector
+    }
+
+    fn with<'n>(&self, rules: impl IntoIterator<Item = &'n usize>) -> Self {
+        let mut vector = self.clone();
+        rules.into_iter().for_each(|rule| vector.set(*rule));
+        vector
+    }
+}
+
+impl Vectors {
+    fn number(&mut self, vector: Vector) -> Number {
+        if let Some(number) = self.known.get(&vector) {
+            return *number;
+        }
+        let number = self.all.len() as Number;
+        self.all.push(vector.clone());
+        self.known.insert(vector, number);
+        number
+    }
+}
+
+impl Sides {
+    pub(super) fn build(
+        rules: &[CheckedRule],
+        of: fn(&CheckedRule) -> &[Side],
+        config: &Config,
+        numbers: &[InterfaceId],
+        vectors: &mut Vectors,
+    ) -> Self {
+        let any = Vector::of_all(rules, of);
+        let mut zones: HashMap<u16, Vec<usize>> = HashMap::new();
+        let mut interfaces: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut guests: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut groups: HashMap<u16, Vec<usize>> = HashMap::new();
+        for (n, rule) in rules.iter().enumerate() {
+            for side in of(rule) {
+                match side {
+                    Side::Zone(zone) => zones.entry(*zone).or_default().push(n),
+                    Side::Interface(index) => interfaces.entry(*index).or_default().push(n),
+                    Side::Guest(index) => guests.entry(*index).or_default().push(n),
+                    Side::Group(group) => groups.entry(*group).or_default().push(n),
+                }
+            }
+        }
+        let checked = config.policy();
+        let mut number = |interface: usize, guest: Option<usize>| {
+            let own = guest.and_then(|guest| checked.guest_zones[guest]);
+            let zone = own.or(checked.interface_zones[interface]);
+            let in_zone = zone.and_then(|zone| zones.get(&zone));
+            let of_guest = guest.and_then(|guest| guests.get(&guest));
+            let in_groups = guest.map_or(&[][..], |guest| &checked.guest_groups[guest]);
+            let of_groups = in_groups.iter().map(|group| groups.get(group));
+            let lists = [in_zone, interfaces.get(&interface), of_guest];
+            let lists = lists.into_iter().chain(of_groups).flatten();
+            vectors.number(any.with(lists.flatten()))
+        };
+        let mut sides = Self::default();
+        for (index, id) in numbers.iter().enumerate() {
+            if sides.interfaces.len() <= id.index() {
+                sides.interfaces.resize(id.index() + 1, 0);
+            }
+            sides.interfaces[id.index()] = number(index, None);
+        }
+        let guest = |(n, guest): (usize, &Guest)| number(guest.network, Some(n));
+        sides.guests = config.guests().iter().enumerate().map(guest).collect();
+        sides
+    }
+
+    pub(super) fn find(&self, end: &End) -> Number {
+        let guest = end.guest.and_then(|guest| self.guests.get(guest.index()));
+        let interface = || self.interfaces.get(end.interface.index());
+        guest.or_else(interface).copied().unwrap_or(0)
+    }
+}
+
+impl Addresses {
+    pub(super) fn build(
+        rules: &[CheckedRule],
+        of: fn(&CheckedRule) -> &[IpNet],
+        vectors: &mut Vectors,
+    ) -> Self {
+        let any = Vector::of_all(rules, of);
+        let mut by_prefix: HashMap<IpNet, Vec<usize>, FixedState> = HashMap::default();
+        for (n, rule) in rules.iter().enumerate() {
+            for prefix in of(rule) {
+                by_prefix.entry(*prefix).or_default().push(n);
+            }
+        }
+        let mut addresses = Self::default();
+        let number = vectors.number(any);
+        addresses.v4.insert(Ipv4Net::default(), number);
+        addresses.v6.insert(Ipv6Net::default(), number);
+        // The shortest first: each has what is said of those around it.
+        let mut prefixes: Vec<_> = by_prefix.into_iter().collect();
+        prefixes.sort_unstable_by_key(|(prefix, _)| (prefix.prefix_len(), *prefix));
+        for (prefix, rules) in prefixes {
+            let around = addresses.find(prefix.addr());
+            let vector = vectors.all[around as usize].with(&rules);
+            let number = vectors.number(vector);
+            match prefix {
+                IpNet::V4(prefix) => drop(addresses.v4.insert(prefix, number)),
+                IpNet::V6(prefix) => drop(addresses.v6.insert(prefix, number)),
+            }
+        }
+        addresses
+    }
+
+    pub(super) fn find(&self, address: IpAddr) -> Number {
+        let found = match address {
+            IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, number)| number),
+            IpAddr::V6(address) => self.v6.get_lpm(&address.into()).map(|(_, number)| number),
+        };
+        found.copied().unwrap_or(0)
+    }
+}
+
+impl Ports {
+    pub(super) fn build(
+        rules: &[CheckedRule],
+        of: fn(&CheckedRule) -> &[(u8, PortSpan)],
+        vectors: &mut Vectors,
+    ) -> Self {
+        let any = Vector::of_all(rules, of);
+        // By protocol: where rules begin, and one past where they end.
+        let mut borders: HashMap<u8, Vec<(u32, bool, usize)>> = HashMap::new();
+        for (n, rule) in rules.iter().enumerate() {
+            for &(protocol, (first, last)) in of(rule) {
+                let borders = borders.entry(protocol).or_default();
+                borders.push((u32::from(first), true, n));
+                borders.push((u32::from(last) + 1, false, n));
+            }
+        }
+        let mut by_protocol = HashMap::default();
+        for (protocol, mut borders) in borders {
+            borders.sort_unstable();
+            // A rule may name the same port twice.
+            let mut depth: HashMap<usize, u32> = HashMap::new();
+            let (mut now, mut spans) = (any.clone(), vec![(0, vectors.number(any.clone()))]);
+            for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
+                for &(_, begins, rule) in chunk {
+                    let depth = depth.entry(rule).or_default();
+                    match begins {
+                        true => *depth += 1,
+                        false => *depth -= 1,
+                    }
+                    match *depth {
+                        0 => now.clear(rule),
+                        _ => now.set(rule),
+                    }
+                }
+                if let Ok(from) = u16::try_from(chunk[0].0) {
+                    spans.push((from, vectors.number(now.clone())));
+                }
+            }
+            by_protocol.insert(protocol, spans);
+        }
+        Self {
+            by_protocol,
+            other: vectors.number(any),
+        }
+    }
+
+    pub(super) fn find(&self, protocol: u8, port: u16) -> Number {
+        let Some(spans) = self.by_protocol.get(&protocol) else {
+            return self.other;
+        };
+        let next = spans.partition_point(|(from, _)| *from <= port);
+        spans[next - 1].1
+    }
+}
