@@ -1,5 +1,6 @@
 //! What becomes of a packet: where it goes, under which address, and what its sender is told.
 
+mod bridged;
 mod errors6;
 mod forged;
 mod fragments;

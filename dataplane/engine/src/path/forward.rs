@@ -1,7 +1,7 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
 use super::hop::{self, Hop, Station};
-use super::judge::{Course, Plan, fits, judge};
+use super::judge::{Course, Plan, fits, is_forged, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal};
 use super::refuse::refuse;
@@ -130,6 +130,17 @@ fn admit_to_session<A: Tracked, T: Trace>(
 ) -> Result<(), DropReason> {
     let place = (arrival.port, arrival.interface);
     let (source, reason) = (packet.flow.source, DropReason::SpoofedSource);
+    // An uplink's sources are not checked: those of a guest that is bridged there must not be forged.
+    if arrival.interface.personality
+        && is_forged(
+            arrival.interface,
+            Some(arrival.port),
+            source.into(),
+            ctx.snapshot,
+        )
+    {
+        return Err(DropReason::InsideSource);
+    }
     admit::speaker(ctx, place, source, reason)?;
     let sessions = &mut A::flows_mut(ctx.shard).sessions;
     sessions
@@ -221,7 +232,7 @@ fn forward<A: Tracked, T: Trace>(
 
 /// Remembers a first packet as a session, and returns its flow as it leaves.
 #[inline(always)]
-fn begin<A: Tracked, T: Trace>(
+pub(crate) fn begin<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     (frame, packet): (&Frame<'_>, &Packet<A>),
     arrival: Arrival<'_>,
@@ -268,7 +279,8 @@ fn make_room<A: Tracked, T>(
 ) -> Result<(), DropReason> {
     let rate = plan.limits.new_sessions();
     let opener = plan.payer.index();
-    if !arrival.interface.personality && !ctx.shard.openers.take(opener, rate, ctx.now) {
+    let is_strangers = arrival.interface.is_outside(arrival.port);
+    if !is_strangers && !ctx.shard.openers.take(opener, rate, ctx.now) {
         return Err(DropReason::GuestSessionRate);
     }
     let ledger = A::flows_mut(ctx.shard).sessions.ledger_mut();

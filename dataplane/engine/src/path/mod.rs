@@ -1,6 +1,7 @@
 //! Deciding about one packet, and sending it on.
 
 pub mod admit;
+pub mod bridge;
 pub mod errors;
 pub mod forward;
 pub mod fragments;
