@@ -78,6 +78,10 @@ pub(super) fn message<'s, T: Trace>(
         return Err(DropReason::NdMalformed);
     }
     let (source, destination) = (packet.flow.source, packet.flow.destination);
+    // What is for many by one header is for many by the other.
+    if destination.is_multicast() != place.to_group() {
+        return Err(DropReason::Broadcast);
+    }
     match kind {
         ROUTER_SOLICITATION => {
             let options = body.get(8..).ok_or(DropReason::NdMalformed)?;

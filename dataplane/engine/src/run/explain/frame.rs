@@ -257,6 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn goes_to_the_guest_that_is_bridged() {
+        let text = r#"{
+            "ports": {"uplink": {"device": "eth0"}, "g": {"device": "veth0"}, "h": {"device": "veth1"}},
+            "personalities": {"A": {"port": "uplink", "mac": "02:00:00:00:00:aa", "vlan": 7, "addresses": ["203.0.113.10/32"]}},
+            "networks": {"n": {"bridged": "uplink", "vlan": 7, "ports": ["g", "h"]}},
+            "guests": {
+                "one": {"port": "g", "mac": "52:54:00:00:00:01", "public": ["203.0.113.21"]},
+                "two": {"port": "h", "mac": "52:54:00:00:00:02", "public": ["203.0.113.22"]}
+            }
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let one = [0x52, 0x54, 0, 0, 0, 1];
+        for (port, to, mac, vlan) in [
+            ("uplink", "203.0.113.21", one, Some(7)),
+            ("h", "203.0.113.21", one, None),
+            ("h", "203.0.113.10", [2, 0, 0, 0, 0, 0xaa], None),
+            ("uplink", "203.0.113.10", [2, 0, 0, 0, 0, 0xaa], Some(7)),
+        ] {
+            let packet = Packet {
+                to: to.parse().unwrap(),
+                ..packet(port, 17)
+            };
+            let (bytes, tag) = frame(&config, &packet).unwrap();
+            assert_eq!((&bytes[..6], tag), (&mac[..], vlan), "{port} {to}");
+        }
+    }
+
+    #[test]
     fn says_why_there_is_no_such_packet() {
         let fault = |packet: &Packet<'_>| frame(&config(), packet).unwrap_err();
         assert!(fault(&packet("gest", 6)).contains("give one of guest, spare, uplink"));
