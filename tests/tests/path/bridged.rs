@@ -801,7 +801,7 @@ rules = [
   { action = "accept", to = "web", proto = "tcp", port = 443 },
   { action = "accept", from = "db", proto = "udp" },
   { action = "drop", from = "web", to = "vm" },
-  { action = "accept", from = "segment", to = "web", proto = "udp", port = 999 },
+  { action = "accept", from = "segment", to = "web", proto = "tcp", port = 999 },
 ]
 default = [{ action = "drop", to = "web" }, { action = "drop", from = "db" }]"#;
 
@@ -838,7 +838,7 @@ fn the_policy_holds_for_bridged_guests_as_for_all() {
     );
     passes(&mut router, "uplink", "web", &answer);
     // The segment is whoever is beyond the guests.
-    let asks = |from: &str, to| udp(&format!("{from}:1"), &format!("{WEB4}:{to}"), b"");
+    let asks = |from: &str, to| tcp(&format!("{from}:1"), &format!("{WEB4}:{to}"), "S", b"");
     passes(
         &mut router,
         "uplink",
