@@ -106,6 +106,7 @@ check_policy() {
     [[ $to != *:* ]] || at=[$to]
     for from in web inside remote; do
       answer=$(served "$from" "http://$at:8080/cgi-bin/whoami" | tr -d '[]' || true)
+      answer=${answer#::ffff:} # as its server says IPv4
       case $from,$answer in
         web,"${public[web]}" | web,"${public6[web]}" | inside, | remote,) ;;
         *) faults+=("$from asks db at $to, and is answered: ${answer:-nothing}") ;;
@@ -121,7 +122,7 @@ served() {
   if [[ $1 == remote ]]; then
     inside remote timeout 2 busybox wget -q -O - "$2" 2>/dev/null
   else
-    guest_run "$1" "timeout 2 busybox wget -q -O - $2 2>/dev/null"
+    guest_run "$1" "timeout 2 busybox wget -q -O - $2" 2>/dev/null
   fi
 }
 
