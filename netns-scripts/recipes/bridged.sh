@@ -91,6 +91,11 @@ kernel_configure() {
 
 # What a plain bridge does not ask: who may say what.
 kernel_pairs() {
+  # The target of a message of neighbour discovery, as bytes: nft of Debian 12 has no word for it.
+  local -A targets=(
+    [web]='0x20010db8000900000000000000000021, 0xfe80000000000000505400fffe00000a'
+    [db]='0x20010db8000900000000000000000022, 0xfe80000000000000000000fffe00020b'
+  )
   local guest chain rules=''
   for guest in "${bridged[@]}"; do
     chain=of-$guest
@@ -101,9 +106,9 @@ kernel_pairs() {
       ip protocol udp udp sport 67 udp dport 68 drop
       ip saddr { ${public[$guest]}, 0.0.0.0 } accept
       icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query } drop
-      icmpv6 type nd-neighbor-advert icmpv6 taddr != { ${public6[$guest]}, ${link_local[$guest]} } drop
+      icmpv6 type nd-neighbor-advert @th,64,128 != { ${targets[$guest]} } drop
       ip6 saddr { ${public6[$guest]}, ${link_local[$guest]} } accept
-      icmpv6 type nd-neighbor-solicit ip6 saddr :: icmpv6 taddr { ${public6[$guest]}, ${link_local[$guest]} } accept
+      icmpv6 type nd-neighbor-solicit ip6 saddr :: @th,64,128 { ${targets[$guest]} } accept
       icmpv6 type mld2-listener-report ip6 saddr :: accept
       drop
     }
