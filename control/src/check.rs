@@ -45,7 +45,9 @@ fn notes(config: &Config) -> Vec<String> {
         }
         let used = config.interfaces().iter().any(|i| match &i.kind {
             InterfaceKind::Personality { port, .. } => *port == index,
-            InterfaceKind::Network { ports, .. } => ports.contains(&index),
+            InterfaceKind::Network { ports, bridged, .. } => {
+                ports.contains(&index) || bridged.is_some_and(|segment| segment.port == index)
+            }
         });
         if !used {
             notes.push(format!(

@@ -146,9 +146,12 @@ fn interfaces(table: &mut Table, rows: Vec<InterfaceRow>) {
         let gateways: Vec<String> = row.gateways.iter().map(ToString::to_string).collect();
         table.add_row([
             row.name,
-            row.kind,
+            match row.bridged {
+                Some(uplink) => format!("bridged to {uplink}"),
+                None => row.kind,
+            },
             row.ports.join(" "),
-            row.mac.to_string(),
+            or_dash(row.mac),
             or_dash(row.vlan),
             row.addresses.join(" "),
             row.unusable.join(", "),

@@ -1,7 +1,7 @@
 //! The MACs that are worn on a port, and how its device comes to receive for them.
 
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::config::{Config, Interface, InterfaceKind};
+use tapgate_engine::config::{Config, Guest, Interface, InterfaceKind};
 
 use crate::shared::{self, Shared};
 use crate::sys::packet::{PacketSocket, ReceiveMode};
@@ -9,8 +9,10 @@ use crate::sys::packet::{PacketSocket, ReceiveMode};
 /// The MACs of the interfaces on a port.
 #[derive(Debug)]
 pub struct Macs {
-    /// All of them, one for each interface.
+    /// All of them, one for each interface, and those of guests that are bridged to an uplink.
     pub all: Vec<MacAddr>,
+    /// Whether guests are bridged from it: they send to the MACs of all on their segment.
+    bridged: bool,
     /// Whether all interfaces are personalities: the host uses the device too.
     uplink: bool,
     /// Those that the host has too.
@@ -31,12 +33,21 @@ impl Macs {
         }
         let of_port = |(index, here): (usize, Vec<&Interface>)| {
             let uplink = here.iter().all(|interface| interface.kind.is_personality());
+            let routed = here.iter().filter(|i| i.kind.bridged().is_none());
+            let macs = routed.map(|interface| interface.mac);
+            let is_beyond = |guest: &&Guest| {
+                let segment = config.interfaces()[guest.network].kind.bridged();
+                segment.is_some_and(|segment| segment.port == index)
+            };
+            let guests = config.guests().iter().filter(is_beyond);
+            let beyond = guests.filter_map(|guest| guest.mac);
             Self {
+                bridged: here.iter().any(|i| i.kind.bridged().is_some()),
                 shared: match uplink {
                     true => shared::on_port(config, index),
                     false => Vec::new(),
                 },
-                all: here.iter().map(|interface| interface.mac).collect(),
+                all: macs.chain(beyond).collect(),
                 uplink,
             }
         };
@@ -68,6 +79,12 @@ impl Macs {
         }
         if mode == ReceiveMode::Promiscuous {
             return mode;
+        }
+        if self.bridged {
+            if let Err(error) = socket.listen_to_all() {
+                tracing::error!(%error, "no promiscuous mode: what bridged guests send may not arrive");
+            }
+            return ReceiveMode::Promiscuous;
         }
         for mac in self.all.iter().filter(|mac| !before.contains(mac)) {
             if let Err(refused) = socket.listen(*mac, true) {

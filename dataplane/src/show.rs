@@ -312,16 +312,19 @@ fn interfaces(config: &Config, mut unusable: Unusable) -> impl Iterator<Item = I
                 gateways.clone(),
                 *shared,
             ),
-            InterfaceKind::Network { ports, .. } => {
+            InterfaceKind::Network { ports, bridged, .. } => {
                 let ports = ports.iter().map(port_name).collect();
-                ("network", ports, None, Vec::new(), None)
+                let vlan = bridged.and_then(|segment| segment.vlan);
+                ("network", ports, vlan, Vec::new(), None)
             }
         };
+        let bridged = interface.kind.bridged();
         InterfaceRow {
             name: interface.name.clone(),
             kind: kind.to_owned(),
             ports,
-            mac: interface.mac,
+            mac: bridged.is_none().then_some(interface.mac),
+            bridged: bridged.map(|segment| port_name(&segment.port)),
             vlan,
             addresses: interface
                 .addresses

@@ -42,7 +42,13 @@ pub fn fault(config: &Config, port: &str, vlan: Option<u16>, frame: &[u8]) -> Op
         other => return Some(format!("ethertype {other:#06x}")),
     };
     let mac = MacAddr::from_slice(&frame[6..]);
-    wearer(config, port, vlan, mac, sender).or_else(|| match ethertype {
+    let to = MacAddr::from_slice(frame);
+    let wrong = match segment(config, port, vlan) {
+        Some((network, ports)) => bridged(config, (network, ports), (mac, to), (port, sender))
+            .unwrap_or_else(|| wearer(config, port, vlan, mac, sender)),
+        None => wearer(config, port, vlan, mac, sender),
+    };
+    wrong.or_else(|| match ethertype {
         0x0800 => ipv4_fault(config, port, frame),
         0x86dd => ipv6_fault(config, port, frame),
         _ => None,
@@ -169,6 +175,73 @@ fn wearer(
             interface.name
         )
     })
+}
+
+/// The bridged network that a port is on in a VLAN, and its guests' ports.
+fn segment(config: &Config, port: &str, vlan: Option<u16>) -> Option<(usize, Vec<usize>)> {
+    let index = config.ports().iter().position(|known| known.name == port)?;
+    let interfaces = config.interfaces().iter().enumerate();
+    let mut networks = interfaces.filter_map(|(n, interface)| match &interface.kind {
+        InterfaceKind::Network {
+            ports,
+            bridged: Some(at),
+            ..
+        } => Some((n, ports, at)),
+        _ => None,
+    });
+    let found = networks.find(|(_, ports, at)| {
+        (at.port, at.vlan) == (index, vlan) || ports.contains(&index) && vlan.is_none()
+    });
+    found.map(|(n, ports, _)| (n, ports.clone()))
+}
+
+/// What is wrong with a frame on a bridged network's segment: whatever a guest's MAC is on has an
+/// address of that guest, everywhere; a guest hears only what is for it or a group, and nobody but a
+/// personality or a guest has an address of theirs. `None`: a personality wears the MAC, or should.
+fn bridged(
+    config: &Config,
+    (network, ports): (usize, Vec<usize>),
+    (mac, to): (MacAddr, MacAddr),
+    (port, sender): (&str, IpAddr),
+) -> Option<Option<String>> {
+    let guests = || {
+        config
+            .guests()
+            .iter()
+            .filter(|guest| guest.network == network)
+    };
+    let owns = |public: &[ipnet::IpNet], mac| {
+        sender == link_local(mac) || public.iter().any(|prefix| prefix.contains(&sender))
+    };
+    let wrong = |what: String| Some(Some(format!("X01: {what}")));
+    if let Some(guest) = guests().find(|guest| guest.mac == Some(mac)) {
+        let nobodys = sender.is_unspecified() && to.is_group();
+        if !nobodys && !owns(&guest.public, mac) {
+            return wrong(format!("{sender} is not bridged guest {}'s", guest.name));
+        }
+    }
+    let is_guests = ports
+        .iter()
+        .any(|index| config.ports()[*index].name == port);
+    if !is_guests {
+        return guests().any(|guest| guest.mac == Some(mac)).then_some(None);
+    }
+    let here = |guest: &&tapgate_engine::config::Guest| config.ports()[guest.port].name == port;
+    if !to.is_group() && !guests().filter(here).any(|guest| guest.mac == Some(to)) {
+        return wrong(format!("nobody behind {port} is {to}"));
+    }
+    let personality = config
+        .interfaces()
+        .iter()
+        .any(|interface| interface.kind.is_personality() && interface.mac == mac);
+    let somebodys = guests().any(|guest| guest.mac != Some(mac) && owns(&guest.public, mac));
+    if personality {
+        return Some(None);
+    }
+    if somebodys && guests().all(|guest| guest.mac != Some(mac)) {
+        return wrong(format!("{mac} says it is {sender}, which is a guest's"));
+    }
+    Some(None)
 }
 
 /// The link-local address that goes with a MAC (RFC 4291 §2.5.6, appendix A).

@@ -162,6 +162,18 @@ fn ovh_ipv6() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn bridged() {
+    scenario("bridged", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn bridged_by_the_kernel() {
+    scenario("bridged", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn hetzner_routed() {
     scenario("hetzner-routed", "tapgate");
 }

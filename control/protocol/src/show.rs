@@ -79,8 +79,11 @@ pub struct InterfaceRow {
     pub kind: String,
     /// The ports it is on.
     pub ports: Vec<String>,
-    /// Its MAC.
-    pub mac: MacAddr,
+    /// Its MAC; a bridged network has none.
+    pub mac: Option<MacAddr>,
+    /// Of a bridged network: the uplink on whose segment its guests are.
+    #[serde(default)]
+    pub bridged: Option<String>,
     /// Its VLAN.
     pub vlan: Option<u16>,
     /// Its addresses with prefix lengths.

@@ -11,6 +11,8 @@ pub(super) struct Handled {
     /// Fragments that wait for others of their datagram.
     collected: u64,
     fragments: u64,
+    /// Messages of which all guests of a segment have a copy.
+    to_all: u64,
     /// Datagrams put together of the fragments that waited.
     reassembled: u64,
     /// Sessions taken over and begun, but for those that ended.
@@ -33,11 +35,13 @@ impl Handled {
                 "forwarded_first",
                 "icmp_errors_translated",
                 "echo_replies",
+                "bridged",
                 "arp_requests_answered",
             ]),
             held: count(&["packets_held"]),
             collected: count(&["fragments_held"]),
             fragments: count(&["fragments_sent"]),
+            to_all: count(&["bridged_to_all"]),
             reassembled: count(&["datagrams_reassembled"]),
             balance: i128::from(begun) - i128::from(ended),
             sessions: count(&["sessions"]),
@@ -54,6 +58,8 @@ impl Handled {
         let reassembled = self.reassembled - before.reassembled;
         let right = match verdict {
             Verdict::Emit(_) => leaving == 1 && held == 0 && fragments == 0,
+            // By copies, of which the router has heard one.
+            Verdict::Replaced if self.to_all > before.to_all => leaving == 0 && fragments == 0,
             // By its own fragments, or by the answer to the datagram that it completed.
             Verdict::Replaced => leaving == 1 && held == 0 && (fragments > 0 || reassembled == 1),
             // For other fragments; or the fragments of an answer wait for a next hop.

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod brakes;
+mod bridged;
 mod errors6;
 mod forged;
 mod fragments;

@@ -41,6 +41,8 @@ counters! {
     icmp_errors_sent: "ICMP errors sent.",
     icmp_errors_limited: "ICMP errors not sent because of the rate limit.",
     icmp_errors_translated: "ICMP errors about sessions forwarded.",
+    bridged: "Messages passed on a segment of bridged guests: ARP, neighbour discovery, MLD, DHCP and ICMP errors.",
+    bridged_to_all: "Messages of a segment's routers passed to all guests that are bridged there.",
     arp_requests_answered: "ARP requests for own addresses answered.",
     arp_requests_sent: "ARP requests sent to find or probe a neighbour.",
     neighbor_solicitations_answered: "Neighbour solicitations for own addresses answered.",

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::addr::MacAddr;
 use super::checksum::Delta;
 
 /// An IP address of one family, as a key of sessions and mappings. Any bit pattern is a value.
@@ -30,6 +31,29 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Display + Into<IpAddr> + 'st
 #[inline]
 pub fn is_of_a_link(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// The link-local address that is made of a MAC (RFC 4291 §2.5.6, appendix A).
+pub fn link_local_of(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let pair = u16::from_be_bytes;
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        pair([a ^ 0x02, b]),
+        pair([c, 0xff]),
+        pair([0xfe, d]),
+        pair([e, f]),
+    )
+}
+
+/// The MAC that a link-local address was made of, if it was.
+pub fn mac_of_link_local(address: Ipv6Addr) -> Option<MacAddr> {
+    let [.., a, b, c, _, _, d, e, f] = address.octets();
+    let mac = MacAddr([a ^ 0x02, b, c, d, e, f]);
+    (link_local_of(mac) == address).then_some(mac)
 }
 
 impl Address for Ipv4Addr {

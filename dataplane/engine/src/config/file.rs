@@ -358,8 +358,16 @@ pub struct Network {
     /// The guests' ports: names from `[ports]`. They are isolated from each other.
     pub ports: Vec<String>,
     /// The gateway's addresses with the segment's prefix lengths. A link-local one takes the place of
-    /// fe80::1, and may be on other networks too.
+    /// fe80::1, and may be on other networks too. A bridged network has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Prefix>,
+    /// The uplink, a name from `[ports]`, whose segment the guests are on: what they send leaves
+    /// there as it is, by the pairs of MAC and address in `[guests]`, and nothing is routed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridged: Option<String>,
+    /// With `bridged`: the 802.1Q VLAN on the uplink; untagged when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// The gateway's MAC; derived from the network's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,

@@ -194,13 +194,32 @@ pub enum InterfaceKind {
         ports: Vec<usize>,
         /// What is answered for outside as long as it is alive inside.
         proxy: Option<Proxy>,
+        /// The network has no gateway of ours: its guests are on an uplink's segment.
+        bridged: Option<Bridged>,
     },
+}
+
+/// The segment of an uplink that a network's guests are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bridged {
+    /// Index into [`Config::ports`].
+    pub port: usize,
+    /// 802.1Q VLAN identifier, 1 to 4094; untagged when absent.
+    pub vlan: Option<u16>,
 }
 
 impl InterfaceKind {
     /// Whether this is a personality.
     pub fn is_personality(&self) -> bool {
         matches!(self, Self::Personality { .. })
+    }
+
+    /// The segment that a bridged network's guests are on.
+    pub fn bridged(&self) -> Option<Bridged> {
+        match self {
+            Self::Network { bridged, .. } => *bridged,
+            Self::Personality { .. } => None,
+        }
     }
 }
 
@@ -229,7 +248,7 @@ pub struct Guest {
     /// What it has outside too, without host bits.
     pub public: Vec<IpNet>,
     /// Index into [`Config::interfaces`] of the personality that answers for `public`; there is
-    /// one if there is any `public`.
+    /// one if there is any `public`, unless the network is bridged: the guest then answers itself.
     pub personality: Option<usize>,
     /// The IPv4 address that DHCP hands out.
     pub dhcp_address: Option<Ipv4Addr>,

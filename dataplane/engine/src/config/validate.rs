@@ -1,6 +1,7 @@
 //! From [`File`] to [`Config`]: every check a configuration must pass, all faults reported at once.
 
 mod address;
+mod bridged;
 mod check;
 mod groups;
 mod guests;

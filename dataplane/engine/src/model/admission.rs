@@ -12,6 +12,8 @@ pub struct Admission {
     pub macs: Vec<MacAddr>,
     /// Whether guests are configured behind it.
     pub guests: bool,
+    /// Whether it is on a segment that guests are bridged to: theirs, or the uplink.
+    pub bridged: bool,
 }
 
 /// Where nothing is checked.
@@ -19,6 +21,7 @@ pub(crate) static ANY: Admission = Admission {
     source: None,
     macs: Vec::new(),
     guests: false,
+    bridged: false,
 };
 
 impl Admission {

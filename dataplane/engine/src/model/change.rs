@@ -228,6 +228,11 @@ impl Change {
             if let (Some(was), _) = pair {
                 let stations = was.anchors().map(|address| (was.network, address));
                 self.stations.extend(stations);
+                let olds = old.into_iter().flat_map(|old| old.interfaces.iter());
+                for beside in olds.filter(|i| was.bridge.is_some_and(|it| i.is_on(it))) {
+                    let stations = was.anchors().map(|address| (beside.id, address));
+                    self.stations.extend(stations);
+                }
             }
         }
         // At the start, interfaces announce all they have.

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::bridge::Bridge;
 use super::owners::Owners;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
-use crate::base::ip::{Address, is_of_a_link};
+use crate::base::ip::{Address, is_of_a_link, link_local_of};
 use crate::config::services::Services;
 use crate::config::{self, PortRange};
 
@@ -28,6 +29,8 @@ pub struct Interface {
     pub vlan: Option<u16>,
     /// Its ports.
     pub ports: Vec<PortId>,
+    /// `Some`: a network that is bridged. It has neither MAC nor address, and nothing is routed by it.
+    pub bridge: Option<Bridge>,
     /// Its own addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Its own addresses alone, link-local ones among them.
@@ -110,6 +113,19 @@ impl Interface {
         self.own.iter().filter(is_claimed)
     }
 
+    /// Whether this is a personality on the segment that guests are bridged to.
+    pub(crate) fn is_on(&self, segment: Bridge) -> bool {
+        self.personality && self.vlan == segment.vlan && self.ports == [segment.uplink]
+    }
+
+    /// Whether strangers come in there by `port`: it is an uplink.
+    pub(crate) fn is_outside(&self, port: PortId) -> bool {
+        match self.bridge {
+            Some(segment) => segment.uplink == port,
+            None => self.personality && self.ports == [port],
+        }
+    }
+
     /// Whether a frame may leave with this source address (the egress guard's question).
     #[inline]
     pub fn may_send(&self, source: IpAddr, owners: &Owners) -> bool {
@@ -166,16 +182,5 @@ pub(crate) fn link_local(spec: &config::Interface) -> Ipv6Addr {
     if !spec.kind.is_personality() {
         return GATEWAY;
     }
-    let [a, b, c, d, e, f] = spec.mac.0;
-    let pair = u16::from_be_bytes;
-    Ipv6Addr::new(
-        0xfe80,
-        0,
-        0,
-        0,
-        pair([a ^ 0x02, b]),
-        pair([c, 0xff]),
-        pair([0xfe, d]),
-        pair([e, f]),
-    )
+    link_local_of(spec.mac)
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 
 use super::admission::{ANY, Admission};
+use super::bridge::Bridge;
 use super::interface::{Interface, link_local};
 use super::owners::{Guest, Owners};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
@@ -21,6 +22,8 @@ pub(crate) struct Interfaces {
     /// (port, VLAN, MAC) -> the interface that wears it.
     wearers: Wearers,
     on_port: Vec<Vec<InterfaceId>>,
+    /// By port: the bridged networks that it is in, or is the uplink of.
+    segments: Vec<Vec<InterfaceId>>,
     /// By port.
     admissions: Vec<Admission>,
     holders: HashMap<IpAddr, InterfaceId, FixedState>,
@@ -45,10 +48,18 @@ impl Interfaces {
             all.add(spec, id, numbering, owners);
         }
         for (spec, &port) in config.ports().iter().zip(&numbering.ports) {
-            if all.network_on(port).is_some() {
+            let is_guests = |id: &InterfaceId| {
+                let network = all.get(*id);
+                network.is_some_and(|network| network.ports.contains(&port))
+            };
+            if all.network_on(port).is_some() || all.all_bridged(port).iter().any(is_guests) {
                 all.admit(spec, port, owners);
             }
+            if !all.all_bridged(port).is_empty() {
+                all.admission_mut(port).bridged = true;
+            }
         }
+        all.join_segments();
         for route in config.tables().iter().flat_map(|table| &table.routes) {
             if let RouteAction::Forward {
                 interfaces,
@@ -93,8 +104,14 @@ impl Interfaces {
         port: PortId,
         vlan: Option<u16>,
     ) -> impl Iterator<Item = &Interface> + Clone {
-        self.all_on(port)
-            .filter(move |interface| interface.vlan == vlan)
+        // A bridged guest's port is untagged, whatever VLAN its segment is on the uplink.
+        let is_there = move |interface: &&Interface| match interface.personality
+            && interface.ports != [port]
+        {
+            true => vlan.is_none(),
+            false => interface.vlan == vlan,
+        };
+        self.all_on(port).filter(is_there)
     }
 
     pub(crate) fn all_on(&self, port: PortId) -> impl Iterator<Item = &Interface> + Clone {
@@ -111,9 +128,29 @@ impl Interfaces {
     }
 
     pub(crate) fn is_uplink(&self, port: PortId) -> bool {
+        let admission = self.admission(port);
+        if admission.bridged {
+            return admission.source.is_none();
+        }
         let ids = self.on_port.get(port.index()).and_then(|ids| ids.first());
         ids.and_then(|id| self.get(*id))
             .is_some_and(|interface| interface.personality)
+    }
+
+    /// The bridged network whose segment `port` is on in `vlan`.
+    pub(crate) fn segment(&self, port: PortId, vlan: Option<u16>) -> Option<&Interface> {
+        let networks = self.all_bridged(port).iter().filter_map(|id| self.get(*id));
+        let mut networks = networks.filter_map(|network| Some((network, network.bridge?)));
+        let found = networks.find(|(_, segment)| match segment.uplink == port {
+            true => segment.vlan == vlan,
+            false => vlan.is_none(),
+        });
+        found.map(|(network, _)| network)
+    }
+
+    fn all_bridged(&self, port: PortId) -> &[InterfaceId] {
+        let ids = self.segments.get(port.index());
+        ids.map_or(&[], Vec::as_slice)
     }
 
     #[inline]
@@ -147,6 +184,10 @@ impl Interfaces {
         numbering: &Numbering,
         owners: &Owners,
     ) {
+        let bridge = spec.kind.bridged().map(|bridged| Bridge {
+            uplink: numbering.ports[bridged.port],
+            vlan: bridged.vlan,
+        });
         let (ports, vlan, gateways, shared, acd) = match &spec.kind {
             InterfaceKind::Personality {
                 port,
@@ -164,11 +205,13 @@ impl Interfaces {
             }
         };
         for &port in &ports {
-            self.wearers.insert(wearer_key(port, vlan, spec.mac), id);
-            if self.on_port.len() <= port.index() {
-                self.on_port.resize(port.index() + 1, Vec::new());
+            match bridge {
+                None => self.wear(id, (port, vlan, spec.mac)),
+                Some(_) => push(&mut self.segments, port, id),
             }
-            self.on_port[port.index()].push(id);
+        }
+        if let Some(bridge) = bridge {
+            push(&mut self.segments, bridge.uplink, id);
         }
         // A link-local address says nothing without its link.
         let addresses = spec.addresses.iter();
@@ -190,7 +233,8 @@ impl Interfaces {
         let link_local = (own.clone().any(|address| address.is_ipv6())
             || spec.services.speak_ipv6()
             || guests.any(Guest::has_ipv6))
-        .then(|| link_local(spec));
+        .then(|| link_local(spec))
+        .filter(|_| bridge.is_none());
         let written = |address: &IpAddr| own.clone().any(|own| own == *address);
         let derived = link_local
             .map(IpAddr::V6)
@@ -202,6 +246,7 @@ impl Interfaces {
             mac: spec.mac,
             vlan,
             ports,
+            bridge,
             addresses: spec.addresses.clone(),
             own: own.clone().chain(derived).collect(),
             link_local,
@@ -219,15 +264,38 @@ impl Interfaces {
         let guests = owners.on_port(port);
         let checked = spec.source != SourceCheck::Off;
         let macs: Option<Vec<MacAddr>> = guests.clone().map(|guest| guest.mac).collect();
+        let guests = guests.len() > 0;
+        let admission = self.admission_mut(port);
+        admission.source = Some(spec.source);
+        admission.macs = macs.filter(|_| checked).unwrap_or_default();
+        admission.guests = guests;
+    }
+
+    fn admission_mut(&mut self, port: PortId) -> &mut Admission {
         if self.admissions.len() <= port.index() {
             self.admissions
                 .resize(port.index() + 1, Admission::default());
         }
-        self.admissions[port.index()] = Admission {
-            source: Some(spec.source),
-            macs: macs.filter(|_| checked).unwrap_or_default(),
-            guests: guests.len() > 0,
-        };
+        &mut self.admissions[port.index()]
+    }
+
+    /// A personality is reached by the guests that are bridged to its segment as by the uplink.
+    fn join_segments(&mut self) {
+        let networks = self.by_id.iter().flatten();
+        let bridged = networks.filter_map(|i| Some((i.bridge?, i.ports.clone())));
+        for (segment, ports) in bridged.collect::<Vec<_>>() {
+            let there = self.on_port(segment.uplink, segment.vlan);
+            for (id, mac) in there.map(|i| (i.id, i.mac)).collect::<Vec<_>>() {
+                for &port in &ports {
+                    self.wear(id, (port, None, mac));
+                }
+            }
+        }
+    }
+
+    fn wear(&mut self, id: InterfaceId, (port, vlan, mac): (PortId, Option<u16>, MacAddr)) {
+        self.wearers.insert(wearer_key(port, vlan, mac), id);
+        push(&mut self.on_port, port, id);
     }
 
     fn add_next_hop(&mut self, id: InterfaceId, via: IpAddr) {
@@ -237,6 +305,13 @@ impl Interfaces {
             interface.next_hops.push(via);
         }
     }
+}
+
+fn push(by_port: &mut Vec<Vec<InterfaceId>>, port: PortId, id: InterfaceId) {
+    if by_port.len() <= port.index() {
+        by_port.resize(port.index() + 1, Vec::new());
+    }
+    by_port[port.index()].push(id);
 }
 
 /// Who wears a MAC on a port in a VLAN: open addressing, at most half full. Only the

@@ -2,6 +2,7 @@
 //! translations; and finding the way through them.
 
 pub mod admission;
+pub mod bridge;
 pub mod change;
 pub mod interface;
 mod interfaces;

@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
+use super::bridge::Bridge;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
-use crate::base::ip::Address;
+use crate::base::ip::{Address, mac_of_link_local};
 use crate::config::{Bandwidth, Limits};
 
 /// A VM or container, compiled.
@@ -34,6 +35,8 @@ pub struct Guest {
     pub mac: Option<MacAddr>,
     /// The personality that answers for its public addresses.
     pub personality: Option<InterfaceId>,
+    /// The segment that it is on itself, and answers there for its addresses: it has a MAC.
+    pub bridge: Option<Bridge>,
     /// The IPv4 address that DHCP hands out.
     pub dhcp_address: Option<Ipv4Addr>,
     /// The IPv6 address that DHCPv6 hands out.
@@ -68,6 +71,8 @@ pub struct Owners {
     /// together.
     public_on: Vec<Vec<(IpAddr, GuestId)>>,
     alive: Vec<Alive>,
+    /// Guests that are bridged, by network and MAC.
+    bridged: HashMap<(InterfaceId, MacAddr), GuestId, FixedState>,
 }
 
 /// The addresses of a prefix of at most this size are announced, and their multicast groups joined,
@@ -206,6 +211,23 @@ impl Owners {
         self.find(address).map(|(owned, _)| self.guest(owned.guest))
     }
 
+    /// The guest of a bridged network that has this MAC.
+    #[inline]
+    pub fn bridged(&self, network: InterfaceId, mac: MacAddr) -> Option<&Guest> {
+        let id = self.bridged.get(&(network, mac))?;
+        Some(self.guest(*id))
+    }
+
+    /// The guest of a bridged network that has `address`. Its link-local one is that of its MAC.
+    pub fn on_segment(&self, network: InterfaceId, address: IpAddr) -> Option<&Guest> {
+        match address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => {
+                self.bridged(network, mac_of_link_local(address)?)
+            }
+            _ => self.owner(address).filter(|guest| guest.network == network),
+        }
+    }
+
     /// Whether `address` is a public one on `personality`: a guest's there, or one that may be
     /// alive in a network it answers for.
     #[inline]
@@ -289,6 +311,9 @@ impl Owners {
             self.by_port.resize(guest.port.index() + 1, Vec::new());
         }
         self.by_port[guest.port.index()].push(guest.id);
+        if let (Some(_), Some(mac)) = (guest.bridge, guest.mac) {
+            self.bridged.insert((guest.network, mac), guest.id);
+        }
         for (prefixes, public) in [(addresses, false), (public, true)] {
             for prefix in prefixes {
                 let owned = Owned {
@@ -358,6 +383,7 @@ impl Guest {
         number: u16,
         (port, network): (PortId, InterfaceId),
         personality: Option<InterfaceId>,
+        bridge: Option<Bridge>,
     ) -> Self {
         Self {
             id: GuestId(0),
@@ -369,6 +395,7 @@ impl Guest {
             network,
             mac: spec.mac,
             personality,
+            bridge,
             dhcp_address: spec.dhcp_address,
             dhcp6_address: spec.dhcp6_address,
             hostname: spec.hostname.clone(),
@@ -384,6 +411,7 @@ impl Guest {
             self.port,
             self.mac,
             self.personality,
+            self.bridge,
             self.anchor,
             self.digest,
         ) == (
@@ -391,6 +419,7 @@ impl Guest {
             other.port,
             other.mac,
             other.personality,
+            other.bridge,
             other.anchor,
             other.digest,
         )

@@ -130,7 +130,7 @@ fn look_up<'s, A: Address>(
         && length >= longest
         && !too_short(length)
         && let guest = snapshot.owners().guest(owned.guest)
-        && let Some(interface) = snapshot.interface(guest.network)
+        && let Some(interface) = leading_to(snapshot, guest, packet.source.into())
     {
         trace.step(|| Step::RouteToGuest {
             to,
@@ -180,6 +180,21 @@ fn look_up<'s, A: Address>(
     };
     trace.step(|| Step::RouteEnds { end, prefix, table });
     Some(Err(end))
+}
+
+/// The interface by which packets from `source` reach a guest: its network's, or a personality beside
+/// it that may send them.
+fn leading_to<'s>(snapshot: &'s Snapshot, guest: &Guest, source: IpAddr) -> Option<&'s Interface> {
+    let Some(segment) = guest.bridge else {
+        return snapshot.interface(guest.network);
+    };
+    let may_send = |personality: &&Interface| {
+        personality.may_send(source, snapshot.owners())
+            || snapshot.translations().translates(source, personality.id)
+    };
+    snapshot
+        .on_port(segment.uplink, segment.vlan)
+        .find(may_send)
 }
 
 /// Which of `interfaces` carries packets from `source`. Where several personalities share a

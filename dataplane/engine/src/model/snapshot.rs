@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::admission::Admission;
+use super::bridge::Bridge;
 use super::change::{Change, Side};
 use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
@@ -212,6 +213,49 @@ impl Snapshot {
         };
         self.on_port(link.port, link.vlan).filter(hears)
     }
+    /// The bridged network whose segment `port` is on in `vlan`: a guest's port, or the uplink.
+    pub(crate) fn segment(&self, port: PortId, vlan: Option<u16>) -> Option<&Interface> {
+        self.interfaces.segment(port, vlan)
+    }
+    /// The personality on a segment that has or answers for `address`.
+    pub(crate) fn answerer(&self, segment: Bridge, address: IpAddr) -> Option<&Interface> {
+        let guest = self.owners.find(address).filter(|(owned, _)| owned.public);
+        let guest = guest.map(|(owned, _)| self.owners.guest(owned.guest));
+        let answers = |interface: &&Interface| {
+            interface.owns(address)
+                || guest.is_some_and(|guest| guest.personality == Some(interface.id))
+        };
+        self.on_port(segment.uplink, segment.vlan).find(answers)
+    }
+    /// The guest that a packet from `source` is of, which came in by `interface` and may; or one to it, which
+    /// leaves there: strangers on an uplink are none, and have none's address.
+    pub(crate) fn sender(&self, interface: &Interface, source: IpAddr) -> Option<&Guest> {
+        match interface.bridge {
+            Some(_) => self.owners.on_segment(interface.id, source),
+            None if interface.personality => self.bridged_beside(interface, source),
+            None => self.owners.owner(source),
+        }
+    }
+    /// Whether `address` is a bridged guest's on the personality's own segment: then it is a neighbour
+    /// there. A frame of it comes in by the guest's port, if it is known by which one did.
+    pub(crate) fn is_bridged_beside(
+        &self,
+        personality: &Interface,
+        ingress: Option<PortId>,
+        address: IpAddr,
+    ) -> bool {
+        self.bridged_beside(personality, address)
+            .is_some_and(|guest| ingress.is_none_or(|port| port == guest.port))
+    }
+    /// The bridged guest on the personality's own segment that has `address`.
+    pub(crate) fn bridged_beside(
+        &self,
+        personality: &Interface,
+        address: IpAddr,
+    ) -> Option<&Guest> {
+        let is_beside = |guest: &&Guest| guest.bridge.is_some_and(|it| personality.is_on(it));
+        self.owners.owner(address).filter(is_beside)
+    }
     /// Whether a frame was sent by one of our own MACs and is seen again.
     pub(crate) fn is_own(&self, link: Link) -> bool {
         self.wearer(link.port, link.vlan, link.source).is_some()
@@ -399,8 +443,8 @@ impl<'s> Kept<'s> {
     fn of(config: &Config, like: Option<&'s Snapshot>) -> Self {
         let proxies = |config: &Config| -> Vec<_> {
             let proxy = |i: &config::Interface| match &i.kind {
-                InterfaceKind::Network { proxy, .. } => proxy.clone(),
-                InterfaceKind::Personality { .. } => None,
+                InterfaceKind::Network { proxy, bridged, .. } => (proxy.clone(), *bridged),
+                InterfaceKind::Personality { .. } => (None, None),
             };
             config.interfaces().iter().map(proxy).collect()
         };
@@ -458,7 +502,12 @@ fn owners(config: &Config, numbering: &Numbering, names: &Names) -> Owners {
         let network = numbering.interfaces[spec.network];
         let number = names.number(&spec.name).unwrap_or(u16::MAX);
         let place = (numbering.ports[spec.port], network);
-        let guest = Guest::new(spec, number, place, personality);
+        let bridged = config.interfaces()[spec.network].kind.bridged();
+        let bridge = bridged.map(|bridged| Bridge {
+            uplink: numbering.ports[bridged.port],
+            vlan: bridged.vlan,
+        });
+        let guest = Guest::new(spec, number, place, personality, bridge);
         owners.add(guest, &spec.addresses, &spec.public);
     }
     for (spec, &network) in config.interfaces().iter().zip(&numbering.interfaces) {

@@ -240,6 +240,10 @@ pub enum Step {
         interface: InterfaceId,
         to: MacAddr,
     },
+    /// It passes as it is on the segment that a guest is bridged to.
+    Bridged { port: PortId, to: MacAddr },
+    /// Other guests of the segment hear it too.
+    Flooded { ports: usize },
     /// Its sender is told that it did not arrive.
     Told { sender: IpAddr, kind: u8, code: u8 },
     /// Somebody asks for a guest's address.

@@ -32,12 +32,8 @@ pub(crate) fn take<T>(
     (source, destination): (IpAddr, IpAddr),
     length: usize,
 ) -> Result<(), DropReason> {
-    let owners = ctx.snapshot.owners();
-    let guest = |interface: &Interface, address| match interface.personality {
-        true => None,
-        false => owners.owner(address),
-    };
-    let (from, to) = (guest(ingress, source), guest(egress, destination));
+    let from = ctx.snapshot.sender(ingress, source);
+    let to = ctx.snapshot.sender(egress, destination);
     let out = from.and_then(|guest| Some((guest.number, guest.bandwidth.out?)));
     let into = to.and_then(|guest| Some((guest.number, guest.bandwidth.into?)));
     let now = ctx.now;

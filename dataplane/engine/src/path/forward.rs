@@ -1,7 +1,7 @@
 //! Forwarding: packets of a session, and the first packet of what may become one.
 
 use super::hop::{self, Hop, Station};
-use super::judge::{Course, Plan, fits, judge};
+use super::judge::{Course, Plan, fits, is_forged, judge};
 use super::policy::permits_answers;
 use super::query::{Bounds, Query, Refusal, mapped};
 use super::refuse::refuse;
@@ -138,6 +138,17 @@ fn admit_to_session<A: Tracked, T: Trace>(
 ) -> Result<(), DropReason> {
     let place = (arrival.port, arrival.interface);
     let (source, reason) = (packet.flow.source, DropReason::SpoofedSource);
+    // An uplink's sources are not checked: those of a guest that is bridged there must not be forged.
+    if arrival.interface.personality
+        && is_forged(
+            arrival.interface,
+            Some(arrival.port),
+            source.into(),
+            ctx.snapshot,
+        )
+    {
+        return Err(DropReason::InsideSource);
+    }
     admit::speaker(ctx, place, source, reason)?;
     let sessions = &mut A::flows_mut(ctx.shard).sessions;
     sessions
@@ -176,12 +187,7 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
         Ok(Course::Error) if packet.part != Part::Whole => Err(DropReason::FragmentUntranslatable),
         Ok(Course::Error) => errors::translate(ctx, frame, packet, arrival),
         Err(refusal) => {
-            if let Some(rule) = refusal
-                .logged_by
-                .and_then(|place| ctx.snapshot.policy().ruling(place))
-            {
-                log::write(ctx, arrival, packet, rule);
-            }
+            log::refusal(ctx, arrival, packet, &refusal);
             Err(refuse(ctx, frame, packet, arrival.interface, refusal))
         }
     }
@@ -258,7 +264,7 @@ fn forward<A: Tracked, T: Trace>(
 
 /// Remembers a first packet as a session, and returns its flow as it leaves.
 #[inline(always)]
-fn begin<A: Tracked, T: Trace>(
+pub(crate) fn begin<A: Tracked, T: Trace>(
     ctx: &mut Context<'_, T>,
     (frame, packet): (&Frame<'_>, &Packet<A>),
     arrival: Arrival<'_>,

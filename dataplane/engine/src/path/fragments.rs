@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::judge;
-use super::{admit, forward, local, refuse};
+use super::{admit, bridge, forward, local, refuse};
 use crate::base::drops::DropReason;
 use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
@@ -42,6 +42,20 @@ pub(crate) fn or_first<'s, A: Tracked, T: Trace>(
 ) -> Result<Verdict, DropReason> {
     match packet.part {
         Part::Whole => forward::first(ctx, frame, packet, arrival),
+        Part::First | Part::Later => receive(ctx, frame, packet, arrival),
+    }
+}
+
+/// A packet on a segment that guests are bridged to, or a fragment of one.
+#[inline(never)]
+pub(crate) fn or_bridged<'s, A: Tracked, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    frame: &mut Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'s>,
+) -> Result<Verdict, DropReason> {
+    match packet.part {
+        Part::Whole => bridge::pass(ctx, frame, packet, arrival),
         Part::First | Part::Later => receive(ctx, frame, packet, arrival),
     }
 }
@@ -196,6 +210,9 @@ fn send<'s, A: Tracked, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
+    if arrival.interface.bridge.is_some() {
+        return bridge::pass(ctx, frame, packet, arrival);
+    }
     if (packet.has_flow() || packet.part == Part::Later)
         && let Some(verdict) = forward::by_session(ctx, frame, packet, arrival)?
     {

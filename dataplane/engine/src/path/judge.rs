@@ -14,13 +14,14 @@ use crate::base::addr::{InterfaceId, PortId};
 use crate::base::drops::DropReason;
 use crate::base::ip::is_of_a_link;
 use crate::config::{Limits, PortRange};
+use crate::model::bridge::Bridge;
 use crate::model::interface::Interface;
 use crate::model::nat::{By, Inward, Mapped, Outward, Snat};
 use crate::model::owners::Guest;
 use crate::model::policy::Ruling;
 use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::{Step, Trace};
+use crate::model::trace::{Step, Trace, Violation};
 use crate::state::payer::Payer;
 use crate::state::ports::Wanted;
 use crate::state::session::Opener;
@@ -125,6 +126,9 @@ pub(crate) fn judge<'s, A: Family>(
     trace: &mut impl Trace,
 ) -> Result<Course<'s, A>, Refusal> {
     let (flow, interface) = (&query.flow, query.interface);
+    if let Some(segment) = interface.bridge {
+        return across(query, segment, snapshot, trace);
+    }
     let inward = inward(query, snapshot);
     let holder = receive(query, inward.is_ok(), snapshot, trace)?;
     if query.transport == Transport::IcmpError {
@@ -282,7 +286,7 @@ fn from_uplink<A: Family>(
     let personality = query.interface;
     let (source, destination) = (query.flow.source.into(), query.flow.destination.into());
     let pair_of = |address| snapshot.translations().outside_of_pair(address);
-    if personality.owns(source) || snapshot.is_ours(source) || pair_of(source).is_some() {
+    if is_forged(personality, query.ingress, source, snapshot) {
         return Err(DropReason::InsideSource);
     }
     let pair = pair_of(destination);
@@ -302,6 +306,81 @@ fn from_uplink<A: Family>(
     } else {
         Ok(())
     }
+}
+
+/// Whether a source is ours, and so nobody's by whom it can come to `personality`: only a guest that is
+/// bridged beside it has its address there, behind its own port.
+pub(crate) fn is_forged(
+    personality: &Interface,
+    ingress: Option<PortId>,
+    source: IpAddr,
+    snapshot: &Snapshot,
+) -> bool {
+    personality.owns(source)
+        || snapshot.translations().outside_of_pair(source).is_some()
+        || snapshot.is_ours(source) && !snapshot.is_bridged_beside(personality, ingress, source)
+}
+
+/// What becomes of a packet on a segment that guests are bridged to: it stays as it is, and is for
+/// the guest that has its destination, or for the uplink.
+#[inline(never)]
+fn across<'s, A: Family>(
+    query: &Query<'s, A>,
+    segment: Bridge,
+    snapshot: &'s Snapshot,
+    trace: &mut impl Trace,
+) -> Result<Course<'s, A>, Refusal> {
+    let (flow, interface) = (&query.flow, query.interface);
+    let (source, destination) = (flow.source.into(), flow.destination.into());
+    let one_host = flow.source.is_one_host() && flow.destination.is_one_host();
+    if !one_host || snapshot.is_group(flow.source) || snapshot.is_group(flow.destination) {
+        return Err(DropReason::Martian.into());
+    }
+    let owners = snapshot.owners();
+    let sender = owners.on_segment(interface.id, source);
+    let from_uplink = query.ingress == Some(segment.uplink);
+    if from_uplink && (sender.is_some() || snapshot.is_ours(source)) {
+        return Err(DropReason::InsideSource.into());
+    }
+    if let Some(port) = query.ingress.filter(|_| !from_uplink) {
+        if sender.is_none_or(|guest| guest.port != port) {
+            trace.step(|| Step::Violation(Violation::Address(source)));
+            return Err(DropReason::SpoofedSource.into());
+        }
+        admit::service(snapshot, port, flow, trace)?;
+    }
+    let guest = owners.on_segment(interface.id, destination);
+    // What is for the router or for guests behind it comes in by the personality that answers.
+    if sender.is_none() && guest.is_none() || snapshot.answerer(segment, destination).is_some() {
+        return Err(DropReason::WrongPersonality.into());
+    }
+    if query.transport == Transport::IcmpError {
+        return Ok(Course::Error);
+    }
+    let way = Way {
+        interface,
+        next_hop: flow.destination,
+        guest,
+    };
+    if let Some(guest) = guest {
+        trace.step(|| Step::RouteToGuest {
+            to: destination,
+            guest: guest.id,
+        });
+    }
+    let rule = permit(query, flow, &way, snapshot, trace)?;
+    let (payer, limits) = payer(snapshot, (interface, query.ingress), source);
+    Ok(Course::Forward(Plan {
+        to: *flow,
+        source: flow.source,
+        snat: None,
+        mapped: None,
+        way,
+        payer,
+        limits,
+        served: guest.filter(|_| sender.is_none()),
+        rule,
+    }))
 }
 
 /// Whether a packet that came to a MAC we share with the host's kernel is the kernel's: all that is
@@ -391,8 +470,7 @@ pub(crate) fn payer<'s>(
     source: IpAddr,
 ) -> (Payer, &'s Limits) {
     let general = &snapshot.config().router().limits;
-    let guest = snapshot.owners().owner(source);
-    match guest.filter(|_| !interface.personality) {
+    match snapshot.sender(interface, source) {
         Some(guest) => (Payer::By(guest.number), &guest.limits),
         None => match ingress.or_else(|| interface.ports.first().copied()) {
             Some(port) => (Payer::Port(port), general),

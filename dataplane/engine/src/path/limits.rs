@@ -25,7 +25,7 @@ pub(crate) fn turn<A: Tracked, T>(
     let (who, to) = (plan.payer.index(), plan.to.destination.into());
     let most = plan.limits.destinations();
     let destinations = &mut ctx.shard.destinations;
-    match arrival.interface.personality || destinations.admit(who, to, most, ctx.now) {
+    match arrival.interface.is_outside(arrival.port) || destinations.admit(who, to, most, ctx.now) {
         true => Ok(()),
         false => Err(DropReason::GuestDestinations),
     }
@@ -38,7 +38,7 @@ pub(crate) fn admit<A: Tracked, T>(
     arrival: Arrival<'_>,
     plan: &Plan<'_, A>,
 ) -> Result<(), DropReason> {
-    if !arrival.interface.personality {
+    if !arrival.interface.is_outside(arrival.port) {
         let (opener, rate) = (plan.payer.index(), plan.limits.new_sessions());
         if !ctx.shard.openers.take(opener, rate, ctx.now) {
             return Err(DropReason::GuestSessionRate);

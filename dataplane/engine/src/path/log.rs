@@ -1,11 +1,26 @@
 //! Rules with `log`: what is written of a flow's first packet.
 
 use super::judge::payer;
+use super::query::Refusal;
 use crate::model::interface::Arrival;
 use crate::model::policy::Ruling;
 use crate::state::context::Context;
 use crate::state::journal::Entry;
 use crate::wire::packet::{Family, Packet};
+
+/// Has it written down that a rule refused a packet, if the rule wants that.
+pub(crate) fn refusal<A: Family, T>(
+    ctx: &mut Context<'_, T>,
+    arrival: Arrival<'_>,
+    packet: &Packet<A>,
+    refusal: &Refusal,
+) {
+    let place = refusal.logged_by;
+    let policy = ctx.snapshot.policy();
+    if let Some(rule) = place.and_then(|place| policy.ruling(place)) {
+        write(ctx, arrival, packet, rule);
+    }
+}
 
 /// Has it written down that `rule` decided about a packet.
 #[cold]
@@ -21,7 +36,7 @@ pub(crate) fn write<A: Family, T>(
     let (source, destination) = (flow.source.into(), flow.destination.into());
     let (payer, _) = payer(ctx.snapshot, (interface, Some(port)), source);
     let owners = ctx.snapshot.owners();
-    let from = owners.owner(source).filter(|_| !interface.personality);
+    let from = ctx.snapshot.sender(interface, source);
     // What a redirected port stands for is known where it is redirected.
     let inside = || {
         let inward = ctx.snapshot.translations().inward(flow, interface);

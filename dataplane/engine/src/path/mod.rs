@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub(crate) mod bandwidth;
+pub mod bridge;
 pub mod errors;
 pub mod forward;
 pub mod fragments;

@@ -9,6 +9,8 @@
 //! | a network | an uplink | passes |
 //! | an uplink | a public address, a forwarded port | passes |
 //! | an uplink | an inside address | refused, whatever the rules say (`judge`, H05) |
+//! | a bridged guest | its segment | passes |
+//! | its segment | a bridged guest | passes |
 
 use super::query::{Query, Refusal};
 use crate::base::drops::DropReason;
@@ -97,8 +99,7 @@ fn question<A: Family>(
     snapshot: &Snapshot,
 ) -> Question {
     let source = query.flow.source.into();
-    let owner = snapshot.owners().owner(source);
-    let guest = owner.filter(|_| !query.interface.personality);
+    let guest = snapshot.sender(query.interface, source);
     Question {
         from: End {
             interface: query.interface.id,

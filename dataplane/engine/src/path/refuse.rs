@@ -14,6 +14,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
+use crate::state::payer::Payer;
 use crate::wire::error::IcmpError;
 use crate::wire::frame::{ETHERNET, Frame, OwnedFrame, vlan_id};
 use crate::wire::packet::{Family, Packet, Part, Transport};
@@ -50,9 +51,10 @@ fn tell<A: Family, T: Trace>(
     let source = packet.flow.source.into();
     let (payer, limits) = judge::payer(ctx.snapshot, (interface, ctx.ingress), source);
     // Strangers have a half of all, so that guests are told even while strangers flood.
-    let rate = match interface.personality {
-        true => in_all.div_ceil(2),
-        false => limits.icmp_errors().min(in_all),
+    let is_guests = !interface.personality || matches!(payer, Payer::By(_));
+    let rate = match is_guests {
+        true => limits.icmp_errors().min(in_all),
+        false => in_all.div_ceil(2),
     };
     let budgets = &mut ctx.shard.told[class];
     if !budgets.take(payer.index(), rate, ctx.now)

@@ -1,5 +1,7 @@
 //! Sessions under the configuration: whether one still stands, and which way its packets go.
 
+use std::net::IpAddr;
+
 use super::judge::{Course, Plan, judge};
 use super::query::{Query, Refusal};
 use crate::base::addr::PortId;
@@ -121,6 +123,9 @@ fn place<'s, A: Family>(
 ) -> Option<(&'s Interface, Option<PortId>)> {
     let flow = record.inside();
     let Some(path) = record.path(Direction::Reply) else {
+        if let Some(place) = bridged(flow.source.into(), flow.destination.into(), snapshot) {
+            return Some(place);
+        }
         // The dataplane that knew is gone: take the interface by which an answer would leave now.
         let back = Selector::ours(flow.destination, flow.source);
         let way = route(snapshot, back, &mut Silent).ok()?;
@@ -128,6 +133,11 @@ fn place<'s, A: Family>(
     };
     let still = snapshot.is_still(path.interface, record.generation);
     let came_by = snapshot.interface(path.interface).filter(|_| still);
+    if let Some(bridged) = came_by.filter(|interface| interface.bridge.is_some()) {
+        let guest = snapshot.owners().on_segment(bridged.id, flow.source.into());
+        let uplink = || bridged.bridge.map(|segment| segment.uplink);
+        return Some((bridged, guest.map(|guest| guest.port).or_else(uplink)));
+    }
     if let Some(personality) = came_by.filter(|interface| interface.personality) {
         return Some((personality, None));
     }
@@ -139,6 +149,27 @@ fn place<'s, A: Family>(
         Some(port) => Some((snapshot.network_on(port)?, Some(port))),
         None => Some((came_by?, None)),
     }
+}
+
+/// Where a packet to or from a bridged guest comes in, if it is one.
+fn bridged(
+    source: IpAddr,
+    destination: IpAddr,
+    snapshot: &Snapshot,
+) -> Option<(&Interface, Option<PortId>)> {
+    let owners = snapshot.owners();
+    let bridged = |address| {
+        owners
+            .owner(address)
+            .and_then(|guest| Some((guest, guest.bridge?)))
+    };
+    if let Some((guest, segment)) = bridged(source) {
+        let network = || snapshot.interface(guest.network);
+        let interface = snapshot.answerer(segment, destination).or_else(network);
+        return Some((interface?, Some(guest.port)));
+    }
+    let (guest, segment) = bridged(destination).filter(|_| !snapshot.is_ours(source))?;
+    Some((snapshot.interface(guest.network)?, Some(segment.uplink)))
 }
 
 /// Whether `plan` would have the session's packets leave as they do.
@@ -204,8 +235,18 @@ fn way_back<'s, A: Family>(
     if let Some(opened_by) = came_by(Direction::Reply)
         && opened_by.personality
         && !way.is_ok_and(|way| way.interface.id == opened_by.id)
-        && let Some(next_hop) = opened_by.next_hop_for(inside.source)
     {
+        if let Some(guest) = snapshot.bridged_beside(opened_by, inside.source.into()) {
+            let next_hop = snapshot.owners().next_hop(guest, inside.source.into());
+            return Ok(Way {
+                interface: opened_by,
+                next_hop: A::from_ip(next_hop).unwrap_or(inside.source),
+                guest: Some(guest),
+            });
+        }
+        let Some(next_hop) = opened_by.next_hop_for(inside.source) else {
+            return way.map_err(|no_way| no_way.reason().into());
+        };
         return Ok(Way {
             interface: opened_by,
             next_hop,

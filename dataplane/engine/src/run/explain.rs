@@ -21,7 +21,7 @@ use crate::model::trace::{Silent, Step, Steps, Trace};
 use crate::path::hairpin::remote;
 use crate::path::judge::{Course, Plan, judge, payer};
 use crate::path::query::{Query, mapped};
-use crate::path::{fragments, standing};
+use crate::path::{bridge, fragments, standing};
 use crate::state::context::Context;
 use crate::state::flows::Flows;
 use crate::state::fragments::{Fate, Fragments};
@@ -134,6 +134,10 @@ impl Small {
         let arrival = wearer.map(|interface| Arrival {
             port: ingress,
             interface,
+        });
+        let arrival = arrival.or_else(|| {
+            let place = (ingress, vlan_id(frame.vlan));
+            bridge::arrival(snapshot, place, packet.flow.destination.into())
         });
         let followed = arrival.and_then(|arrival| {
             let (fragments, followed) = datagram(frame, packet, arrival, (snapshot, shard))?;

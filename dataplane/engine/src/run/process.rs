@@ -9,6 +9,7 @@ use crate::base::time::Instant;
 use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Step, Trace};
+use crate::path::bridge::{self, Crossing};
 use crate::path::{admit, forward, fragments, local, offload};
 use crate::speak::{arp, dhcp, mld, nd};
 use crate::state::context::Context;
@@ -63,7 +64,8 @@ fn receive<T: Trace>(
     let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
         return Err(DropReason::FrameTooShort);
     };
-    let link = Link {
+    let ethertype = u16::from_be_bytes([header[12], header[13]]);
+    let mut link = Link {
         port: ingress,
         vlan: vlan_id(frame.vlan),
         source: MacAddr::from_slice(&header[6..12]),
@@ -73,7 +75,15 @@ fn receive<T: Trace>(
         return Err(DropReason::GroupSource);
     }
     admit::mac(ctx.snapshot, link, ctx.trace)?;
-    match u16::from_be_bytes([header[12], header[13]]) {
+    if ctx.snapshot.admission(ingress).bridged {
+        match bridge::receive(ctx, frame, link)? {
+            Crossing::Passed(verdict) => return Ok(verdict),
+            Crossing::Packet(arrival) => return across(ctx, frame, arrival),
+            Crossing::Heard => return Ok(overhear(ctx, frame, link)),
+            Crossing::Router(to) => link = to,
+        }
+    }
+    match ethertype {
         ETHERTYPE_IPV4 => {
             let packet = Ipv4Addr::parse(frame)?;
             offload::accept(frame, &packet)?;
@@ -141,6 +151,41 @@ fn ip<A: Tracked, T: Trace>(
         return Ok(verdict);
     }
     fragments::or_first(ctx, frame, packet, arrival)
+}
+
+/// A packet on a segment that guests are bridged to.
+#[inline(never)]
+fn across<'s, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    frame: &mut Frame<'_>,
+    arrival: Arrival<'s>,
+) -> Result<Verdict, DropReason> {
+    match frame.bytes.get(12..14) {
+        Some([0x08, 0x00]) => {
+            let packet = Ipv4Addr::parse(frame)?;
+            fragments::or_bridged(ctx, frame, &packet, arrival)
+        }
+        _ => {
+            let packet = Ipv6Addr::parse(frame)?;
+            fragments::or_bridged(ctx, frame, &packet, arrival)
+        }
+    }
+}
+
+/// What all on a segment hear, guests that are bridged there among them, the router hears as well.
+#[cold]
+fn overhear<T: Trace>(ctx: &mut Context<'_, T>, frame: &mut Frame<'_>, link: Link) -> Verdict {
+    let heard = match frame.bytes.get(12..14) {
+        Some([0x08, 0x06]) => arp::receive(ctx, frame, link),
+        _ => Ipv6Addr::parse(frame).and_then(|packet| match packet.transport {
+            Transport::IcmpOther(QUERY) => mld::query(ctx, frame, &packet, link),
+            _ => nd::receive(ctx, frame, &packet, link),
+        }),
+    };
+    match heard {
+        Ok(verdict @ Verdict::Emit(_)) => verdict,
+        _ => Verdict::Replaced,
+    }
 }
 
 #[cold]

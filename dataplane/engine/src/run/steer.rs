@@ -73,8 +73,13 @@ fn inbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, wor
 /// too: that of the external port if there is one, else that of the two guests.
 fn outbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, workers: u16) -> u16 {
     let translations = snapshot.translations();
-    let network = snapshot.network_on(ingress);
-    let inward = network.and_then(|network| translations.inward(flow, network));
+    // A bridged guest comes in by the personality that answers for the destination.
+    let beside = || {
+        let segment = snapshot.segment(ingress, None)?.bridge?;
+        snapshot.answerer(segment, flow.destination.into())
+    };
+    let arrives_by = snapshot.network_on(ingress).or_else(beside);
+    let inward = arrives_by.and_then(|interface| translations.inward(flow, interface));
     if inward.is_none() && translations.gives(flow.destination.into(), None) {
         return Share::worker_of(flow.destination_port, workers);
     }

@@ -33,7 +33,7 @@ pub(crate) fn dress(
     frame: &mut Frame<'_>,
     interface: &Interface,
     owners: &Owners,
-    to: MacAddr,
+    (to, port): (MacAddr, PortId),
 ) -> Result<(), DropReason> {
     let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
         return Err(DropReason::EgressGuard);
@@ -57,7 +57,63 @@ pub(crate) fn dress(
     frame.bytes[0..6].copy_from_slice(&to.0);
     frame.bytes[6..12].copy_from_slice(&interface.mac.0);
     frame.vlan = interface.vlan;
+    // A guest that is bridged beside a personality is untagged.
+    if frame.vlan.is_some() && interface.ports != [port] {
+        frame.vlan = None;
+    }
     Ok(())
+}
+
+/// Sends a frame of a bridged network's segment on as it is, but to `mac`.
+///
+/// What leaves by the uplink has the source MAC of a guest and an address of that guest's: it is read
+/// from the bytes that leave, as in [`dress`].
+pub(crate) fn pass<T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &mut Frame<'_>,
+    interface: &Interface,
+    (mac, port): (MacAddr, PortId),
+) -> Result<Verdict, DropReason> {
+    let segment = interface.bridge.ok_or(DropReason::EgressGuard)?;
+    if port == segment.uplink && !is_pair(frame, interface, ctx.snapshot.owners()) {
+        ctx.trace.step(|| Step::Guarded {
+            source: None,
+            interface: interface.id,
+        });
+        return Err(DropReason::EgressGuard);
+    }
+    frame.bytes[0..6].copy_from_slice(&mac.0);
+    frame.vlan = segment.vlan.filter(|_| port == segment.uplink);
+    ctx.trace.step(|| Step::Bridged { port, to: mac });
+    Ok(Verdict::Emit(port))
+}
+
+/// Whether a frame's source MAC and address (or ARP sender) are those of one guest of a bridged
+/// network. The unspecified address is nobody's: before there is one, a guest probes for it, reports
+/// its groups and asks for it by DHCP, all of it to groups.
+fn is_pair(frame: &Frame<'_>, network: &Interface, owners: &Owners) -> bool {
+    let Some(header) = frame.bytes.first_chunk::<ETHERNET>() else {
+        return false;
+    };
+    let source: Option<IpAddr> = match u16::from_be_bytes([header[12], header[13]]) {
+        ETHERTYPE_IPV4 => chunk(frame.bytes, Ipv4Addr::SOURCE_AT).map(|it: [u8; 4]| it.into()),
+        ETHERTYPE_ARP if frame.bytes.get(ARP_SENDER_AT - 6..ARP_SENDER_AT) == header.get(6..12) => {
+            chunk(frame.bytes, ARP_SENDER_AT).map(|it: [u8; 4]| it.into())
+        }
+        ETHERTYPE_IPV6 => chunk(frame.bytes, Ipv6Addr::SOURCE_AT).map(|it: [u8; 16]| it.into()),
+        _ => None,
+    };
+    let to = MacAddr::from_slice(header);
+    let guest = owners.bridged(network.id, MacAddr::from_slice(&header[6..]));
+    guest
+        .zip(source)
+        .is_some_and(|(guest, source)| match source.is_unspecified() {
+            true => to.is_group(),
+            false => {
+                let owner = owners.on_segment(network.id, source);
+                owner.is_some_and(|owner| owner.id == guest.id)
+            }
+        })
 }
 
 /// Sends a received frame on, in place.
@@ -68,7 +124,7 @@ pub(crate) fn emit<T: Trace>(
     interface: &Interface,
     (mac, port): (MacAddr, PortId),
 ) -> Result<Verdict, DropReason> {
-    let dressed = dress(frame, interface, ctx.snapshot.owners(), mac);
+    let dressed = dress(frame, interface, ctx.snapshot.owners(), (mac, port));
     ctx.trace.step(|| match dressed {
         Ok(()) => Step::Out {
             port,
@@ -91,7 +147,7 @@ pub(crate) fn send<T>(
     (to, port): (MacAddr, PortId),
 ) {
     let mut view = frame.as_frame();
-    match dress(&mut view, interface, ctx.snapshot.owners(), to) {
+    match dress(&mut view, interface, ctx.snapshot.owners(), (to, port)) {
         Ok(()) => {
             frame.vlan = view.vlan;
             ctx.shard.outbox.push(Output { port, frame });
@@ -200,6 +256,7 @@ mod tests {
             mac: MacAddr([2, 0, 0, 0, 0, 0xaa]),
             vlan: Some(7),
             ports: vec![PortId(0)],
+            bridge: None,
             addresses: vec!["203.0.113.10/32".parse().unwrap()],
             own: [IpAddr::from([203, 0, 113, 10])].into_iter().collect(),
             link_local: None,
@@ -234,7 +291,7 @@ mod tests {
                     &mut view,
                     &interface(true),
                     &Owners::default(),
-                    MacAddr([4; 6])
+                    (MacAddr([4; 6]), PortId(0))
                 ),
                 Ok(())
             );
@@ -247,7 +304,7 @@ mod tests {
                 &mut foreign.as_frame(),
                 &interface(true),
                 &Owners::default(),
-                MacAddr([4; 6]),
+                (MacAddr([4; 6]), PortId(0)),
             );
             assert_eq!(refused, Err(DropReason::EgressGuard));
             assert_eq!(foreign, before, "a refused frame is left alone");
@@ -255,7 +312,7 @@ mod tests {
                 &mut foreign.as_frame(),
                 &interface(false),
                 &Owners::default(),
-                MacAddr([4; 6]),
+                (MacAddr([4; 6]), PortId(0)),
             );
             assert_eq!(inside, Ok(()), "towards guests there is nothing to guard");
         }
@@ -268,7 +325,7 @@ mod tests {
             &mut other.as_frame(),
             &interface(true),
             &Owners::default(),
-            MacAddr([4; 6]),
+            (MacAddr([4; 6]), PortId(0)),
         );
         assert_eq!(refused, Err(DropReason::EgressGuard));
         let mut short = OwnedFrame {
@@ -279,7 +336,7 @@ mod tests {
             &mut short.as_frame(),
             &interface(false),
             &Owners::default(),
-            MacAddr([4; 6]),
+            (MacAddr([4; 6]), PortId(0)),
         );
         assert_eq!(refused, Err(DropReason::EgressGuard));
     }

@@ -24,7 +24,14 @@ type Written<'f> = (&'f String, &'static str, usize);
 #[derive(Default)]
 struct Seen<'f> {
     prefixes: HashMap<IpNet, Written<'f>>,
-    macs: HashMap<(usize, MacAddr), Vec<Segment>>,
+    macs: HashMap<(Shared, MacAddr), Vec<Segment>>,
+}
+
+/// A link that guests share: a port, or a bridged network.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Shared {
+    Port(usize),
+    Segment(usize),
 }
 
 impl Check {
@@ -55,7 +62,14 @@ impl Check {
             }
             let place = self.place_of(name, guest, file, ports, &networks);
             let mac = self.guest_mac(name, guest, place, ports, interfaces, &mut seen);
-            let personality = self.answerer(name, guest, interfaces);
+            let bridged = place.and_then(|(_, network)| interfaces[network].kind.bridged());
+            let personality = match bridged {
+                Some(segment) => {
+                    self.bridged_guest(name, guest, mac, (segment, interfaces));
+                    None
+                }
+                None => self.answerer(name, guest, interfaces),
+            };
             let dhcp_address = self.dhcp_address(name, guest, &addresses, &public);
             let dhcp6_address = dhcp6_address(&addresses, &public);
             let hostname = guest.hostname.clone().unwrap_or_else(|| name.clone());
@@ -177,7 +191,8 @@ impl Check {
             _ => None,
         };
         let mac = guest.mac.or(device)?;
-        if mac == interfaces[network].mac {
+        let is_bridged = interfaces[network].kind.bridged().is_some();
+        if mac == interfaces[network].mac && !is_bridged {
             self.fault(
                 at(),
                 format!(
@@ -187,15 +202,24 @@ impl Check {
                 "write the guest's own MAC",
             );
         }
-        if guest.mac.is_some() {
-            match seen.macs.get(&(port, mac)) {
-                Some(first) => self.conflict(
-                    at(),
-                    first.clone(),
-                    format!("MAC {mac} is worn by two guests on port \"{}\"", guest.port),
-                    "put both guests' addresses into one guest",
-                ),
-                None => drop(seen.macs.insert((port, mac), at())),
+        if guest.mac.is_some() || is_bridged {
+            // Bridged guests are on one link, and all others on one each.
+            let link = match is_bridged {
+                true => Shared::Segment(network),
+                false => Shared::Port(port),
+            };
+            match seen.macs.get(&(link, mac)) {
+                Some(first) => {
+                    let problem = match is_bridged {
+                        true => format!("MAC {mac} is worn by two guests of one bridged network"),
+                        false => {
+                            format!("MAC {mac} is worn by two guests on port \"{}\"", guest.port)
+                        }
+                    };
+                    let remedy = "put both guests' addresses into one guest";
+                    self.conflict(at(), first.clone(), problem, remedy);
+                }
+                None => drop(seen.macs.insert((link, mac), at())),
             }
         }
         Some(mac)

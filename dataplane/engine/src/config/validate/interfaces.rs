@@ -15,11 +15,13 @@ use crate::config::{
 
 /// What interfaces must not have in common, and where it was seen first.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     addresses: BTreeMap<Place, Vec<Segment>>,
     /// By port and VLAN: personalities on different links may wear the same MAC.
     macs: BTreeMap<(usize, Option<u16>, MacAddr), Vec<Segment>>,
-    ports: BTreeMap<usize, PortUse>,
+    pub(super) ports: BTreeMap<usize, PortUse>,
+    /// Segments of uplinks that a network is bridged to.
+    pub(super) bridged: BTreeMap<(usize, Option<u16>), Vec<Segment>>,
     /// Prefixes connected on uplinks.
     uplink_prefixes: BTreeMap<IpNet, Vec<Segment>>,
     /// Prefixes of networks, with the network's name.
@@ -27,10 +29,10 @@ struct Seen {
 }
 
 /// Who uses a port, and where that is written.
-struct PortUse {
+pub(super) struct PortUse {
     /// The network's name; `None` for an uplink.
-    network: Option<String>,
-    at: Vec<Segment>,
+    pub(super) network: Option<String>,
+    pub(super) at: Vec<Segment>,
 }
 
 impl Check {
@@ -104,7 +106,7 @@ impl Check {
         }
     }
 
-    fn vlan(&mut self, at: Vec<Segment>, vlan: Option<u16>) {
+    pub(super) fn vlan(&mut self, at: Vec<Segment>, vlan: Option<u16>) {
         if let Some(vlan) = vlan.filter(|vlan| !(1..=4094).contains(vlan)) {
             self.fault(
                 at,
@@ -167,13 +169,11 @@ impl Check {
         if network.mac.is_some() {
             self.station_mac(at("mac"), mac);
         }
-        let link = Link::Network(name.clone());
-        self.addresses(
-            &at("addresses"),
-            &network.addresses,
-            &link,
-            &mut seen.addresses,
-        );
+        if network.bridged.is_none() {
+            let link = Link::Network(name.clone());
+            let seen = &mut seen.addresses;
+            self.addresses(&at("addresses"), &network.addresses, &link, seen);
+        }
         let routed = |(_, prefix): &(usize, &Prefix)| !is_of_a_link(prefix.0.addr());
         for (n, prefix) in network.addresses.iter().enumerate().filter(routed) {
             self.segment(
@@ -184,6 +184,7 @@ impl Check {
             );
         }
         let members = self.members(name, network, ports, seen);
+        let bridged = self.bridged(name, network, (file, ports), &members, seen);
         self.guest_macs(name, network, mac, &members, ports);
         let mtus = members.iter().map(|port| ports[*port].mtu);
         let mtu = mtus.min().unwrap_or(1500);
@@ -198,6 +199,7 @@ impl Check {
             kind: InterfaceKind::Network {
                 ports: members,
                 proxy: self.proxy(name, network, file),
+                bridged,
             },
         }
     }

@@ -100,7 +100,7 @@ impl Check {
         Condition {
             from: rule.from.map(|prefix| prefix.0.trunc()),
             to: rule.to.map(|prefix| prefix.0.trunc()),
-            iif: iif.and_then(|name| self.interface(at("iif"), name, interfaces)),
+            iif: iif.and_then(|name| self.routed(at("iif"), name, interfaces)),
         }
     }
 

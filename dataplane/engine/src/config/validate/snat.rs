@@ -74,7 +74,7 @@ impl Check {
                 self.fault(at("to"), "it says neither `to` nor `dev`", remedy);
                 return None;
             };
-            let index = self.interface(at("dev"), dev, interfaces)?;
+            let index = self.routed(at("dev"), dev, interfaces)?;
             let interface = &interfaces[index];
             let mut own = interface.addresses.iter().map(|net| net.addr());
             let first = own

@@ -119,7 +119,7 @@ impl Check {
             }
             (None, Some(via)) => self.by_next_hop(key("via"), via, interfaces),
             (Some(dev), _) => {
-                let index = self.interface(key("dev"), dev, interfaces)?;
+                let index = self.routed(key("dev"), dev, interfaces)?;
                 Some(self.by_interface(key("via"), index, route, interfaces))
             }
         }

@@ -167,12 +167,16 @@ impl Sides {
         let checked = config.policy();
         let mut number = |interface: usize, guest: Option<usize>| {
             let own = guest.and_then(|guest| checked.guest_zones[guest]);
-            let zone = own.or(checked.interface_zones[interface]);
+            // A bridged network is what is beyond its guests: the provider's segment.
+            let bridged = config.interfaces()[interface].kind.bridged();
+            let is_in = guest.is_none() || bridged.is_none();
+            let zone = own.or(checked.interface_zones[interface].filter(|_| is_in));
             let in_zone = zone.and_then(|zone| zones.get(&zone));
             let of_guest = guest.and_then(|guest| guests.get(&guest));
             let in_groups = guest.map_or(&[][..], |guest| &checked.guest_groups[guest]);
             let of_groups = in_groups.iter().map(|group| groups.get(group));
-            let lists = [in_zone, interfaces.get(&interface), of_guest];
+            let of_interface = interfaces.get(&interface).filter(|_| is_in);
+            let lists = [in_zone, of_interface, of_guest];
             let lists = lists.into_iter().chain(of_groups).flatten();
             vectors.number(any.with(lists.flatten()))
         };

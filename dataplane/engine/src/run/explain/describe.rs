@@ -61,6 +61,7 @@ fn stage(step: &Step) -> &'static str {
         }
         Step::Rewrite { .. } => "rewrite",
         Step::Guarded { .. } | Step::Out { .. } => "egress",
+        Step::Bridged { .. } | Step::Flooded { .. } => "bridge",
         Step::Told { .. } => "icmp",
         Step::AskedForGuest { .. } => "owner",
         Step::AskedForGateway { .. } => "gateway",
@@ -83,7 +84,14 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             interface: id,
             port: at,
             mac,
-        } => format!("{mac} on port {} is {}", port(*at), interface(*id)),
+        } => match snapshot.interface(*id).and_then(|i| i.bridge) {
+            Some(_) => format!(
+                "bridged to {mac}, from port {} of {}",
+                port(*at),
+                interface(*id)
+            ),
+            None => format!("{mac} on port {} is {}", port(*at), interface(*id)),
+        },
         Step::Session { direction, state } => {
             let direction = match direction {
                 Direction::Forward => "forward",
@@ -260,6 +268,10 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
                 mac.unwrap_or_default()
             )
         }
+        Step::Bridged { port: at, to } => {
+            format!("passes as it is to {to}, out on {}", port(*at))
+        }
+        Step::Flooded { ports } => format!("{ports} ports of the segment hear it"),
         Step::Told { sender, kind, code } => format!("{sender} is told: type {kind} code {code}"),
         Step::AskedForGuest { target, guest: id } => {
             let at = port(snapshot.owners().guest(*id).port);

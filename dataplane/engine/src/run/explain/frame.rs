@@ -31,18 +31,25 @@ pub struct Packet<'a> {
 
 /// The frame that carries `packet` into its port, and the 802.1Q identifier it wears, as
 /// [`crate::wire::frame::Frame`] wants them. It is sent to the MAC that a neighbour on that port would
-/// use: the network's gateway, or the personality that owns the destination.
+/// use: the network's gateway, or the personality or bridged guest that owns the destination. A bridged
+/// guest's other neighbours are the provider's: a MAC of nobody stands for theirs.
 ///
 /// # Errors
 /// There is no such port, no interface is on it, or the two addresses are of different families.
 pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u16>), String> {
-    let interface = receiver(config, packet)?;
-    let vlan = match interface.kind {
-        InterfaceKind::Personality { vlan, .. } => vlan,
-        InterfaceKind::Network { .. } => None,
+    let (mac, vlan) = match beside(config, packet) {
+        Some(station) => station,
+        None => {
+            let interface = receiver(config, packet)?;
+            let vlan = match interface.kind {
+                InterfaceKind::Personality { vlan, .. } => vlan,
+                InterfaceKind::Network { .. } => None,
+            };
+            (interface.mac, vlan)
+        }
     };
     let sender = sender(config, packet);
-    let ethernet = PacketBuilder::ethernet2(sender.0, interface.mac.0);
+    let ethernet = PacketBuilder::ethernet2(sender.0, mac.0);
     let ip = match (packet.from, packet.to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), TTL),
         (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), TTL),
@@ -90,6 +97,33 @@ fn sender(config: &Config, packet: &Packet<'_>) -> MacAddr {
     };
     let owner = guests.clone().find(owns).or_else(|| guests.next());
     owner.and_then(|guest| guest.mac).unwrap_or(SENDER)
+}
+
+/// The MAC of who has the destination on a segment that guests are bridged to, and the VLAN there by
+/// the packet's port.
+fn beside(config: &Config, packet: &Packet<'_>) -> Option<(MacAddr, Option<u16>)> {
+    let port = |index: usize| config.ports()[index].name == packet.port;
+    config.interfaces().iter().enumerate().find_map(|(n, network)| {
+        let InterfaceKind::Network { ports, bridged: Some(segment), .. } = &network.kind else {
+            return None;
+        };
+        let from_guest = ports.iter().any(|index| port(*index));
+        if !from_guest && !port(segment.port) {
+            return None;
+        }
+        let owns = |guest: &&Guest| {
+            let owned = |prefix: &ipnet::IpNet| prefix.contains(&packet.to);
+            guest.network == n && guest.public.iter().any(owned)
+        };
+        let guest = config.guests().iter().find(owns).and_then(|guest| guest.mac);
+        let owns = |i: &&Interface| {
+            let is_there = matches!(i.kind, InterfaceKind::Personality { port, vlan, .. } if (port, vlan) == (segment.port, segment.vlan));
+            is_there && i.addresses.iter().any(|prefix| prefix.addr() == packet.to)
+        };
+        let personality = || config.interfaces().iter().find(owns).map(|i| i.mac);
+        let mac = guest.or_else(|| from_guest.then(personality).flatten())?;
+        Some((mac, segment.vlan.filter(|_| !from_guest)))
+    })
 }
 
 /// What a datagram carries: a guest's first message if it is to a DHCP server, else zeroes.
@@ -219,6 +253,34 @@ mod tests {
             };
             let (bytes, _) = frame(&config, &packet).unwrap();
             assert_eq!(bytes[6..12], [0x52, 0x54, 0, 0, 0, last]);
+        }
+    }
+
+    #[test]
+    fn goes_to_the_guest_that_is_bridged() {
+        let text = r#"{
+            "ports": {"uplink": {"device": "eth0"}, "g": {"device": "veth0"}, "h": {"device": "veth1"}},
+            "personalities": {"A": {"port": "uplink", "mac": "02:00:00:00:00:aa", "vlan": 7, "addresses": ["203.0.113.10/32"]}},
+            "networks": {"n": {"bridged": "uplink", "vlan": 7, "ports": ["g", "h"]}},
+            "guests": {
+                "one": {"port": "g", "mac": "52:54:00:00:00:01", "public": ["203.0.113.21"]},
+                "two": {"port": "h", "mac": "52:54:00:00:00:02", "public": ["203.0.113.22"]}
+            }
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let one = [0x52, 0x54, 0, 0, 0, 1];
+        for (port, to, mac, vlan) in [
+            ("uplink", "203.0.113.21", one, Some(7)),
+            ("h", "203.0.113.21", one, None),
+            ("h", "203.0.113.10", [2, 0, 0, 0, 0, 0xaa], None),
+            ("uplink", "203.0.113.10", [2, 0, 0, 0, 0, 0xaa], Some(7)),
+        ] {
+            let packet = Packet {
+                to: to.parse().unwrap(),
+                ..packet(port, 17)
+            };
+            let (bytes, tag) = frame(&config, &packet).unwrap();
+            assert_eq!((&bytes[..6], tag), (&mac[..], vlan), "{port} {to}");
         }
     }
 
