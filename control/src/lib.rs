@@ -14,6 +14,7 @@ mod explain;
 mod failure;
 mod health;
 mod heartbeat;
+mod import;
 mod launcher;
 mod output;
 mod privileges;
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
         Command::Status { json } => status::status(&runtime_dir, json),
         Command::Stop => client::stop(&runtime_dir),
+        Command::Import(what) => import::import(&what),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

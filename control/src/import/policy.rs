@@ -1,0 +1,445 @@
+//! From rules in their order to the entries of `[policy]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::firewall::{Entry, Fate, Firewall, Note, Origin, Rule, Zone};
+use super::links::{self, Links};
+use super::matching::{Addresses, Devices, Family, Match, Ports, Service, State};
+
+/// Most prefixes that are written into a rule; more are a set.
+const FEW: usize = 4;
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+const ECHO: u8 = 8;
+const ECHO6: u8 = 128;
+
+/// The entries of `[policy]`.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    pub(super) zones: BTreeMap<String, Vec<String>>,
+    pub(super) sets: BTreeMap<String, Vec<IpNet>>,
+    pub(super) rules: Vec<Line>,
+    pub(super) default: Vec<Line>,
+}
+
+/// One entry, or what is missing there.
+#[derive(Debug)]
+pub(super) enum Line {
+    Written(Vec<(&'static str, Value)>, Origin),
+    Missing(Note),
+}
+
+/// What is written behind a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    /// Written as one or as a list.
+    Texts(Vec<String>),
+    Ports(Vec<Ports>),
+}
+
+/// Writes a firewall's rules.
+pub(super) fn translate(firewall: &mut Firewall, links: &Links) -> Policy {
+    let rules = std::mem::take(&mut firewall.rules);
+    let defaults = std::mem::take(&mut firewall.defaults);
+    let mut work = Work {
+        policy: Policy::default(),
+        decided: BTreeSet::new(),
+        named: BTreeMap::new(),
+        firewall,
+        links,
+    };
+    work.zones();
+    for entry in rules {
+        match entry {
+            Entry::Gap(note) => work.missing(note),
+            Entry::Rule(rule) => {
+                let lines = work.rule(&rule, true);
+                work.policy.rules.extend(lines);
+            }
+        }
+    }
+    work.defaults(&defaults);
+    work.policy
+}
+
+struct Work<'w> {
+    policy: Policy,
+    /// Devices whose flows are all decided by the rules so far.
+    decided: BTreeSet<String>,
+    /// Zones that are written, with their devices.
+    named: BTreeMap<String, BTreeSet<String>>,
+    firewall: &'w mut Firewall,
+    links: &'w Links,
+}
+
+impl Work<'_> {
+    fn zones(&mut self) {
+        let outside: Vec<String> = self.links.uplinks.iter().cloned().collect();
+        if self.firewall.zones.is_empty() && self.links.personalities.len() > 1 {
+            let (name, devices) = ("outside".to_owned(), outside);
+            self.firewall.zones.push(Zone { name, devices });
+        }
+        let mut taken: BTreeSet<&String> = BTreeSet::new();
+        for zone in &self.firewall.zones {
+            let known = |device: &&String| self.links.all.contains(*device);
+            let devices: BTreeSet<String> = zone.devices.iter().filter(known).cloned().collect();
+            if devices.is_empty() || zone.devices.iter().any(|device| taken.contains(device)) {
+                continue;
+            }
+            taken.extend(&zone.devices);
+            let members: Vec<String> = devices
+                .iter()
+                .flat_map(|d| self.links.interfaces(d))
+                .collect();
+            let mut name = links::name(&zone.name);
+            // An interface of that name is a zone by itself.
+            if members == [name.clone()] {
+                continue;
+            }
+            let mut interfaces = self.links.all.iter().flat_map(|d| self.links.interfaces(d));
+            if interfaces.any(|interface| interface == name) {
+                name = links::name(&format!("zone-{name}"));
+            }
+            if self.policy.zones.insert(name.clone(), members).is_none() {
+                self.named.insert(name, devices);
+            }
+        }
+    }
+
+    fn missing(&mut self, note: Note) {
+        self.policy.rules.push(Line::Missing(note.clone()));
+        self.firewall.notes.push(note);
+    }
+
+    /// The entries that a rule becomes; `ordered`: it is one of `rules`.
+    fn rule(&mut self, rule: &Rule, ordered: bool) -> Vec<Line> {
+        let Rule {
+            when,
+            verdict,
+            origin,
+            ..
+        } = rule;
+        let all = &self.links.all;
+        let uplinks = &self.links.uplinks;
+        let from = when.from.among(all);
+        let to = when.to.among(all);
+        let by_all = || all.clone();
+        let never = |side: &Option<BTreeSet<String>>| side.as_ref().is_some_and(BTreeSet::is_empty);
+        if never(&from) || never(&to) {
+            self.firewall
+                .note(origin, Fate::Implied, "there is no device that it asks for");
+            return Vec::new();
+        }
+        let mut lines = Vec::new();
+        let mut gap = |fate, why: &str| {
+            lines.push(Line::Missing(Note {
+                origin: origin.clone(),
+                fate,
+                why: why.to_owned(),
+            }));
+        };
+        let from = match when.state {
+            State::First => from,
+            State::Redirected => {
+                let from = from.unwrap_or_else(by_all);
+                let undecided = from
+                    .iter()
+                    .any(|device| !uplinks.contains(device) && !self.decided.contains(device));
+                if undecided {
+                    gap(
+                        verdict.missing(),
+                        "between guests, forwarded flows are not told from others; it is written for flows from outside alone",
+                    );
+                }
+                Some(from.intersection(uplinks).cloned().collect())
+            }
+            State::NotRedirected => {
+                let from = from.unwrap_or_else(by_all);
+                if from.iter().any(|device| !uplinks.contains(device)) {
+                    gap(
+                        verdict.missing(),
+                        "between guests, forwarded flows are not told from others",
+                    );
+                } else {
+                    let why = "from outside, inside addresses are reached at forwarded ports alone";
+                    self.firewall.note(origin, Fate::Implied, why);
+                }
+                Some(BTreeSet::new())
+            }
+            State::Answers | State::Stray => Some(BTreeSet::new()),
+        };
+        for line in &lines {
+            if let Line::Missing(note) = line {
+                self.firewall.notes.push(note.clone());
+            }
+        }
+        if from.as_ref().is_some_and(BTreeSet::is_empty) {
+            return lines;
+        }
+        match self.fields(rule, from.as_ref(), to.as_ref()) {
+            Ok(Some(fields)) => {
+                let plain = Match {
+                    from: Devices::default(),
+                    state: State::First,
+                    ..when.clone()
+                } == Match::default();
+                let families = self.firewall.families.iter();
+                let every = families
+                    .into_iter()
+                    .all(|f| rule.family == Family::Both || rule.family == *f);
+                if plain && every && ordered && when.state == State::First {
+                    self.decided.extend(from.unwrap_or_else(by_all));
+                }
+                lines.push(Line::Written(fields, origin.clone()));
+            }
+            Ok(None) => self
+                .firewall
+                .note(origin, Fate::Implied, "there is no such flow"),
+            Err(why) => {
+                let note = Note {
+                    origin: origin.clone(),
+                    fate: verdict.missing(),
+                    why,
+                };
+                self.firewall.notes.push(note.clone());
+                lines.push(Line::Missing(note));
+            }
+        }
+        lines
+    }
+
+    fn fields(
+        &mut self,
+        rule: &Rule,
+        from: Option<&BTreeSet<String>>,
+        to: Option<&BTreeSet<String>>,
+    ) -> Result<Option<Vec<(&'static str, Value)>>, String> {
+        let when = &rule.when;
+        if when.to_own {
+            return Err("a rule is not asked whether an address is the router's own".to_owned());
+        }
+        let mut family = rule.family;
+        let several = self.firewall.families.len() > 1;
+        let mut fields = vec![("action", Value::Text(rule.verdict.name().to_owned()))];
+        for (key, side) in [("from", from), ("to", to)] {
+            if let Some(side) = side {
+                fields.push((key, Value::Texts(self.sides(side))));
+            }
+        }
+        let service = service(&when.service, &mut family, several)?;
+        let Some(service) = service else {
+            return Ok(None);
+        };
+        let mut addressed = false;
+        let mut sides = Vec::new();
+        for (key, addresses) in [("source", &when.source), ("destination", &when.destination)] {
+            let Some(mut nets) = addresses.prefixes(family)? else {
+                continue;
+            };
+            match family {
+                Family::Both => {}
+                only => nets.retain(|net| Family::of(net.addr()) == only),
+            }
+            if nets.is_empty() {
+                return Ok(None);
+            }
+            addressed = true;
+            sides.push((key, Value::Texts(self.addresses(nets, addresses))));
+        }
+        if !addressed && several && family != Family::Both {
+            let (name, nets) = match family {
+                Family::V4 => ("ipv4", Family::V4.all()),
+                _ => ("ipv6", Family::V6.all()),
+            };
+            self.policy.sets.insert(name.to_owned(), nets);
+            sides.push(("source", Value::Texts(vec![name.to_owned()])));
+        }
+        fields.extend(sides);
+        fields.extend(service);
+        Ok(Some(fields))
+    }
+
+    /// Names for devices: zones as far as they go, then interfaces.
+    fn sides(&self, devices: &BTreeSet<String>) -> Vec<String> {
+        let mut rest = devices.clone();
+        let mut names = Vec::new();
+        for (name, members) in &self.named {
+            if members.is_subset(&rest) {
+                rest = &rest - members;
+                names.push(name.clone());
+            }
+        }
+        names.extend(rest.iter().flat_map(|device| self.links.interfaces(device)));
+        names
+    }
+
+    /// Prefixes as a rule has them: few as they are, many as a set.
+    fn addresses(&mut self, nets: Vec<IpNet>, addresses: &Addresses) -> Vec<String> {
+        let named = addresses.name.as_deref().map(links::name);
+        if named.is_none() && nets.len() <= FEW {
+            return nets.iter().map(short).collect();
+        }
+        let same = self
+            .policy
+            .sets
+            .iter()
+            .find(|(_, members)| **members == nets);
+        if let Some((name, _)) = same {
+            return vec![name.clone()];
+        }
+        let mut name = named.unwrap_or_else(|| "set-1".to_owned());
+        let mut n = 2;
+        // A name that reads as an address would be one.
+        while self.policy.sets.contains_key(&name)
+            || name.parse::<std::net::IpAddr>().is_ok()
+            || name == "default"
+        {
+            name = format!("set-{n}");
+            n += 1;
+        }
+        self.policy.sets.insert(name.clone(), nets);
+        vec![name]
+    }
+
+    /// What holds at the end. Defaults know sides alone: those that ask for more are rules, and so are
+    /// all before them.
+    fn defaults(&mut self, defaults: &[Rule]) {
+        let mut defaults = defaults.to_vec();
+        let first = defaults
+            .first()
+            .map(|rule| (rule.verdict, rule.when.clone()));
+        let alike = |rule: &Rule| {
+            first
+                .as_ref()
+                .is_some_and(|(verdict, when)| rule.verdict == *verdict && rule.when == *when)
+        };
+        let families: Vec<Family> = self.firewall.families.clone();
+        let every = families
+            .iter()
+            .all(|family| defaults.iter().any(|rule| rule.family == *family));
+        if every && defaults.iter().all(alike) && families.len() > 1 {
+            defaults.truncate(1);
+            defaults[0].family = Family::Both;
+        }
+        let several = families.len() > 1;
+        let is_rule = |rule: &Rule| {
+            let sides = Match {
+                from: rule.when.from.clone(),
+                to: rule.when.to.clone(),
+                ..Match::default()
+            };
+            rule.when != sides || (several && rule.family != Family::Both)
+        };
+        let as_rules = defaults
+            .iter()
+            .rposition(is_rule)
+            .map_or(0, |last| last + 1);
+        for (n, rule) in defaults.iter().enumerate() {
+            let lines = self.rule(rule, false);
+            match n < as_rules {
+                true => self.policy.rules.extend(lines),
+                false => self.policy.default.extend(lines),
+            }
+        }
+    }
+}
+
+/// The keys that say a service; `None`: there is none such in the family.
+fn service(
+    service: &Service,
+    family: &mut Family,
+    several: bool,
+) -> Result<Option<Vec<(&'static str, Value)>>, String> {
+    let mut fields = Vec::new();
+    let with_ports = |p: &u8| [6, 17].contains(p);
+    let has_ports = service.ports.is_some() || service.source_ports.is_some();
+    let Some(protocols) = &service.protocols else {
+        return match has_ports || service.icmp_types.is_some() {
+            true => Err("it asks for ports without a protocol".to_owned()),
+            false => Ok(Some(fields)),
+        };
+    };
+    if has_ports && !protocols.iter().all(with_ports) {
+        return Err("only TCP and UDP ports are asked for".to_owned());
+    }
+    let icmp: Vec<u8> = protocols
+        .iter()
+        .copied()
+        .filter(|p| [ICMP, ICMP6].contains(p))
+        .collect();
+    // ICMP is that of either family here.
+    match (&icmp[..], *family) {
+        ([ICMP], Family::V6) | ([ICMP6], Family::V4) => return Ok(None),
+        ([one], Family::Both) if protocols.len() == 1 => {
+            *family = if *one == ICMP { Family::V4 } else { Family::V6 };
+        }
+        ([_], Family::Both) if several => {
+            return Err("it asks for the ICMP of one family among other protocols".to_owned());
+        }
+        _ => {}
+    }
+    let mut names: Vec<String> = Vec::new();
+    for number in protocols {
+        let name = match number {
+            6 => "tcp".to_owned(),
+            17 => "udp".to_owned(),
+            1 | 58 => "icmp".to_owned(),
+            47 => "gre".to_owned(),
+            50 => "esp".to_owned(),
+            51 => "ah".to_owned(),
+            132 => "sctp".to_owned(),
+            136 => "udplite".to_owned(),
+            other => other.to_string(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    fields.push(("proto", Value::Texts(names)));
+    for (key, ports) in [
+        ("port", &service.ports),
+        ("source_port", &service.source_ports),
+    ] {
+        let Some(ports) = ports else { continue };
+        let ports: Vec<Ports> = ports
+            .iter()
+            .map(|(a, b)| ((*a).max(1), *b))
+            .filter(|(a, b)| a <= b)
+            .collect();
+        match ports.is_empty() {
+            true => return Err("it asks for port 0".to_owned()),
+            false => fields.push((key, Value::Ports(ports))),
+        }
+    }
+    if let Some(types) = &service.icmp_types {
+        if icmp.len() != protocols.len() {
+            return Err("it asks for ICMP types, but not for ICMP alone".to_owned());
+        }
+        let mut names: Vec<String> = Vec::new();
+        for kind in types {
+            let echo = match &icmp[..] {
+                [ICMP] => *kind == ECHO,
+                [ICMP6] => *kind == ECHO6,
+                _ => false,
+            };
+            names.push(if echo {
+                "echo-request".to_owned()
+            } else {
+                kind.to_string()
+            });
+        }
+        fields.push(("icmp_type", Value::Texts(names)));
+    }
+    Ok(Some(fields))
+}
+
+/// A prefix; an address without its length.
+pub(super) fn short(net: &IpNet) -> String {
+    match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    }
+}
