@@ -110,7 +110,7 @@ fn translate(mut firewall: Firewall, options: &Options) -> Written {
     let mut seen = BTreeSet::new();
     firewall
         .notes
-        .retain(|note| seen.insert((note.origin.place(), note.why.clone())));
+        .retain(|note| seen.insert((note.origin.place(), note.fate, note.why.clone())));
     let text = writer::write(&firewall, &links, &nat, &policy);
     let faults = match check_text(&text) {
         Ok(_) => Vec::new(),

@@ -90,7 +90,12 @@ impl Walk<'_> {
                 Ok(when) => when,
                 Err(why) => {
                     self.unclear(line, why, depth);
-                    if matches!(line.then, Then::Return | Then::Goto(_)) {
+                    let leaves = match &line.then {
+                        Then::Return => true,
+                        Then::Goto(to) => !self.refuses(to, depth + 1),
+                        _ => false,
+                    };
+                    if leaves {
                         return self.rest(lines.as_slice());
                     }
                     continue;
@@ -251,6 +256,19 @@ impl Walk<'_> {
             fate,
             &format!("{why}; nor is what follows in the chain {to}"),
         );
+    }
+
+    /// Whether a chain lets nothing go on.
+    fn refuses(&mut self, name: &str, depth: usize) -> bool {
+        let lines = self.chains.get(name).map(Vec::as_slice).unwrap_or_default();
+        let harmless = |then: &Then| match then {
+            Then::Nothing | Then::Decide(Verdict::Drop | Verdict::Reject) => true,
+            Then::Other(target) => HARMLESS.contains(&target.as_str()),
+            _ => false,
+        };
+        let refused = |then: &Then| matches!(then, Then::Decide(Verdict::Drop | Verdict::Reject));
+        let ends = lines.last().is_some_and(|line| line.when == Ok(Match::default()) && refused(&line.then));
+        depth <= DEEPEST && ends && lines.iter().all(|line| harmless(&line.then))
     }
 
     /// What it means to leave out a whole chain.

@@ -39,7 +39,7 @@ impl Origin {
 }
 
 /// What became of a line that has no entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Fate {
     /// It is left out; what is written lets in no more than it did.

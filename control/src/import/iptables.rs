@@ -488,10 +488,14 @@ impl Reading<'_> {
                 }
             }
             "--syn" => return Err("a rule does not ask for TCP flags".to_owned()),
+            "--src-type" => return Err("a rule does not ask for the type of an address".to_owned()),
             "--dst-type" => match (value(), not) {
                 ("LOCAL", false) => when.to_own = true,
                 _ => return Err("a rule does not ask for the type of an address".to_owned()),
             },
+            "--ctorigdst" | "--ctorigdstport" => {
+                return Err("a rule sees destinations as they are inside, not as they were before".to_owned());
+            }
             "--match-set" => {
                 let (name, side) = (value(), value());
                 let addresses = self.set(name, not)?;

@@ -232,13 +232,24 @@ impl Work<'_> {
                 ),
             });
         }
-        if when.state != State::First || when.from != Default::default() || when.to_own {
+        // Who comes by a network's device has an address of that network.
+        let by = when.from.within.as_ref().filter(|_| when.source.within.is_none());
+        let networks: Vec<IpNet> = by
+            .into_iter()
+            .flatten()
+            .flat_map(|device| self.links.prefixes(device))
+            .collect();
+        let from = when.from == Default::default() || !networks.is_empty();
+        if when.state != State::First || !from || when.to_own {
             return Err(missing(
                 "a source translation asks for the source, the way out and the destination alone",
             ));
         }
-        let sources = when
-            .source
+        let mut asked = when.source.clone();
+        if !networks.is_empty() {
+            asked.within = Some(networks);
+        }
+        let sources = asked
             .prefixes(entry.family)
             .map_err(|why| (Fate::Missing, why))?;
         let sources = sources.unwrap_or_else(|| match self.firewall.families.len() {

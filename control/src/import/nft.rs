@@ -412,8 +412,8 @@ impl Reading<'_> {
         }
         if let (Some(header), Some(field)) = (word("/payload/protocol"), word("/payload/field")) {
             match (header, field) {
-                ("ip" | "ip6", "saddr") => when.source = addresses(&members, right, not)?,
-                ("ip" | "ip6", "daddr") => when.destination = addresses(&members, right, not)?,
+                ("ip" | "ip6", "saddr") => when.source = addresses(&members, right, family(header), not)?,
+                ("ip" | "ip6", "daddr") => when.destination = addresses(&members, right, family(header), not)?,
                 ("ip", "protocol") | ("ip6", "nexthdr") => {
                     when.service.protocols = Some(protocols(&texts(), not)?);
                 }
@@ -531,6 +531,9 @@ fn then(kind: &str, value: &Value) -> Then {
             Ok(ports) => Then::Snat(Worn::Device { ports }),
             Err(why) => Then::Unclear(why),
         },
+        "snat" | "dnat" if value.get("type_flags").is_some() => {
+            Then::Unclear("each address becomes another: write `one_to_one` for each".to_owned())
+        }
         "snat" | "dnat" => match (range(value.get("addr")), span(value.get("port"))) {
             (Some(addresses), Ok(ports)) if kind == "snat" => Then::Snat(Worn::Addresses {
                 ranges: vec![addresses],
@@ -581,6 +584,11 @@ fn range(value: Option<&Value>) -> Option<(IpAddr, IpAddr)> {
     if let Some(one) = address(value) {
         return Some((one, one));
     }
+    if let Some(prefix) = value.get("prefix") {
+        let length = u8::try_from(prefix.get("len")?.as_u64()?).ok()?;
+        let net = IpNet::new(address(prefix.get("addr")?)?, length).ok()?;
+        return Some((net.network(), net.broadcast()));
+    }
     let ends = value.get("range")?.as_array()?;
     let ends = (address(ends.first()?)?, address(ends.get(1)?)?);
     (ends.0.is_ipv4() == ends.1.is_ipv4() && ends.0 <= ends.1).then_some(ends)
@@ -628,7 +636,12 @@ fn protocols(names: &[String], not: bool) -> Result<std::collections::BTreeSet<u
     all.ok_or_else(|| "a protocol is not understood".to_owned())
 }
 
-fn addresses(members: &[Value], right: &Value, not: bool) -> Result<Addresses, String> {
+fn addresses(
+    members: &[Value],
+    right: &Value,
+    family: Family,
+    not: bool,
+) -> Result<Addresses, String> {
     let mut nets: Vec<IpNet> = Vec::new();
     for member in members {
         let more = match member.get("prefix") {
@@ -652,19 +665,18 @@ fn addresses(members: &[Value], right: &Value, not: bool) -> Result<Addresses, S
     if nets.is_empty() {
         return Err(format!("the set {} is empty", value_said(right)));
     }
-    let all = Addresses {
-        name: right
-            .as_str()
-            .and_then(|text| text.strip_prefix('@'))
-            .map(str::to_owned),
-        ..Addresses::within(nets)
-    };
-    match not {
-        false => Ok(all),
-        true => all
-            .negated()
-            .ok_or_else(|| "it is for no address".to_owned()),
-    }
+    let name = right.as_str().and_then(|text| text.strip_prefix('@'));
+    Ok(match not {
+        false => Addresses {
+            name: name.map(str::to_owned),
+            ..Addresses::within(nets)
+        },
+        // It asks for the family, too.
+        true => Addresses {
+            except: Addresses::within(nets).within.unwrap_or_default(),
+            ..Addresses::within(family.all())
+        },
+    })
 }
 
 /// All texts and numbers of a value.
