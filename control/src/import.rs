@@ -255,3 +255,6 @@ fn text(path: &Path) -> Result<String, Failure> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

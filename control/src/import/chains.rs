@@ -92,7 +92,7 @@ impl Walk<'_> {
                     self.unclear(line, why, depth);
                     let leaves = match &line.then {
                         Then::Return => true,
-                        Then::Goto(to) => !self.refuses(to, depth + 1),
+                        Then::Goto(to) => !self.ends(to, true),
                         _ => false,
                     };
                     if leaves {
@@ -125,7 +125,13 @@ impl Walk<'_> {
                 Then::Snat(worn) => self.snat(line, &joined, worn),
                 Then::Dnat(to, port) => self.dnat(line, &joined, to, *port),
             }
-            if matches!(line.then, Then::Return | Then::Goto(_)) {
+            let leaves = match &line.then {
+                Then::Return => true,
+                // What is decided there, comes to no later rule anyway.
+                Then::Goto(to) => *when == Match::default() || !self.ends(to, false),
+                _ => false,
+            };
+            if leaves {
                 if *when == Match::default() {
                     return self.unreached(lines.as_slice());
                 }
@@ -258,17 +264,22 @@ impl Walk<'_> {
         );
     }
 
-    /// Whether a chain lets nothing go on.
-    fn refuses(&mut self, name: &str, depth: usize) -> bool {
+    /// Whether a chain decides about all that comes to it; `refused`: by refusing it.
+    fn ends(&self, name: &str, refused: bool) -> bool {
         let lines = self.chains.get(name).map(Vec::as_slice).unwrap_or_default();
-        let harmless = |then: &Then| match then {
-            Then::Nothing | Then::Decide(Verdict::Drop | Verdict::Reject) => true,
-            Then::Other(target) => HARMLESS.contains(&target.as_str()),
+        let decides = |then: &Then| match then {
+            Then::Decide(Verdict::Accept) => !refused,
+            Then::Decide(Verdict::Drop | Verdict::Reject) => true,
             _ => false,
         };
-        let refused = |then: &Then| matches!(then, Then::Decide(Verdict::Drop | Verdict::Reject));
-        let ends = lines.last().is_some_and(|line| line.when == Ok(Match::default()) && refused(&line.then));
-        depth <= DEEPEST && ends && lines.iter().all(|line| harmless(&line.then))
+        let stays = |then: &Then| match then {
+            Then::Nothing => true,
+            Then::Other(target) => HARMLESS.contains(&target.as_str()),
+            then => decides(then),
+        };
+        let last = lines.last();
+        let ends = last.is_some_and(|line| line.when == Ok(Match::default()) && decides(&line.then));
+        ends && lines.iter().all(|line| stays(&line.then))
     }
 
     /// What it means to leave out a whole chain.

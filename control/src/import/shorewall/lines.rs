@@ -9,7 +9,7 @@ use super::super::text;
 /// Deepest nesting of includes.
 const DEEPEST: usize = 20;
 /// Most lines of all files together.
-const MOST_LINES: usize = 200_000;
+const MOST_LINES: usize = 50_000;
 
 /// A line with something on it.
 #[derive(Debug, Clone)]
