@@ -6,12 +6,14 @@
 
 mod chains;
 mod firewall;
+mod input;
 mod ipset;
 mod iptables;
 mod links;
 mod matching;
 mod nat;
 mod nft;
+mod options;
 mod policy;
 mod shorewall;
 mod untranslated;
@@ -20,35 +22,17 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cli::{Import, ImportFrom};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output::print;
 use crate::source::check_text;
 use firewall::{Fate, Firewall, Note};
+use input::read;
 use links::Links;
-
-/// Largest file that is read, in bytes.
-const MAX_SIZE: u64 = 64 << 20;
-
-/// What the operator says that rules do not.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
-    /// Devices towards the provider, and the NIC under each that is none itself.
-    uplinks: Vec<(String, Option<String>)>,
-    /// Addresses by device; of the first uplink where none is named.
-    addresses: Vec<(Option<String>, IpNet)>,
-    /// MACs by device, likewise.
-    macs: Vec<(Option<String>, String)>,
-    gateways: Vec<IpAddr>,
-    /// A network's ports, by the device that the rules name.
-    ports: Vec<(String, Vec<String>)>,
-}
+use options::{Options, options};
 
 /// What was written, and what was not.
 struct Written {
@@ -175,84 +159,6 @@ impl<'n> Told<'n> {
             fate: note.fate,
             why: &note.why,
         }
-    }
-}
-
-fn options(import: &Import) -> Result<Options, Failure> {
-    let wrong = |what: &str, text: &str, like: &str| {
-        Failure::with(
-            Code::Refused,
-            format!("{what} {text} is not right; write it as in {like}"),
-        )
-    };
-    let mut options = Options {
-        gateways: import.gateway.clone(),
-        ..Options::default()
-    };
-    for text in &import.uplink {
-        options.uplinks.push(match text.split_once('@') {
-            Some((device, nic)) => (device.to_owned(), Some(nic.to_owned())),
-            None => (text.clone(), None),
-        });
-    }
-    let split = |text: &str| match text.split_once('=') {
-        Some((device, value)) => (Some(device.to_owned()), value.to_owned()),
-        None => (None, text.to_owned()),
-    };
-    for text in &import.address {
-        let (device, address) = split(text);
-        let net = address
-            .parse::<IpNet>()
-            .or_else(|_| address.parse::<IpAddr>().map(IpNet::from));
-        let net =
-            net.map_err(|_| wrong("--address", text, "198.51.100.7/24 or br0=192.168.1.254/24"))?;
-        options.addresses.push((device, net));
-    }
-    for text in &import.mac {
-        let (device, mac) = split(text);
-        if mac.parse::<tapgate_engine::base::addr::MacAddr>().is_err() {
-            return Err(wrong(
-                "--mac",
-                text,
-                "02:00:00:00:00:01 or eth1=02:00:00:00:00:02",
-            ));
-        }
-        options.macs.push((device, mac));
-    }
-    for text in &import.ports {
-        let (Some(device), ports) = split(text) else {
-            return Err(wrong("--ports", text, "br0=tap-a,tap-b"));
-        };
-        let ports = ports.split(',').filter(|port| !port.is_empty());
-        options
-            .ports
-            .push((device, ports.map(str::to_owned).collect()));
-    }
-    Ok(options)
-}
-
-fn read(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
-    paths
-        .iter()
-        .map(|path| Ok((path.display().to_string(), text(path)?)))
-        .collect()
-}
-
-/// A file's text; what is not UTF-8 in it shows as that.
-fn text(path: &Path) -> Result<String, Failure> {
-    let refuse = |why: String| Failure::with(Code::Refused, format!("{}: {why}", path.display()));
-    let size = fs::metadata(path).map_or(0, |file| file.len());
-    if size > MAX_SIZE {
-        return Err(refuse(format!(
-            "the file is larger than {} MiB",
-            MAX_SIZE >> 20
-        )));
-    }
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) => Err(refuse(format!(
-            "it cannot be read: {error}; name a readable file"
-        ))),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Chains of rules that jump to each other, as iptables and nftables have them, walked in order.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::firewall::{Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
-use super::matching::{Family, Match, State};
+use super::matching::{Family, Match, State, few};
 use super::untranslated::{HARMLESS, TARGETS, why};
+use super::words::Goal;
 
 /// Deepest nesting of jumps; nftables allows 16.
 const DEEPEST: usize = 32;
@@ -35,13 +37,39 @@ pub(super) enum Then {
     /// The source becomes another.
     Snat(Worn),
     /// The destination becomes another: one of these.
-    Dnat(Vec<std::net::IpAddr>, Option<u16>),
+    Dnat(Vec<IpAddr>, Option<u16>),
     /// It only counts.
     Nothing,
     /// It does what there is no word for.
     Other(String),
     /// What it does cannot be said, for this reason.
     Unclear(String),
+}
+
+/// Where a destination translation leads.
+pub(super) fn destinations(goals: &[Goal]) -> Then {
+    let mut to: Vec<IpAddr> = Vec::new();
+    let mut port = None;
+    for goal in goals {
+        let Some((first, last)) = goal.addresses else {
+            return Then::Unclear("it changes the port alone, of whatever address".to_owned());
+        };
+        let Some(all) = few(&(first, last)) else {
+            return Then::Unclear("it goes to too many addresses".to_owned());
+        };
+        to.extend(all);
+        match goal.ports {
+            None => {}
+            Some((first, last)) if first == last && (port.is_none() || port == Some(first)) => {
+                port = Some(first)
+            }
+            Some(_) => return Then::Unclear("it goes to one of several ports".to_owned()),
+        }
+    }
+    match to.is_empty() {
+        true => Then::Unclear("it does not say where it goes".to_owned()),
+        false => Then::Dnat(to, port),
+    }
 }
 
 /// Chains by name.
@@ -195,7 +223,7 @@ impl Walk<'_> {
         }
     }
 
-    fn dnat(&mut self, line: &Line, joined: &[Match], to: &[std::net::IpAddr], port: Option<u16>) {
+    fn dnat(&mut self, line: &Line, joined: &[Match], to: &[IpAddr], port: Option<u16>) {
         if self.hook != Hook::Prerouting {
             return self.left_out(line, "it is not where destinations are translated");
         }
@@ -278,7 +306,8 @@ impl Walk<'_> {
             then => decides(then),
         };
         let last = lines.last();
-        let ends = last.is_some_and(|line| line.when == Ok(Match::default()) && decides(&line.then));
+        let ends =
+            last.is_some_and(|line| line.when == Ok(Match::default()) && decides(&line.then));
         ends && lines.iter().all(|line| stays(&line.then))
     }
 

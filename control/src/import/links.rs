@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Options;
 use super::firewall::{Entry, Firewall, Worn};
 use super::matching::State;
+use super::options::Options;
 
 /// Ports of an address that the host has too, those that Linux does not hand out itself.
 pub(super) const SHARED: &str = "61000-65535";

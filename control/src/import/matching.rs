@@ -8,6 +8,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 /// Most prefixes that a set is written as.
 pub(super) const MOST_PREFIXES: usize = 4_096;
 
+/// Most addresses that are written one by one.
+const MOST_ADDRESSES: u128 = 256;
+
 /// From one port to another.
 pub(super) type Ports = (u16, u16);
 
@@ -358,6 +361,23 @@ pub(super) fn range(first: IpAddr, last: IpAddr) -> Option<Vec<IpNet>> {
     }
 }
 
+/// The addresses from one to another, if they are few.
+pub(super) fn few((first, last): &(IpAddr, IpAddr)) -> Option<Vec<IpAddr>> {
+    let number = |address: &IpAddr| match address {
+        IpAddr::V4(address) => u128::from(u32::from(*address)),
+        IpAddr::V6(address) => u128::from(*address),
+    };
+    let (from, to) = (number(first), number(last));
+    if first.is_ipv4() != last.is_ipv4() || to < from || to - from >= MOST_ADDRESSES {
+        return None;
+    }
+    let all = (from..=to).map(|n| match first {
+        IpAddr::V4(_) => IpAddr::V4((n as u32).into()),
+        IpAddr::V6(_) => IpAddr::V6(n.into()),
+    });
+    Some(all.collect())
+}
+
 /// All ports but these.
 pub(super) fn other_ports(ports: &[Ports]) -> Vec<Ports> {
     let mut sorted = ports.to_vec();
@@ -405,50 +425,4 @@ fn split(net: &IpNet, taken: &IpNet) -> Vec<IpNet> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nets(text: &str) -> Vec<IpNet> {
-        text.split_whitespace()
-            .map(|n| n.parse().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn what_is_taken_out_is_gone_and_nothing_else() {
-        assert_eq!(
-            without(&nets("10.0.0.0/30"), &nets("10.0.0.1/32")),
-            nets("10.0.0.0/32 10.0.0.2/31")
-        );
-        assert_eq!(without(&nets("10.0.0.0/30"), &nets("10.0.0.0/8")), []);
-        let left = without(&Family::V6.all(), &nets("fe80::/10"));
-        assert_eq!(left.len(), 10);
-        assert!(left.iter().all(|net| !meet(net, &nets("fe80::/10")[0])));
-    }
-
-    #[test]
-    fn all_ports_but_some() {
-        assert_eq!(other_ports(&[(80, 80), (1, 10)]), [(11, 79), (81, 65_535)]);
-        assert_eq!(other_ports(&[(0, 65_535)]), []);
-    }
-
-    #[test]
-    fn two_conditions_join() {
-        let one = Addresses::within(nets("10.0.0.0/8"));
-        let two = Addresses::within(nets("10.1.0.0/16 192.168.0.0/16"));
-        assert_eq!(one.and(&two), Some(Addresses::within(nets("10.1.0.0/16"))));
-        assert_eq!(one.and(&Addresses::within(nets("192.168.0.0/16"))), None);
-        let not = Addresses::within(nets("10.1.0.0/16")).negated().unwrap();
-        let left = one
-            .and(&not)
-            .unwrap()
-            .prefixes(Family::V4)
-            .unwrap()
-            .unwrap();
-        assert!(
-            left.iter()
-                .all(|net| net.contains(&net.network()) && !nets("10.1.0.0/16")[0].contains(net))
-        );
-        assert_eq!(left.len(), 8);
-    }
-}
+mod tests;

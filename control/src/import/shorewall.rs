@@ -1,9 +1,11 @@
 //! A directory of Shorewall's configuration, of version 3 to 5.
 
+mod columns;
 mod lines;
 mod macros;
 mod nat;
 mod rules;
+mod side;
 mod zones;
 
 use std::path::Path;
@@ -16,32 +18,92 @@ use zones::Zones;
 
 /// Files that are not read, and why.
 const OTHERS: &[(&str, Fate, &str)] = &[
-    ("blrules", Fate::Wider, "blacklists are not read; write it as a rule"),
-    ("blacklist", Fate::Wider, "blacklists are not read; write it as a rule"),
-    ("maclist", Fate::Missing, "a guest's MAC is written in [guests], and checked by itself"),
-    ("mangle", Fate::Missing, "a rule sets no mark, and traffic is not shaped"),
-    ("tcrules", Fate::Missing, "a rule sets no mark, and traffic is not shaped"),
+    (
+        "blrules",
+        Fate::Wider,
+        "blacklists are not read; write it as a rule",
+    ),
+    (
+        "blacklist",
+        Fate::Wider,
+        "blacklists are not read; write it as a rule",
+    ),
+    (
+        "maclist",
+        Fate::Missing,
+        "a guest's MAC is written in [guests], and checked by itself",
+    ),
+    (
+        "mangle",
+        Fate::Missing,
+        "a rule sets no mark, and traffic is not shaped",
+    ),
+    (
+        "tcrules",
+        Fate::Missing,
+        "a rule sets no mark, and traffic is not shaped",
+    ),
     ("tcdevices", Fate::Missing, "traffic is not shaped"),
     ("tcclasses", Fate::Missing, "traffic is not shaped"),
     ("tcinterfaces", Fate::Missing, "traffic is not shaped"),
     ("tcpri", Fate::Missing, "traffic is not shaped"),
     ("tos", Fate::Missing, "the traffic class is not changed"),
     ("ecn", Fate::Missing, "ECN is not changed"),
-    ("accounting", Fate::Missing, "`tapgate show counters` and `show guests` count"),
-    ("conntrack", Fate::Missing, "there are no application helpers, and all is tracked"),
+    (
+        "accounting",
+        Fate::Missing,
+        "`tapgate show counters` and `show guests` count",
+    ),
+    (
+        "conntrack",
+        Fate::Missing,
+        "there are no application helpers, and all is tracked",
+    ),
     ("notrack", Fate::Missing, "all is tracked"),
-    ("netmap", Fate::Missing, "write `one_to_one` for each address"),
-    ("proxyarp", Fate::Missing, "write the address as `public` of a guest in [guests]"),
-    ("proxyndp", Fate::Missing, "write the address as `public` of a guest in [guests]"),
-    ("providers", Fate::Missing, "write a personality, and a table and a rule in [routing]"),
+    (
+        "netmap",
+        Fate::Missing,
+        "write `one_to_one` for each address",
+    ),
+    (
+        "proxyarp",
+        Fate::Missing,
+        "write the address as `public` of a guest in [guests]",
+    ),
+    (
+        "proxyndp",
+        Fate::Missing,
+        "write the address as `public` of a guest in [guests]",
+    ),
+    (
+        "providers",
+        Fate::Missing,
+        "write a personality, and a table and a rule in [routing]",
+    ),
     ("rtrules", Fate::Missing, "write it in [routing]"),
     ("route_rules", Fate::Missing, "write it in [routing]"),
     ("routes", Fate::Missing, "write it in [tables]"),
-    ("arprules", Fate::Missing, "tapgate answers for what its guests own, and nothing else"),
+    (
+        "arprules",
+        Fate::Missing,
+        "tapgate answers for what its guests own, and nothing else",
+    ),
     ("secmarks", Fate::Missing, "a rule sets no mark"),
-    ("tunnels", Fate::Host, "about tunnels that the host itself ends"),
-    ("stoppedrules", Fate::Host, "about a firewall that is stopped; while tapgate is stopped nothing is forwarded"),
-    ("routestopped", Fate::Host, "about a firewall that is stopped; while tapgate is stopped nothing is forwarded"),
+    (
+        "tunnels",
+        Fate::Host,
+        "about tunnels that the host itself ends",
+    ),
+    (
+        "stoppedrules",
+        Fate::Host,
+        "about a firewall that is stopped; while tapgate is stopped nothing is forwarded",
+    ),
+    (
+        "routestopped",
+        Fate::Host,
+        "about a firewall that is stopped; while tapgate is stopped nothing is forwarded",
+    ),
 ];
 
 /// Reads a directory; `macros`: where Shorewall's own macros are.

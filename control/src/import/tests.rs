@@ -5,13 +5,17 @@ use std::path::Path;
 
 use super::*;
 use crate::document::Document;
+use crate::failure::Code;
 
 /// Numbers that are the same in every run (Knuth's MMIX generator).
 struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % most.max(1)
     }
 }
@@ -19,7 +23,24 @@ impl Numbers {
 /// A text with something cut out, put in, doubled, or two of its words changed for each other.
 fn mutated(text: &str, numbers: &mut Numbers) -> String {
     const WORDS: [&str; 18] = [
-        "!", "-", "\"", "\\", "{", "}", "[", "]", "0", "65536", "::/0", "0.0.0.0/0", "$FW", "all", "é", "-j", "RETURN", "\n",
+        "!",
+        "-",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        "0",
+        "65536",
+        "::/0",
+        "0.0.0.0/0",
+        "$FW",
+        "all",
+        "é",
+        "-j",
+        "RETURN",
+        "\n",
     ];
     let place = |numbers: &mut Numbers| {
         let mut at = numbers.below(text.len() + 1);
@@ -30,13 +51,19 @@ fn mutated(text: &str, numbers: &mut Numbers) -> String {
     };
     let (a, b) = (place(numbers), place(numbers));
     let (first, last) = (a.min(b), a.max(b).min(a.min(b) + 60));
-    let last = (first..=last).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(first);
+    let last = (first..=last)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(first);
     let (before, middle, after) = (&text[..first], &text[first..last], &text[last..]);
     match numbers.below(5) {
         0 => before.to_owned(),
         1 => format!("{before}{after}"),
         2 => format!("{before}{middle}{middle}{after}"),
-        3 => format!("{before}{}{middle}{after}", WORDS[numbers.below(WORDS.len())]),
+        3 => format!(
+            "{before}{}{middle}{after}",
+            WORDS[numbers.below(WORDS.len())]
+        ),
         _ => {
             let mut lines: Vec<&str> = text.lines().collect();
             let count = lines.len();
@@ -74,7 +101,12 @@ fn input(name: &str) -> String {
 fn whatever_iptables_says_is_written_or_refused() {
     let mut numbers = Numbers(1);
     let (mut taken, mut written) = (0, 0);
-    for name in ["hard.save", "docker.save", "port-forward.save", "single-address.save6"] {
+    for name in [
+        "hard.save",
+        "docker.save",
+        "port-forward.save",
+        "single-address.save6",
+    ] {
         let (text, sets) = (input(name), input("friends.ipset"));
         for _ in 0..80 {
             let files = [
@@ -86,14 +118,21 @@ fn whatever_iptables_says_is_written_or_refused() {
             taken += usize::from(result == Some(true));
         }
     }
-    assert!(taken * 10 > written * 9 && written > 150, "{taken} of {written} would be taken");
+    assert!(
+        taken * 10 > written * 9 && written > 150,
+        "{taken} of {written} would be taken"
+    );
 }
 
 #[test]
 fn whatever_nft_says_is_written_or_refused() {
     let mut numbers = Numbers(2);
     let mut written = 0;
-    for name in ["native.nft.json", "port-forward.nft.json", "by-iptables.nft.json"] {
+    for name in [
+        "native.nft.json",
+        "port-forward.nft.json",
+        "by-iptables.nft.json",
+    ] {
         let text = input(name);
         for _ in 0..40 {
             let files = [(name.to_owned(), mutated(&text, &mut numbers))];
@@ -153,7 +192,12 @@ fn whatever_shorewall_says_is_written_or_refused() {
         let files: Vec<(String, String)> = fs::read_dir(from.join(name))
             .unwrap()
             .map(|file| file.unwrap().file_name().into_string().unwrap())
-            .map(|file| (file.clone(), fs::read_to_string(from.join(name).join(&file)).unwrap()))
+            .map(|file| {
+                (
+                    file.clone(),
+                    fs::read_to_string(from.join(name).join(&file)).unwrap(),
+                )
+            })
             .collect();
         for round in 0..60 {
             fs::create_dir_all(&to).unwrap();
@@ -179,8 +223,14 @@ fn what_goes_in_circles_ends() {
     for (file, text) in [
         ("zones", "fw firewall\nnet ipv4\nloc ipv4\n"),
         ("interfaces", "net eth0\nloc eth1\n"),
-        ("macro.Round", "Round(PARAM)\nRound(PARAM)\nPARAM - - tcp 1\n"),
-        ("rules", "Round(ACCEPT) net loc\nINCLUDE rules\nINCLUDE rules\n"),
+        (
+            "macro.Round",
+            "Round(PARAM)\nRound(PARAM)\nPARAM - - tcp 1\n",
+        ),
+        (
+            "rules",
+            "Round(ACCEPT) net loc\nINCLUDE rules\nINCLUDE rules\n",
+        ),
         ("params", "A=$B\nB=$A$A\n"),
     ] {
         fs::write(to.join(file), text).unwrap();
@@ -189,8 +239,14 @@ fn what_goes_in_circles_ends() {
     fs::remove_dir_all(&to).unwrap();
     let mut text = String::from("*filter\n:FORWARD ACCEPT\n");
     for n in 0..40 {
-        text.push_str(&format!(":c{n} -\n-A c{n} -j c{0}\n-A c{n} -j c{0}\n", (n + 1) % 40));
+        text.push_str(&format!(
+            ":c{n} -\n-A c{n} -j c{0}\n-A c{n} -j c{0}\n",
+            (n + 1) % 40
+        ));
     }
     text.push_str("-A FORWARD -j c0\nCOMMIT\n");
-    assert_eq!(write(iptables::read(&[("circle".to_owned(), text)])), Some(true));
+    assert_eq!(
+        write(iptables::read(&[("circle".to_owned(), text)])),
+        Some(true)
+    );
 }

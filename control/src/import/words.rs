@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-use super::matching::Ports;
+use super::matching::{Ports, State};
 
 const PROTOCOLS: &[(&str, u8)] = &[
     ("icmp", 1),
@@ -186,6 +186,34 @@ pub(super) fn goal(text: &str) -> Option<Goal> {
     let wrong =
         (text.contains(']') && addresses.is_none()) || (addresses.is_none() && ports.is_none());
     (!wrong).then_some(Goal { addresses, ports })
+}
+
+/// What states of connection tracking mean for first packets.
+pub(super) fn state<'w>(names: impl Iterator<Item = &'w str>, not: bool) -> Result<State, String> {
+    let names: Vec<String> = names.map(|name| name.trim().to_ascii_uppercase()).collect();
+    let has = |name: &str| names.iter().any(|n| n == name);
+    if names.iter().any(|n| {
+        ![
+            "NEW",
+            "ESTABLISHED",
+            "RELATED",
+            "INVALID",
+            "UNTRACKED",
+            "DNAT",
+        ]
+        .contains(&n.as_str())
+    }) {
+        return Err("a rule does not ask what became of the source".to_owned());
+    }
+    Ok(match (not, has("NEW"), has("DNAT")) {
+        (false, true, _) => State::First,
+        (false, false, true) => State::Redirected,
+        (false, false, false) if has("ESTABLISHED") || has("RELATED") => State::Answers,
+        (false, false, false) => State::Stray,
+        (true, true, _) => State::Answers,
+        (true, false, true) => State::NotRedirected,
+        (true, false, false) => State::First,
+    })
 }
 
 fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {

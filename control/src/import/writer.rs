@@ -1,14 +1,17 @@
 //! The configuration file that comes out, as text.
 
+mod toml;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::firewall::{Fate, Firewall, Note, Origin};
 use super::links::{self, Links, SHARED};
-use super::matching::{Family, Ports};
+use super::matching::Family;
 use super::nat::Nat;
-use super::policy::{Line, Policy, Value, short};
+use super::policy::{Line, Policy, short};
+use toml::{comment, inline, key, list, one_or_more, port, quoted, shown};
 
 /// Longest quotation of a line, in characters.
 const MOST_QUOTED: usize = 160;
@@ -394,77 +397,4 @@ fn change(out: &mut String, changes: &[String]) {
     for what in changes {
         comment(out, "", &format!("CHANGE: {what}"));
     }
-}
-
-/// A comment holds no control characters (TOML 1.0).
-fn comment(out: &mut String, indent: &str, text: &str) {
-    let plain: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let _ = writeln!(out, "{indent}# {plain}");
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Text(text) => quoted(text),
-        Value::Texts(texts) => {
-            let plain = |text: &String| match text.parse::<u8>() {
-                Ok(number) => number.to_string(),
-                Err(_) => quoted(text),
-            };
-            one_or_more(texts.iter().map(plain).collect())
-        }
-        Value::Ports(ports) => one_or_more(ports.iter().map(|p| port(*p)).collect()),
-    }
-}
-
-fn port((first, last): Ports) -> String {
-    match first == last {
-        true => first.to_string(),
-        false => quoted(&format!("{first}-{last}")),
-    }
-}
-
-fn inline(fields: &[(&str, String)]) -> String {
-    let fields: Vec<String> = fields
-        .iter()
-        .map(|(key, value)| format!("{key} = {value}"))
-        .collect();
-    format!("{{ {} }}", fields.join(", "))
-}
-
-fn one_or_more(values: Vec<String>) -> String {
-    match &values[..] {
-        [one] => one.clone(),
-        _ => list(values.into_iter()),
-    }
-}
-
-fn list(values: impl Iterator<Item = String>) -> String {
-    format!("[{}]", values.collect::<Vec<_>>().join(", "))
-}
-
-/// A name as a key: bare where it can be.
-fn key(name: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    match name.chars().all(bare) && !name.is_empty() {
-        true => name.to_owned(),
-        false => quoted(name),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

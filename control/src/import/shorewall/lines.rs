@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::firewall::{Fate, Firewall, Origin, Place};
-use super::super::text;
+use super::super::input::text;
 
 /// Deepest nesting of includes.
 const DEEPEST: usize = 20;
@@ -28,7 +28,8 @@ impl Row {
     /// A column by its place, or by its name; empty where it is `-` or not there.
     pub(super) fn column(&self, place: usize, name: &str) -> &str {
         let text = self.columns.get(place).filter(|text| *text != "-");
-        text.or_else(|| self.named.get(name)).map_or("", String::as_str)
+        text.or_else(|| self.named.get(name))
+            .map_or("", String::as_str)
     }
 }
 
@@ -140,7 +141,9 @@ impl<'r> Reader<'r> {
                     let target = self.directory.join(target);
                     match target.is_file() {
                         true => self.file(&target, state, rows, depth + 1),
-                        false => self.firewall.gap(&origin, Fate::Wider, "there is no such file"),
+                        false => self
+                            .firewall
+                            .gap(&origin, Fate::Wider, "there is no such file"),
                     }
                 }
                 "SET" if marked => {
@@ -150,10 +153,18 @@ impl<'r> Reader<'r> {
                 }
                 "BEGIN" => {
                     state.script = true;
-                    self.firewall.gap(&origin, Fate::Wider, "programs in the configuration are not run");
+                    self.firewall.gap(
+                        &origin,
+                        Fate::Wider,
+                        "programs in the configuration are not run",
+                    );
                 }
                 "PERL" | "SHELL" => {
-                    self.firewall.gap(&origin, Fate::Wider, "programs in the configuration are not run");
+                    self.firewall.gap(
+                        &origin,
+                        Fate::Wider,
+                        "programs in the configuration are not run",
+                    );
                 }
                 _ if marked => {}
                 _ => rows.push(self.row(&line.text, state, origin)),
@@ -168,8 +179,15 @@ impl<'r> Reader<'r> {
             Some((plain, named)) => (plain, named.trim_end().trim_end_matches('}')),
             None => (text.as_str(), ""),
         };
-        let pairs = named.split([',', ' ', '\t']).filter_map(|pair| pair.split_once(['=', ':']));
-        let pairs = pairs.map(|(name, value)| (name.trim_end_matches('=').to_ascii_lowercase(), unquoted(value.trim_start_matches('>'))));
+        let pairs = named
+            .split([',', ' ', '\t'])
+            .filter_map(|pair| pair.split_once(['=', ':']));
+        let pairs = pairs.map(|(name, value)| {
+            (
+                name.trim_end_matches('=').to_ascii_lowercase(),
+                unquoted(value.trim_start_matches('>')),
+            )
+        });
         Row {
             origin,
             columns: plain.split_whitespace().map(str::to_owned).collect(),
@@ -180,7 +198,13 @@ impl<'r> Reader<'r> {
     }
 
     /// Follows `?IF` and what belongs to it; whether it was that.
-    fn condition(&mut self, directive: &str, rest: &str, state: &mut State, origin: &Origin) -> bool {
+    fn condition(
+        &mut self,
+        directive: &str,
+        rest: &str,
+        state: &mut State,
+        origin: &Origin,
+    ) -> bool {
         match directive {
             "IF" => {
                 let holds = self.holds(rest, origin);
@@ -219,7 +243,9 @@ impl<'r> Reader<'r> {
     /// Whether an expression holds, as far as that can be told.
     fn truth(&self, text: &str, depth: usize) -> Option<bool> {
         let text = text.trim();
-        let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
+        let inner = text
+            .strip_prefix('(')
+            .and_then(|text| text.strip_suffix(')'));
         if depth > DEEPEST {
             return None;
         }
@@ -251,12 +277,16 @@ impl<'r> Reader<'r> {
     /// A variable's value, or a constant. What the kernel is capable of is taken for nothing.
     fn value(&self, text: &str) -> Option<String> {
         let text = text.trim();
-        let braced = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+        let braced = text
+            .strip_prefix("${")
+            .and_then(|text| text.strip_suffix('}'));
         match braced.or_else(|| text.strip_prefix('$')) {
             Some(name) => Some(self.variables.get(name).cloned().unwrap_or_default()),
             None if text == "__IPV4" => Some("1".to_owned()),
             None if text.starts_with("__") => Some(String::new()),
-            None if text.starts_with(['\'', '"']) || text.parse::<i64>().is_ok() => Some(unquoted(text)),
+            None if text.starts_with(['\'', '"']) || text.parse::<i64>().is_ok() => {
+                Some(unquoted(text))
+            }
             None => None,
         }
     }
@@ -311,7 +341,11 @@ impl<'r> Reader<'r> {
                         place: Place::Line(line.number),
                         text: assignment.to_owned(),
                     };
-                    self.firewall.note(&origin, Fate::Missing, "programs in the configuration are not run");
+                    self.firewall.note(
+                        &origin,
+                        Fate::Missing,
+                        "programs in the configuration are not run",
+                    );
                 }
                 _ => {}
             }

@@ -62,7 +62,9 @@ pub(super) fn find(name: &str, reader: &mut Reader<'_>, macros: &Path) -> Option
     }
     let (_, text) = OWN.iter().find(|(known, _)| *known == name)?;
     let rule = |line: &str| {
-        let mut words = line.split_whitespace().map(|word| word.trim_start_matches('-').to_owned());
+        let mut words = line
+            .split_whitespace()
+            .map(|word| word.trim_start_matches('-').to_owned());
         let mut word = || words.next().unwrap_or_default();
         Body {
             action: word(),
@@ -83,7 +85,13 @@ fn body(row: &Row) -> Body {
     // Until format 2 there was no column for the original destination.
     let limits: &[(usize, &str)] = match row.format {
         1 => &[(6, "rate"), (7, "user")],
-        _ => &[(7, "rate"), (8, "user"), (9, "mark"), (10, "connlimit"), (11, "time")],
+        _ => &[
+            (7, "rate"),
+            (8, "user"),
+            (9, "mark"),
+            (10, "connlimit"),
+            (11, "time"),
+        ],
     };
     Body {
         action: column(0, "target"),
@@ -92,7 +100,13 @@ fn body(row: &Row) -> Body {
         protocol: column(3, "proto"),
         port: column(4, "dport"),
         source_port: column(5, "sport"),
-        origin: if row.format == 1 { String::new() } else { column(6, "origdest") },
-        limit: limits.iter().any(|(place, name)| !row.column(*place, name).is_empty()),
+        origin: if row.format == 1 {
+            String::new()
+        } else {
+            column(6, "origdest")
+        },
+        limit: limits
+            .iter()
+            .any(|(place, name)| !row.column(*place, name).is_empty()),
     }
 }

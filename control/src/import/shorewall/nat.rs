@@ -3,8 +3,8 @@
 use super::super::firewall::{Fate, Origin, Snat, Worn};
 use super::super::matching::{Addresses, Devices, Family, Match};
 use super::super::words::goal;
+use super::columns::service;
 use super::lines::{Reader, Row};
-use super::rules::service;
 use super::zones::{Zones, addresses};
 
 /// Source translations, as `masq` has them and as `snat` has.
@@ -12,20 +12,32 @@ pub(super) fn masquerades([masq, snat]: &[Vec<Row>; 2], zones: &Zones, reader: &
     for row in masq {
         let worn = worn_of(row.column(2, "address"));
         let entry = (row.column(0, "interface"), row.column(1, "source"));
-        let limits = [(5, "ipsec"), (6, "mark"), (7, "user"), (8, "switch"), (9, "origdest")];
+        let limits = [
+            (5, "ipsec"),
+            (6, "mark"),
+            (7, "user"),
+            (8, "switch"),
+            (9, "origdest"),
+        ];
         let asked = (row.column(3, "proto"), row.column(4, "port"));
         write(row, entry, worn, asked, &limits, (zones, &mut *reader));
     }
     for row in snat {
         let action = row.column(0, "action");
         let action = action.strip_suffix('+').unwrap_or(action);
-        let (action, logged) = action.split_once("):").map_or((action, false), |(a, _)| (a, true));
+        let (action, logged) = action
+            .split_once("):")
+            .map_or((action, false), |(a, _)| (a, true));
         let (action, logged) = match action.split_once(':') {
             Some((plain, _)) if !action.contains('(') => (plain, true),
             _ => (action, logged),
         };
         if logged {
-            reader.firewall.note(&row.origin, Fate::Missing, "what is translated is not logged");
+            reader.firewall.note(
+                &row.origin,
+                Fate::Missing,
+                "what is translated is not logged",
+            );
         }
         let worn = match action.trim_end_matches(['+', ')']).split_once('(') {
             Some(("SNAT", to)) => worn_of(to.trim_end_matches('+')),
@@ -35,7 +47,14 @@ pub(super) fn masquerades([masq, snat]: &[Vec<Row>; 2], zones: &Zones, reader: &
             _ => Err(format!("the action {action} is not read")),
         };
         let entry = (row.column(2, "dest"), row.column(1, "source"));
-        let limits = [(5, "ipsec"), (6, "mark"), (7, "user"), (8, "switch"), (9, "origdest"), (10, "probability")];
+        let limits = [
+            (5, "ipsec"),
+            (6, "mark"),
+            (7, "user"),
+            (8, "switch"),
+            (9, "origdest"),
+            (10, "probability"),
+        ];
         let asked = (row.column(3, "proto"), row.column(4, "port"));
         write(row, entry, worn, asked, &limits, (zones, &mut *reader));
     }
@@ -44,8 +63,16 @@ pub(super) fn masquerades([masq, snat]: &[Vec<Row>; 2], zones: &Zones, reader: &
 /// Addresses that stand for each other.
 pub(super) fn pairs(rows: &[Row], zones: &Zones, reader: &mut Reader<'_>) {
     for row in rows {
-        let both = row.column(0, "external").parse().ok().zip(row.column(2, "internal").parse().ok());
-        let device = row.column(1, "interface").split(':').next().unwrap_or_default();
+        let both = row
+            .column(0, "external")
+            .parse()
+            .ok()
+            .zip(row.column(2, "internal").parse().ok());
+        let device = row
+            .column(1, "interface")
+            .split(':')
+            .next()
+            .unwrap_or_default();
         match both {
             Some((outside, inside)) => {
                 let device = zones.device(device);
@@ -53,7 +80,9 @@ pub(super) fn pairs(rows: &[Row], zones: &Zones, reader: &mut Reader<'_>) {
                 let pair = (inside, outside, device, row.origin.clone());
                 reader.firewall.one_to_one.push(pair);
             }
-            None => reader.firewall.note(&row.origin, Fate::Missing, "these are no two addresses"),
+            None => reader
+                .firewall
+                .note(&row.origin, Fate::Missing, "these are no two addresses"),
         }
     }
 }
@@ -67,8 +96,14 @@ fn write(
     (zones, reader): (&Zones, &mut Reader<'_>),
 ) {
     let mut read = || {
-        if limits.iter().any(|(place, name)| !row.column(*place, name).is_empty()) {
-            return Err("a source translation asks for the source, the way out and the destination alone".to_owned());
+        if limits
+            .iter()
+            .any(|(place, name)| !row.column(*place, name).is_empty())
+        {
+            return Err(
+                "a source translation asks for the source, the way out and the destination alone"
+                    .to_owned(),
+            );
         }
         let mut when = way_out(out, zones)?;
         when.service = service(protocol, port, "")?;
@@ -82,7 +117,10 @@ fn write(
         Err(why) => reader.firewall.note(&row.origin, Fate::Missing, why),
         Ok((when, sources, worn)) => {
             for source in sources.iter().filter_map(|source| when.and(source)) {
-                reader.firewall.snat.push(entry(source, worn.clone(), &row.origin));
+                reader
+                    .firewall
+                    .snat
+                    .push(entry(source, worn.clone(), &row.origin));
             }
         }
     }
@@ -153,7 +191,9 @@ fn worn_of(text: &str) -> Result<Worn, String> {
     if text == "NONAT" {
         return Ok(Worn::Own);
     }
-    let plain = text.trim_end_matches(":random").trim_end_matches(":persistent");
+    let plain = text
+        .trim_end_matches(":random")
+        .trim_end_matches(":persistent");
     let mut ranges = Vec::new();
     let mut ports = None;
     for part in plain.split(',') {

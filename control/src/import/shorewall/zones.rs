@@ -37,7 +37,9 @@ impl Zones {
             match row.column(1, "type") {
                 "firewall" => zones.firewall = name.to_owned(),
                 kind if kind.starts_with("ipsec") => {
-                    reader.firewall.note(&row.origin, Fate::Missing, "there is no IPsec here");
+                    reader
+                        .firewall
+                        .note(&row.origin, Fate::Missing, "there is no IPsec here");
                 }
                 "vserver" | "local" | "loopback" | "bport" | "bport4" => {
                     let why = "only zones behind devices are read";
@@ -57,9 +59,12 @@ impl Zones {
         zones.hosts(reader);
         let mut seen: BTreeSet<&String> = BTreeSet::new();
         let mut each = zones.members.iter().flatten();
-        zones.by_address = each.any(|(device, addresses)| *addresses != Addresses::default() || !seen.insert(device));
+        zones.by_address = each
+            .any(|(device, addresses)| *addresses != Addresses::default() || !seen.insert(device));
         for (name, members) in zones.names.iter().zip(&zones.members) {
-            let whole = members.iter().all(|(_, addresses)| *addresses == Addresses::default());
+            let whole = members
+                .iter()
+                .all(|(_, addresses)| *addresses == Addresses::default());
             if whole && !members.is_empty() && !zones.by_address {
                 let devices = members.iter().map(|(device, _)| device.clone()).collect();
                 reader.firewall.zones.push(Zone {
@@ -78,13 +83,19 @@ impl Zones {
 
     /// The device that a name stands for.
     pub(super) fn device(&self, name: &str) -> String {
-        self.physical.get(name).cloned().unwrap_or_else(|| name.to_owned())
+        self.physical
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned())
     }
 
     /// Whether a name is a device of some zone.
     pub(super) fn is_device(&self, name: &str) -> bool {
         let device = self.device(name);
-        self.members.iter().flatten().any(|(known, _)| *known == device)
+        self.members
+            .iter()
+            .flatten()
+            .any(|(known, _)| *known == device)
     }
 
     /// What it means to come from each of these zones, or with `to` to go there: devices as a whole
@@ -104,7 +115,11 @@ impl Zones {
                 ..Match::default()
             },
         };
-        for (device, addresses) in zones.iter().filter_map(|zone| self.members.get(*zone)).flatten() {
+        for (device, addresses) in zones
+            .iter()
+            .filter_map(|zone| self.members.get(*zone))
+            .flatten()
+        {
             match *addresses == Addresses::default() {
                 true => drop(whole.insert(device.clone())),
                 false => sides.push(side(Devices::one(device), addresses.clone())),
@@ -121,7 +136,9 @@ impl Zones {
         let mut left = std::mem::take(&mut self.names);
         while !left.is_empty() {
             let is_free = |name: &String| {
-                !left.iter().any(|other| other != name && parents.get(other).is_some_and(|above| above.contains(name)))
+                !left.iter().any(|other| {
+                    other != name && parents.get(other).is_some_and(|above| above.contains(name))
+                })
             };
             let next = left.iter().position(is_free).unwrap_or(0);
             let name = left.remove(next);
@@ -136,7 +153,9 @@ impl Zones {
                 2 => row.column(2, "options"),
                 _ => row.column(3, "options"),
             };
-            let physical = options.split(',').find_map(|option| option.strip_prefix("physical="));
+            let physical = options
+                .split(',')
+                .find_map(|option| option.strip_prefix("physical="));
             let device = physical.unwrap_or(&logical).to_owned();
             let zone = row.column(0, "zone");
             if logical.is_empty() || zone == self.firewall {
@@ -154,7 +173,9 @@ impl Zones {
             }
             match self.place(zone) {
                 Some(place) => self.members[place].push((device, Addresses::default())),
-                None => reader.firewall.note(&row.origin, Fate::Missing, "there is no such zone"),
+                None => reader
+                    .firewall
+                    .note(&row.origin, Fate::Missing, "there is no such zone"),
             }
         }
     }
@@ -162,11 +183,15 @@ impl Zones {
     fn hosts(&mut self, reader: &mut Reader<'_>) {
         for row in reader.rows("hosts") {
             let Some(place) = self.place(row.column(0, "zone")) else {
-                reader.firewall.note(&row.origin, Fate::Missing, "there is no such zone");
+                reader
+                    .firewall
+                    .note(&row.origin, Fate::Missing, "there is no such zone");
                 continue;
             };
             let Some((device, hosts)) = row.column(1, "hosts").split_once(':') else {
-                reader.firewall.note(&row.origin, Fate::Missing, "it is no device with addresses");
+                reader
+                    .firewall
+                    .note(&row.origin, Fate::Missing, "it is no device with addresses");
                 continue;
             };
             match addresses(hosts) {
@@ -195,7 +220,12 @@ pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
         "" => Addresses::default(),
         some => Addresses::within(nets(some)?),
     };
-    if found.within.iter().flatten().any(|net| net.prefix_len() == 0) {
+    if found
+        .within
+        .iter()
+        .flatten()
+        .any(|net| net.prefix_len() == 0)
+    {
         found.within = None;
     }
     found.except = nets(except)?.iter().map(ipnet::IpNet::trunc).collect();
