@@ -38,6 +38,9 @@ pub(super) fn read(files: &[(String, String)]) -> Result<Firewall, Failure> {
         }
         for line in text.lines() {
             let words = split(line);
+            if line.contains("-A INPUT ") || line.contains("-A OUTPUT ") {
+                continue;
+            }
             let named = words
                 .windows(2)
                 .filter(|pair| ["-i", "-o"].contains(&pair[0].as_str()));

@@ -17,6 +17,9 @@ use rule::{Elements, Reading, Table};
 use said::said;
 use values::{family, strings};
 
+/// Families of tables that forwarded packets come to.
+const FAMILIES: [&str; 3] = ["ip", "ip6", "inet"];
+
 /// A chain that packets come to by themselves.
 struct Base {
     table: (String, String),
@@ -57,8 +60,12 @@ pub(super) fn read(files: &[(String, String)]) -> Result<Firewall, Failure> {
             return Err(refuse(1, "there is no \"nftables\" in it"));
         };
         let rc: Rc<str> = name.as_str().into();
+        let own = objects.iter().filter_map(hosts_chain).collect::<Vec<_>>();
         for object in objects {
-            devices(object, &mut firewall);
+            let rule = object.get("rule");
+            if !rule.is_some_and(|rule| own.contains(&chain_of(rule, "chain"))) {
+                devices(object, &mut firewall);
+            }
             all.object(object, &rc, &mut rules);
         }
     }
@@ -86,6 +93,14 @@ pub(super) fn read(files: &[(String, String)]) -> Result<Firewall, Failure> {
 
 fn translations(firewall: &mut Firewall, all: &Ruleset) {
     let none = Chains::new();
+    for ((family, _), chains) in &all.chains {
+        let lines = chains.values().flatten();
+        if let (false, Some(first)) = (FAMILIES.contains(&family.as_str()), lines.clone().next()) {
+            let count = lines.count();
+            let why = format!("tables of the family {family} are not read ({count} rules)");
+            firewall.gap(&first.origin, Fate::Wider, why);
+        }
+    }
     for base in &all.base {
         let chains = all.chains.get(&base.table).unwrap_or(&none);
         let lines = chains
@@ -189,8 +204,32 @@ fn forwards(firewall: &mut Firewall, all: &Ruleset, one: Family) {
     }
 }
 
+/// A chain by family, table and name.
+fn chain_of(value: &Value, name: &str) -> [String; 3] {
+    ["family", "table", name].map(|key| {
+        let word = value.get(key).and_then(Value::as_str);
+        word.unwrap_or_default().to_owned()
+    })
+}
+
+/// The chain that an object is, if only the host's own packets come to it.
+fn hosts_chain(object: &Value) -> Option<[String; 3]> {
+    let chain = object.get("chain")?;
+    let hook = chain.get("hook")?.as_str()?;
+    ["input", "output"]
+        .contains(&hook)
+        .then(|| chain_of(chain, "name"))
+}
+
 /// Remembers the devices that an object names.
 fn devices(value: &Value, firewall: &mut Firewall) {
+    let set = value.get("set").or(value.get("element"));
+    if let Some(set) = set.filter(|set| set.get("type").and_then(Value::as_str) == Some("ifname")) {
+        for name in strings(set.get("elem").unwrap_or(&Value::Null)) {
+            firewall.device(&name);
+        }
+        return;
+    }
     let is_device = |left: &Value| {
         let key = left.pointer("/meta/key").and_then(Value::as_str);
         key.is_some_and(|key| ["iif", "oif", "iifname", "oifname"].contains(&key))
@@ -248,8 +287,7 @@ impl Ruleset {
                     .or_default()
                     .entry(name.clone())
                     .or_default();
-                if value.get("hook").is_some() && ["ip", "ip6", "inet"].contains(&table.0.as_str())
-                {
+                if value.get("hook").is_some() && FAMILIES.contains(&table.0.as_str()) {
                     let policy = if word("policy") == "drop" {
                         Verdict::Drop
                     } else {

@@ -292,10 +292,10 @@ impl Work<'_> {
         let mut name = named.unwrap_or_else(|| "set-1".to_owned());
         let mut n = 2;
         // A name that reads as an address would be one.
-        while self.policy.sets.contains_key(&name)
-            || name.parse::<std::net::IpAddr>().is_ok()
-            || name == "default"
-        {
+        let reserved = |name: &str| {
+            ["default", "ipv4", "ipv6"].contains(&name) || name.parse::<std::net::IpAddr>().is_ok()
+        };
+        while self.policy.sets.contains_key(&name) || reserved(&name) {
             name = format!("set-{n}");
             n += 1;
         }

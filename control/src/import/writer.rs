@@ -16,6 +16,14 @@ use toml::{comment, inline, key, list, one_or_more, port, quoted, shown};
 /// Longest quotation of a line, in characters.
 const MOST_QUOTED: usize = 160;
 
+/// What rules elsewhere need not say.
+const CLOSING: [&str; 4] = [
+    "Guests of one network ask the policy too, where a bridge or a switch may have carried their frames",
+    "past the old rules. To let them: { action = \"accept\", from = \"NETWORK\", to = \"NETWORK\" }",
+    "From outside, guests are reached at forwarded ports and one_to_one addresses alone, whatever rules say;",
+    "an address that is routed to a guest is `public` in [guests].",
+];
+
 /// Writes everything.
 pub(super) fn write(firewall: &Firewall, links: &Links, nat: &Nat, policy: &Policy) -> String {
     let mut out = String::new();
@@ -324,13 +332,9 @@ fn rules(out: &mut String, links: &Links, policy: &Policy) {
         out.push_str("]\n");
     }
     if let [_, ..] = links.networks[..] {
-        let bridged = "Guests of one network ask the policy too, where a bridge or a switch may have carried their frames";
-        comment(out, "", bridged);
-        comment(
-            out,
-            "",
-            "past the old rules. To let them: { action = \"accept\", from = \"NETWORK\", to = \"NETWORK\" }",
-        );
+        for line in CLOSING {
+            comment(out, "", line);
+        }
     }
 }
 

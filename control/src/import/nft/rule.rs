@@ -193,7 +193,10 @@ impl Reading<'_> {
     fn devices(&self, names: &[String], not: bool) -> Result<Devices, String> {
         let mut all: Vec<String> = Vec::new();
         for name in names {
-            let some = self.firewall.named(name).and_then(|devices| devices.within);
+            let plain = Some(name).filter(|name| !name.starts_with('@'));
+            let some = plain
+                .and_then(|name| self.firewall.named(name))
+                .and_then(|devices| devices.within);
             all.extend(some.ok_or_else(|| format!("{name} is no device that is known"))?);
         }
         let all = Devices::of(all);
