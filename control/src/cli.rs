@@ -130,6 +130,9 @@ pub struct Import {
     /// The guests' devices in place of a bridge that rules name
     #[arg(long, global = true, value_name = "BRIDGE=DEVICE,...")]
     pub ports: Vec<String>,
+    /// Which guest's address is behind which port: guests of one network do not reach each other without
+    #[arg(long, global = true, value_name = "ADDRESS=DEVICE")]
+    pub guest: Vec<String>,
     /// Write the file there
     #[arg(short, long, global = true, value_name = "FILE")]
     pub output: Option<PathBuf>,

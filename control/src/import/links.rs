@@ -1,7 +1,7 @@
 //! What the rules only name: the devices, which of them face the provider, and their addresses. Where
 //! nobody says them, there are placeholders.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -53,6 +53,8 @@ pub(super) struct Links {
     pub(super) all: BTreeSet<String>,
     /// Those that face the provider.
     pub(super) uplinks: BTreeSet<String>,
+    /// Guests' addresses, by the device that they are behind.
+    pub(super) guests: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Links {
@@ -91,6 +93,9 @@ impl Links {
             if !links.uplinks.contains(device) && !is_nic {
                 links.network(device, options);
             }
+        }
+        for (address, port) in &options.guests {
+            links.guests.entry(port.clone()).or_default().push(*address);
         }
         links.all = links.uplinks.clone();
         links
@@ -259,6 +264,11 @@ impl Links {
                 vec![device.to_owned()]
             }
         };
+        let said = |port: &String| options.guests.iter().any(|(_, behind)| behind == port);
+        if ports.len() > 1 && !ports.iter().any(said) {
+            let why = "guests of one network reach each other if [guests] says which address is behind which port; --guest ADDRESS=PORT does";
+            changes.push(why.to_owned());
+        }
         let network = Network {
             name: self.free(device),
             device: device.to_owned(),

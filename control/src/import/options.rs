@@ -20,6 +20,8 @@ pub(super) struct Options {
     pub(super) gateways: Vec<IpAddr>,
     /// A network's ports, by the device that the rules name.
     pub(super) ports: Vec<(String, Vec<String>)>,
+    /// Guests' addresses, each with the device that it is behind.
+    pub(super) guests: Vec<(IpAddr, String)>,
 }
 
 /// Reads them from the command line.
@@ -75,6 +77,12 @@ pub(super) fn options(import: &Import) -> Result<Options, Failure> {
         options
             .ports
             .push((device, ports.map(str::to_owned).collect()));
+    }
+    for text in &import.guest {
+        let guest = split(text);
+        let address = guest.0.and_then(|address| address.parse().ok());
+        let address = address.ok_or_else(|| wrong("--guest", text, "192.168.1.1=tap-a"))?;
+        options.guests.push((address, guest.1));
     }
     Ok(options)
 }

@@ -56,6 +56,7 @@ pub(super) fn write(firewall: &Firewall, links: &Links, nat: &Nat, policy: &Poli
         );
     }
     interfaces(&mut out, links);
+    guests(&mut out, links);
     routes(&mut out, links, nat);
     translations(&mut out, links, nat);
     rules(&mut out, links, policy);
@@ -128,6 +129,20 @@ fn interfaces(out: &mut String, links: &Links) {
             ),
         ];
         let _ = writeln!(out, "{} = {}", key(&n.name), inline(&fields));
+    }
+}
+
+/// Which addresses are behind which port.
+fn guests(out: &mut String, links: &Links) {
+    if links.guests.is_empty() {
+        return;
+    }
+    out.push_str("\n[guests]\n");
+    for (port, addresses) in &links.guests {
+        let name = links::name(port);
+        let addresses = addresses.iter().map(|address| quoted(&address.to_string()));
+        let fields = [("port", quoted(&name)), ("addresses", list(addresses))];
+        let _ = writeln!(out, "{} = {}", key(&name), inline(&fields));
     }
 }
 
