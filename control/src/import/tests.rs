@@ -1,7 +1,11 @@
 //! Whatever is read, something is written that is TOML, or it is refused.
 
+mod same;
+
 use std::fs;
 use std::path::Path;
+
+use ipnet::IpNet;
 
 use super::*;
 use crate::document::Document;
