@@ -1,6 +1,7 @@
 //! From rules in their order to the entries of `[policy]`.
 
 mod service;
+pub(super) mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,9 @@ use ipnet::IpNet;
 
 use super::firewall::{Entry, Fate, Firewall, Note, Origin, Rule, Zone};
 use super::links::{self, Links};
-use super::matching::{Addresses, Devices, Family, Match, Ports, State};
+use super::matching::{Addresses, Devices, Family, Match, State};
 use service::service;
+use value::Value;
 
 /// Most prefixes that are written into a rule; more are a set.
 const FEW: usize = 4;
@@ -28,15 +30,6 @@ pub(super) struct Policy {
 pub(super) enum Line {
     Written(Vec<(&'static str, Value)>, Origin),
     Missing(Note),
-}
-
-/// What is written behind a key.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    Text(String),
-    /// Written as one or as a list.
-    Texts(Vec<String>),
-    Ports(Vec<Ports>),
 }
 
 /// Writes a firewall's rules.

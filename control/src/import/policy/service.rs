@@ -1,7 +1,7 @@
 //! Protocols and ports as the policy has them.
 
 use super::super::matching::{Family, Ports, Service};
-use super::Value;
+use super::value::Value;
 
 const ICMP: u8 = 1;
 const ICMP6: u8 = 58;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::matching::Ports;
-use super::super::policy::Value;
+use super::super::policy::value::Value;
 
 /// A comment holds no control characters (TOML 1.0).
 pub(super) fn comment(out: &mut String, indent: &str, text: &str) {
