@@ -127,6 +127,15 @@ pub(super) fn read(directory: &Path, macros: &Path) -> Result<Firewall, Failure>
         ));
     }
     let zones = Zones::read(&mut reader);
+    if zones.of_ipv6 {
+        return Err(Failure::with(
+            Code::Refused,
+            format!(
+                "{}/zones: its zones are of IPv6, and shorewall6 is not read; name the output of ip6tables-save: tapgate import iptables",
+                directory.display()
+            ),
+        ));
+    }
     let masq = [reader.rows("masq"), reader.rows("snat")];
     let pairs = reader.rows("nat");
     let mut others = Vec::new();

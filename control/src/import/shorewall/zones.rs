@@ -17,6 +17,8 @@ pub(super) struct Zones {
     members: Vec<Vec<(String, Addresses)>>,
     /// A zone is some of what is behind a device: rules are to be asked zone by zone.
     pub(super) by_address: bool,
+    /// It is shorewall6's.
+    pub(super) of_ipv6: bool,
     /// Names of devices that others stand for.
     physical: BTreeMap<String, String>,
 }
@@ -36,6 +38,7 @@ impl Zones {
             };
             match row.column(1, "type") {
                 "firewall" => zones.firewall = name.to_owned(),
+                kind if kind.ends_with('6') => zones.of_ipv6 = true,
                 kind if kind.starts_with("ipsec") => {
                     reader
                         .firewall
