@@ -7,6 +7,41 @@ use super::super::ipset::net_or_range;
 use super::super::matching::{Addresses, Devices, Match};
 use super::lines::Reader;
 
+/// Options of an interface that keep something out, and what becomes of that.
+const OPTIONS: &[(&str, Fate, &str)] = &[
+    ("tcpflags", Fate::Wider, "a rule does not ask for TCP flags"),
+    (
+        "norfc1918",
+        Fate::Wider,
+        "write a rule that drops private sources",
+    ),
+    (
+        "blacklist",
+        Fate::Wider,
+        "blacklists are not read; write it as a rule",
+    ),
+    (
+        "maclist",
+        Fate::Missing,
+        "a guest's MAC is written in [guests], and checked by itself",
+    ),
+    (
+        "nosmurfs",
+        Fate::Implied,
+        "no packet comes from a broadcast address",
+    ),
+    (
+        "routefilter",
+        Fate::Implied,
+        "a port's `source` says which sources may be there",
+    ),
+    (
+        "rpfilter",
+        Fate::Implied,
+        "a port's `source` says which sources may be there",
+    ),
+];
+
 /// All zones but the firewall's own, in the order in which flows are sorted into them.
 #[derive(Debug, Default)]
 pub(super) struct Zones {
@@ -160,6 +195,13 @@ impl Zones {
                 .split(',')
                 .find_map(|option| option.strip_prefix("physical="));
             let device = physical.unwrap_or(&logical).to_owned();
+            for option in options.split(',') {
+                let name = option.split('=').next().unwrap_or_default();
+                if let Some((_, fate, why)) = OPTIONS.iter().find(|(known, ..)| *known == name) {
+                    let why = format!("{name}: {why}");
+                    reader.firewall.note(&row.origin, *fate, why);
+                }
+            }
             let zone = row.column(0, "zone");
             if logical.is_empty() || zone == self.firewall {
                 continue;
