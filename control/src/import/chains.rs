@@ -129,7 +129,7 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            if when.state == State::Answers || when.state == State::Stray {
+            if matches!(when.state, State::Answers | State::Stray | State::Group) {
                 self.about_answers(line, when.state);
                 continue;
             }
@@ -242,6 +242,10 @@ impl Walk<'_> {
     fn about_answers(&mut self, line: &Line, state: State) {
         let origin = &line.origin;
         match (&line.then, state) {
+            (_, State::Group) => {
+                let why = "broadcasts and multicasts are not forwarded";
+                self.firewall.note(origin, Fate::Implied, why);
+            }
             (Then::Decide(Verdict::Drop | Verdict::Reject), State::Answers) => {
                 let why = "answers follow their flow, always";
                 self.gap(origin, Fate::Wider, why);

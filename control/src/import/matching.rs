@@ -76,6 +76,8 @@ pub(super) enum State {
     Answers,
     /// What belongs to no flow.
     Stray,
+    /// What is for or from many, which no router forwards (RFC 1812 §5.3.4).
+    Group,
 }
 
 impl Match {
@@ -302,6 +304,7 @@ impl State {
             (Self::Redirected, Self::NotRedirected) | (Self::NotRedirected, Self::Redirected) => {
                 None
             }
+            (Self::Group, _) | (_, Self::Group) => Some(Self::Group),
             (Self::Stray, _) | (_, Self::Stray) => Some(Self::Stray),
             _ => Some(Self::Answers),
         }

@@ -161,7 +161,7 @@ impl Work<'_> {
                 }
                 Some(BTreeSet::new())
             }
-            State::Answers | State::Stray => Some(BTreeSet::new()),
+            State::Answers | State::Stray | State::Group => Some(BTreeSet::new()),
         };
         for line in &lines {
             if let Line::Missing(note) = line {

@@ -5,7 +5,9 @@ use std::iter::Peekable;
 use super::super::chains::{Line, Then, destinations};
 use super::super::firewall::{Firewall, Origin, Verdict, Worn};
 use super::super::ipset::{Sets, net, net_or_range};
-use super::super::matching::{Addresses, Devices, Family, Match, Ports, Service, other_ports};
+use super::super::matching::{
+    Addresses, Devices, Family, Match, Ports, Service, State, other_ports,
+};
 use super::super::untranslated::{MATCHES, why};
 use super::super::words::{self, goal, state};
 
@@ -230,9 +232,9 @@ impl Reading<'_> {
                 }
             }
             "--syn" => return Err("a rule does not ask for TCP flags".to_owned()),
-            "--src-type" => return Err("a rule does not ask for the type of an address".to_owned()),
-            "--dst-type" => match (value(), not) {
-                ("LOCAL", false) => when.to_own = true,
+            "--src-type" | "--dst-type" => match (value(), not) {
+                ("LOCAL", false) if option == "--dst-type" => when.to_own = true,
+                ("BROADCAST" | "MULTICAST", false) => when.state = State::Group,
                 _ => return Err("a rule does not ask for the type of an address".to_owned()),
             },
             "--ctorigdst" | "--ctorigdstport" => {
