@@ -254,3 +254,38 @@ fn what_goes_in_circles_ends() {
         Some(true)
     );
 }
+
+/// Of several forward chains each is asked: drops of the first hold, what it accepts the next decides.
+#[test]
+fn several_forward_chains_are_not_one() {
+    let chain = |name: &str, priority: i32, policy: &str| {
+        serde_json::json!({ "chain": { "family": "inet", "table": "t", "name": name, "handle": 1,
+            "type": "filter", "hook": "forward", "prio": priority, "policy": policy } })
+    };
+    let rule = |chain: &str, port: u16, verdict: &str| {
+        let left = serde_json::json!({ "payload": { "protocol": "tcp", "field": "dport" } });
+        serde_json::json!({ "rule": { "family": "inet", "table": "t", "chain": chain, "handle": port, "expr": [
+            { "match": { "op": "==", "left": left, "right": port } }, { verdict: null }] } })
+    };
+    let written = |first: &[serde_json::Value]| {
+        let mut all = vec![
+            chain("late", 10, "drop"),
+            chain("early", 0, "accept"),
+            rule("late", 80, "accept"),
+        ];
+        all.extend_from_slice(first);
+        let text = serde_json::json!({ "nftables": all }).to_string();
+        let read = nft::read(&[("two".to_owned(), text)]).unwrap();
+        translate(read, &Options::default())
+    };
+    let drops = written(&[rule("early", 25, "drop")]);
+    let place = |text: &str| drops.text.find(text).unwrap();
+    assert!(
+        place("action = \"drop\", proto = \"tcp\", port = 25")
+            < place("action = \"accept\", proto = \"tcp\", port = 80")
+    );
+    assert!(drops.notes.iter().all(|note| note.fate != Fate::Wider));
+    let accepts = written(&[rule("early", 22, "accept"), rule("early", 25, "drop")]);
+    assert!(!accepts.text.contains("port = 22"), "{}", accepts.text);
+    assert!(accepts.notes.iter().any(|note| note.fate == Fate::Wider));
+}
