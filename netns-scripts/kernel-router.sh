@@ -3,18 +3,7 @@
 # Run: netns-scripts/lab.sh up DUT=kernel
 
 router_start() {
-  local guest
-  for guest in "${guests[@]}"; do
-    # A TAP needs a process on its fd side: the VM has one, a namespace has none.
-    if [[ ${kind[$guest]} == VM ]]; then
-      ip -n router tuntap add dev "${port[$guest]}" mode tap vnet_hdr
-      ip -n router link set "${port[$guest]}" up
-    else
-      # shellcheck disable=SC2004 # a name, not a number
-      kind[$guest]=veth
-      veth_attach "$guest"
-    fi
-  done
+  devices_attach
   kernel_configure
 }
 

@@ -13,7 +13,8 @@
 # A lab changes nothing on the host. It has its own network, mount and process namespaces, with an
 # empty /run: its names meet no others, and all of it goes when its first process ends, however
 # that comes about. Files outside: LAB_DIR (default .lab) holds the VM's image and the
-# lock; LAB_WAIT is how many seconds to wait for another lab's end (default 0).
+# lock; LAB_WAIT is how many seconds to wait for another lab's end (default 0). CONFIGURATION is another file
+# than the recipe's; it finds the devices that the kernel's lab has.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_dir=${LAB_DIR:-$(dirname "$here")/.lab}
@@ -149,7 +150,7 @@ recipe() {
   [[ ! -d $state ]] || echo "$recipe" >"$state/recipe"
   # shellcheck source=/dev/null
   source "$here/recipes/$recipe.sh"
-  configuration=$(dirname "$here")/examples/$recipe.toml
+  configuration=${CONFIGURATION:-$(dirname "$here")/examples/$recipe.toml}
 }
 
 # Starts a lab that outlives this command and the terminal, and waits until it is ready.

@@ -7,9 +7,13 @@ tapgate=$state/bin/tapgate
 
 router_start() {
   local guest
-  for guest in "${guests[@]}"; do
-    [[ ${kind[$guest]} != veth ]] || veth_attach "$guest"
-  done
+  if [[ ${CONFIGURATION-} ]]; then
+    devices_attach
+  else
+    for guest in "${guests[@]}"; do
+      [[ ${kind[$guest]} != veth ]] || veth_attach "$guest"
+    done
+  fi
   tapgate_start
 }
 

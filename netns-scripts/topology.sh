@@ -41,6 +41,22 @@ veth_attach() {
   ip -n router link set "${port[$1]}" up
 }
 
+# Gives every guest its port where the router makes none: the VM a TAP, each other one a veth.
+devices_attach() {
+  local guest
+  for guest in "${guests[@]}"; do
+    # A TAP needs a process on its fd side: the VM has one, a namespace has none.
+    if [[ ${kind[$guest]} == VM ]]; then
+      ip -n router tuntap add dev "${port[$guest]}" mode tap vnet_hdr
+      ip -n router link set "${port[$guest]}" up
+    else
+      # shellcheck disable=SC2004 # a name, not a number
+      kind[$guest]=veth
+      veth_attach "$guest"
+    fi
+  done
+}
+
 # listening NAMESPACE FILTER: waits until something listens there, TCP or UDP; FILTER is that of ss.
 listening() {
   local deadline=$((SECONDS + 5))

@@ -101,6 +101,77 @@ pub enum Command {
     },
     /// End it in good order, and leave nothing behind
     Stop,
+    /// Write another firewall's rules as a configuration file
+    ///
+    /// The file goes to standard output, or to `-o`; each entry says which line it is from. What could
+    /// not be translated is listed with its line, on standard error and at the end of the file, and never
+    /// written more widely than it was. Where something was refused that no longer is, the file says WIDER.
+    /// What rules do not tell, such as addresses, are guesses to look for: CHANGE. Options say them.
+    ///
+    /// Exit codes: 0 all is translated, 1 something was left out, 2 the input cannot be read.
+    Import(Import),
+}
+
+/// `tapgate import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// From where.
+    #[command(subcommand)]
+    pub from: ImportFrom,
+    /// A device towards the provider; the first is the host's own NIC. DEVICE@NIC: one that is only a MAC
+    /// or a VLAN on a NIC, as macvlan devices are [default: those that translations face]
+    #[arg(long, global = true, value_name = "DEVICE[@NIC]")]
+    pub uplink: Vec<String>,
+    /// An address of the router with its prefix length, at a device or at the first uplink
+    #[arg(long, global = true, value_name = "[DEVICE=]ADDRESS")]
+    pub address: Vec<String>,
+    /// The MAC of an uplink, or of the first one
+    #[arg(long, global = true, value_name = "[DEVICE=]MAC")]
+    pub mac: Vec<String>,
+    /// The provider's gateway, at most one of each family
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub gateway: Vec<IpAddr>,
+    /// The guests' devices in place of a bridge that rules name
+    #[arg(long, global = true, value_name = "BRIDGE=DEVICE,...")]
+    pub ports: Vec<String>,
+    /// Which guest's address is behind which port: guests of one network do not reach each other without
+    #[arg(long, global = true, value_name = "ADDRESS=DEVICE")]
+    pub guest: Vec<String>,
+    /// Write the file there
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// With `-o`: print the list as a JSON array of {file, line, place, text, fate, why}
+    #[arg(long, global = true, requires = "output")]
+    pub json: bool,
+}
+
+/// What `tapgate import` reads.
+#[derive(Debug, Subcommand)]
+pub enum ImportFrom {
+    /// The output of `iptables-save` and `ip6tables-save`
+    ///
+    /// Chains are walked in order, those that are jumped to with them: FORWARD becomes the policy,
+    /// PREROUTING and POSTROUTING of nat become translations. INPUT and OUTPUT are about the host itself,
+    /// which tapgate leaves alone. Sets need the output of `ipset save` as well.
+    Iptables {
+        /// What was saved, of one family or of both
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// The output of `nft -j list ruleset`
+    Nft {
+        /// What was listed
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// A directory of Shorewall's configuration, of version 3 to 5
+    Shorewall {
+        /// The directory, such as /etc/shorewall
+        directory: PathBuf,
+        /// Where Shorewall's own macros are, if it is installed
+        #[arg(long, value_name = "DIR", default_value = "/usr/share/shorewall")]
+        macros: PathBuf,
+    },
 }
 
 /// `tapgate explain`.

@@ -16,6 +16,7 @@ mod explain;
 mod failure;
 mod health;
 mod heartbeat;
+mod import;
 mod launcher;
 mod output;
 mod privileges;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Whois(question) => whois::whois(&runtime_dir, &question, colour),
         Command::Status { json } => status::status(&runtime_dir, json),
         Command::Stop => client::stop(&runtime_dir),
+        Command::Import(what) => import::import(&what),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,16 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs a scenario with `dut` in the router's place, and shows what it said if it fails.
 fn scenario(name: &str, dut: &str) {
+    run(name, dut, None);
+}
+
+/// Runs a scenario with what `tapgate import` made of its rules, as `control/tests/import.rs` keeps it,
+/// in place of the recipe's configuration.
+fn imported(name: &str, configuration: &str) {
+    run(name, "tapgate", Some(configuration));
+}
+
+fn run(name: &str, dut: &str, configuration: Option<&str>) {
     let _alone = ONE_AT_A_TIME.lock();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tools = Path::new(env!("CARGO_BIN_EXE_flow")).with_file_name("");
@@ -22,6 +32,10 @@ fn scenario(name: &str, dut: &str) {
         sudo.args(["--non-interactive", "env"]);
         sudo
     };
+    if let Some(file) = configuration {
+        let file = root.join("control/tests/import").join(file);
+        command.arg(format!("CONFIGURATION={}", file.display()));
+    }
     let output = command
         .arg(format!("LAB_TOOLS={}", tools.display()))
         .arg(format!("TAPGATE={}", tapgate.display()))
@@ -248,4 +262,28 @@ fn port_forward_by_the_kernel() {
 #[ignore = "needs root; run by make test"]
 fn t01_t05_a_stun_client_finds_the_kernels_behaviour() {
     scenario("natdiscovery", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn single_address_as_iptables_says() {
+    imported("single-address", "single-address.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn single_address_as_shorewall_says() {
+    imported("single-address", "shorewall-single-address.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn port_forward_as_iptables_says() {
+    imported("port-forward", "port-forward.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn port_forward_as_shorewall_says() {
+    imported("port-forward", "shorewall-port-forward.toml");
 }

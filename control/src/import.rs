@@ -1,0 +1,166 @@
+//! `tapgate import`: another firewall's rules as a configuration file.
+//!
+//! Each source is read into one form (`firewall.rs`, rules in terms of `matching.rs`); `links.rs`,
+//! `nat.rs` and `policy.rs` write that in the file's words, and `writer.rs` as text. What has no words is
+//! listed, and nothing is written that lets in more than the line it is from.
+
+mod chains;
+mod firewall;
+mod input;
+mod ipset;
+mod iptables;
+mod links;
+mod matching;
+mod nat;
+mod nft;
+mod options;
+mod policy;
+mod shorewall;
+mod untranslated;
+mod words;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::cli::{Import, ImportFrom};
+use crate::failure::Failure;
+use crate::output::print;
+use crate::source::check_text;
+use firewall::{Fate, Firewall, Note};
+use input::read;
+use links::Links;
+use options::{Options, options};
+
+/// What was written, and what was not.
+struct Written {
+    text: String,
+    notes: Vec<Note>,
+    /// Why tapgate would not take it.
+    faults: Vec<String>,
+}
+
+/// A line that has no entry, for programs.
+#[derive(Serialize)]
+struct Told<'n> {
+    file: &'n str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    place: String,
+    text: &'n str,
+    fate: Fate,
+    why: &'n str,
+}
+
+/// Reads another firewall's rules and writes a configuration file.
+///
+/// # Errors
+/// It cannot be read, or something was left out.
+pub fn import(import: &Import) -> Result<(), Failure> {
+    let options = options(import)?;
+    let firewall = match &import.from {
+        ImportFrom::Iptables { files } => iptables::read(&read(files)?),
+        ImportFrom::Nft { files } => nft::read(&read(files)?),
+        ImportFrom::Shorewall { directory, macros } => shorewall::read(directory, macros),
+    }?;
+    let written = translate(firewall, &options);
+    match &import.output {
+        None => print(&written.text)?,
+        Some(path) => fs::write(path, &written.text)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?,
+    }
+    report(&written, import.json)
+}
+
+/// Writes what was read.
+fn translate(mut firewall: Firewall, options: &Options) -> Written {
+    for (device, _) in &options.ports {
+        firewall.device(device);
+    }
+    for device in options
+        .addresses
+        .iter()
+        .filter_map(|(device, _)| device.as_ref())
+    {
+        firewall.device(device);
+    }
+    let mut links = Links::new(&firewall, options);
+    links.complete_networks(&firewall);
+    let nat = nat::translate(&mut firewall, &mut links);
+    links.complete_personalities();
+    let policy = policy::translate(&mut firewall, &links);
+    let mut seen = BTreeSet::new();
+    firewall
+        .notes
+        .retain(|note| seen.insert((note.origin.place(), note.fate, note.why.clone())));
+    let text = writer::write(&firewall, &links, &nat, &policy);
+    let faults = match check_text(&text) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults
+            .iter()
+            .map(|fault| format!("{}; {}", fault.problem, fault.remedy))
+            .collect(),
+    };
+    Written {
+        text,
+        notes: firewall.notes,
+        faults,
+    }
+}
+
+/// Says what was left out.
+fn report(written: &Written, json: bool) -> Result<(), Failure> {
+    let left_out = |note: &&Note| matches!(note.fate, Fate::Missing | Fate::Wider);
+    let count = written.notes.iter().filter(left_out).count();
+    if json {
+        let told: Vec<Told<'_>> = written.notes.iter().map(Told::of).collect();
+        let text = serde_json::to_string_pretty(&told).map_err(|e| Failure::new(e.to_string()))?;
+        print(&format!("{text}\n"))?;
+    } else {
+        for note in written.notes.iter().filter(left_out) {
+            let more = match note.fate {
+                Fate::Wider => " (it kept something out: what is written lets in MORE)",
+                _ => "",
+            };
+            eprintln!("{}{more}", writer::said(note));
+        }
+        let host = written.notes.iter().filter(|note| note.fate == Fate::Host);
+        for note in host {
+            eprintln!("note: {}", writer::said(note));
+        }
+    }
+    for fault in &written.faults {
+        eprintln!("`tapgate check` will say: {fault}");
+    }
+    match (count, written.faults.len()) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::new("what was written is not right yet")),
+        (1, _) => Err(Failure::new(
+            "1 line was not translated; the end of the file lists it",
+        )),
+        (many, _) => Err(Failure::new(format!(
+            "{many} lines were not translated; the end of the file lists them"
+        ))),
+    }
+}
+
+impl<'n> Told<'n> {
+    fn of(note: &'n Note) -> Self {
+        Self {
+            file: &note.origin.file,
+            line: match note.origin.place {
+                firewall::Place::Line(line) => Some(line),
+                firewall::Place::Named(_) => None,
+            },
+            place: note.origin.place(),
+            text: &note.origin.text,
+            fate: note.fate,
+            why: &note.why,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
