@@ -10,7 +10,8 @@
 //! where these rules are.
 //!
 //! The table belongs to a netlink socket (see [`crate::netfilter`]) whose descriptor control keeps,
-//! so that the rules outlive this process, and nothing outlives both.
+//! so that the rules outlive this process, and nothing outlives both; or the rules do until tapgate
+//! runs again, if the policy wants that (`on_stop`).
 
 mod closing;
 mod sharing;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use tapgate_engine::config::Config;
+use tapgate_engine::config::policy::OnStop;
 
 use crate::link::Links;
 use crate::netfilter::{Netfilter, kernel};
@@ -27,6 +29,8 @@ use crate::shared::{self, Device};
 
 /// The kernel that first let a table belong to a socket.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
+/// The kernel that first kept a table whose socket has gone.
+const STAYS_SINCE: (u32, u32) = (6, 9);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -37,6 +41,8 @@ pub struct Guarded {
     pub closed: Vec<String>,
     /// Devices shared with the host: it does not get what is ours.
     pub shared: Vec<Device>,
+    /// It gets nothing of it when tapgate has stopped, either.
+    pub stays: bool,
 }
 
 impl Guarded {
@@ -45,6 +51,7 @@ impl Guarded {
         Self {
             closed: closing::devices(config),
             shared: shared::devices(config),
+            stays: config.file().policy.on_stop == OnStop::Closed,
         }
     }
 
@@ -100,20 +107,54 @@ impl HostGuard {
             self.sharing = None;
         }
         self.wanted = wanted;
-        if self.wanted.is_empty() {
-            return Vec::new();
+        let mut faults = Vec::new();
+        if self.wanted.stays && kernel().is_some_and(|kernel| kernel < STAYS_SINCE) {
+            let (major, minor) = STAYS_SINCE;
+            let fault = "policy.on_stop: \"closed\" needs";
+            faults.push(format!("{fault} Linux {major}.{minor} or newer: after a stop the host's kernel hears the guests"));
+            self.wanted.stays = false;
         }
-        self.renew(links, Duration::ZERO);
+        let stays = self.wanted.stays;
+        let before = self.netfilter.take_if(|before| before.stays() != stays);
+        if before.is_some() {
+            (self.closing, self.sharing) = (None, None);
+        }
+        if !self.wanted.is_empty() {
+            self.renew(links, Duration::ZERO);
+        }
         let attempts = [&self.closing, &self.sharing].into_iter().flatten();
-        attempts
-            .filter_map(|attempt| attempt.result.clone().err())
-            .collect()
+        faults.extend(attempts.filter_map(|attempt| attempt.result.clone().err()));
+        if let Some(before) = before
+            && let Err(error) = before.remove()
+        {
+            tracing::warn!(%error, "earlier rules for the host's kernel are left");
+        }
+        // What stands now takes the place of what stayed of an earlier tapgate.
+        if faults.is_empty()
+            && let Err(error) = self.remove_left()
+        {
+            tracing::warn!(%error, "an earlier tapgate's rules for the host's kernel are left");
+        }
+        faults
+    }
+
+    /// Deletes what stayed of an earlier tapgate.
+    fn remove_left(&self) -> io::Result<()> {
+        match &self.netfilter {
+            Some(netfilter) => netfilter.remove_left(),
+            // Without nf_tables there is nothing.
+            None => Netfilter::open(false).map_or(Ok(()), |netfilter| netfilter.remove_left()),
+        }
     }
 
     /// Opens the devices that need not be closed any more, now that their ports are.
     pub fn release(&mut self, links: &Links) {
         if self.wanted.is_empty() {
-            // The table goes with the socket.
+            // The table goes with the socket, unless it was made to stay.
+            let netfilter = self.netfilter.take().filter(Netfilter::stays);
+            if let Some(Err(error)) = netfilter.map(Netfilter::remove) {
+                tracing::warn!(%error, "rules for the host's kernel are left");
+            }
             *self = Self::default();
         } else if let Some(netfilter) = &self.netfilter
             && let chains = closing::chains(&self.wanted.closed, links)
@@ -174,8 +215,8 @@ impl HostGuard {
     fn close(&mut self, links: &Links) -> Result<(), String> {
         let harm = "the host's kernel hears its guests";
         let all = || self.wanted.closed.iter().map(|name| &**name);
-        let netfilter =
-            opened(&mut self.netfilter).map_err(|error| explained(all(), harm, &error))?;
+        let netfilter = opened(&mut self.netfilter, self.wanted.stays)
+            .map_err(|error| explained(all(), harm, &error))?;
         let chains = closing::chains(&self.wanted.closed, links);
         closing::close(netfilter, &chains)
             .map_err(|(devices, error)| explained(devices, harm, &error))
@@ -187,8 +228,11 @@ impl HostGuard {
         let there: Vec<_> = wanted
             .filter(|device| links.get(&device.name).is_some())
             .collect();
-        let enforced =
-            opened(&mut self.netfilter).and_then(|netfilter| sharing::enforce(netfilter, &there));
+        if there.is_empty() && self.netfilter.is_none() {
+            return Ok(());
+        }
+        let enforced = opened(&mut self.netfilter, self.wanted.stays)
+            .and_then(|netfilter| sharing::enforce(netfilter, &there));
         let names = || self.wanted.shared.iter().map(|device| &*device.name);
         enforced.map_err(|error| explained(names(), harm, &error))
     }
@@ -205,10 +249,10 @@ impl Attempt {
 }
 
 /// The socket that owns the table, from the first use on.
-fn opened(netfilter: &mut Option<Netfilter>) -> io::Result<&Netfilter> {
+fn opened(netfilter: &mut Option<Netfilter>, stays: bool) -> io::Result<&Netfilter> {
     let opened = match netfilter.take() {
         Some(opened) => opened,
-        None => Netfilter::open()?,
+        None => Netfilter::open(stays)?,
     };
     Ok(netfilter.insert(opened))
 }

@@ -2,7 +2,7 @@
 //!
 //! The table has an owner (NFT_TABLE_F_OWNER, Linux 5.12): the netlink socket that made it. Nobody
 //! else can change or flush it, and it goes when the last descriptor of the socket is closed,
-//! however the process ended.
+//! however the process ended; or it stays then, if it was made so (NFT_TABLE_F_PERSIST, Linux 6.9).
 
 mod batch;
 mod message;
@@ -20,8 +20,11 @@ use rustix::net::{
 use rustix::system::uname;
 
 pub use batch::{Batch, Header, Match, Verdict};
-use message::{CHAIN_NAME, CHAIN_TABLE, GENERIC_HEADER, Message};
+use batch::{OWNED, STAYS};
+use message::{CHAIN_NAME, CHAIN_TABLE, GENERIC_HEADER, Message, TABLE_FLAGS, TABLE_NAME};
 
+/// What our tables' names begin with.
+const PREFIX: &str = "tapgate-";
 /// The priority of our first chain among those of others on the same device: before them.
 pub const FIRST: i32 = -1_000_000;
 /// Room for answers: the kernel quotes a message it refuses, and a message is at most 64 KiB.
@@ -43,14 +46,16 @@ pub fn kernel() -> Option<(u32, u32)> {
 pub struct Netfilter {
     socket: OwnedFd,
     table: String,
+    stays: bool,
 }
 
 impl Netfilter {
-    /// A socket of its own; there is no table before the first [`Self::commit`].
+    /// A socket of its own; there is no table before the first [`Self::commit`]. `stays`: it is there
+    /// when the socket has gone.
     ///
     /// # Errors
     /// The kernel has no netfilter, no descriptor to be had.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(stays: bool) -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -59,7 +64,12 @@ impl Netfilter {
         )?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
-        Self::adopt(socket)
+        let table = Self::name(&socket, stays)?;
+        Ok(Self {
+            socket,
+            table,
+            stays,
+        })
     }
 
     /// The socket that an earlier process opened; its table is still there.
@@ -67,15 +77,74 @@ impl Netfilter {
     /// # Errors
     /// It is no netlink socket.
     pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
-        let address = SocketAddrNetlink::try_from(getsockname(&socket)?)?;
-        // The socket's address is nobody else's as long as it is open, and so is the name.
-        let table = format!("tapgate-{}", address.pid());
-        Ok(Self { socket, table })
+        let mut adopted = Self {
+            table: Self::name(&socket, true)?,
+            socket,
+            stays: true,
+        };
+        let tables = adopted.tables()?;
+        if !tables.iter().any(|(name, _)| *name == adopted.table) {
+            adopted.table = Self::name(&adopted.socket, false)?;
+            adopted.stays = false;
+        }
+        Ok(adopted)
     }
 
-    /// The table's name in family netdev.
-    pub fn table(&self) -> &str {
-        &self.table
+    /// The socket's address is nobody else's as long as it is open, and so is the name. What stayed of
+    /// another may have had that address, so that it has another name: a table is of one kind for ever.
+    fn name(socket: &OwnedFd, stays: bool) -> io::Result<String> {
+        let address = SocketAddrNetlink::try_from(getsockname(socket)?)?;
+        let kind = if stays { "-closed" } else { "" };
+        Ok(format!("{PREFIX}{}{kind}", address.pid()))
+    }
+
+    /// Whether the table is there when the socket has gone.
+    pub fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Changes to the table, in family netdev.
+    pub fn batch(&self) -> Batch {
+        Batch::new(&self.table, OWNED | if self.stays { STAYS } else { 0 })
+    }
+
+    /// Deletes the table.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn remove(self) -> io::Result<()> {
+        let mut batch = self.batch();
+        batch.delete_table(&self.table);
+        self.commit(batch)
+    }
+
+    /// Deletes the tables that stayed when their owners had gone.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn remove_left(&self) -> io::Result<()> {
+        let left = |(name, flags): &(String, u32)| {
+            name.starts_with(PREFIX) && flags & (OWNED | STAYS) == STAYS
+        };
+        let tables = self.tables()?;
+        let left: Vec<_> = tables.into_iter().filter(left).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut batch = self.batch();
+        for (name, _) in left {
+            batch.delete_table(&name);
+        }
+        self.commit(batch)
+    }
+
+    /// All tables of the family, and their flags.
+    fn tables(&self) -> io::Result<Vec<(String, u32)>> {
+        let mut tables = Vec::new();
+        self.dump(Message::get_tables(), |message| {
+            tables.extend(table(message));
+        })?;
+        Ok(tables)
     }
 
     /// The chains in the table.
@@ -83,15 +152,21 @@ impl Netfilter {
     /// # Errors
     /// The kernel has no nf_tables, no CAP_NET_ADMIN.
     pub fn chains(&self) -> io::Result<Vec<String>> {
-        let question = Message::get_chains().serialize(NLM_F_DUMP);
-        self.send(&question)?;
         let mut chains = Vec::new();
+        self.dump(Message::get_chains(), |message| {
+            chains.extend(self.own(message));
+        })?;
+        Ok(chains)
+    }
+
+    fn dump(&self, question: Message, mut each: impl FnMut(&Message)) -> io::Result<()> {
+        self.send(&question.serialize(NLM_F_DUMP))?;
         loop {
             for answer in self.receive()? {
                 match answer {
-                    NetlinkPayload::Done(_) => return Ok(chains),
+                    NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(message) => chains.extend(self.own(&message)),
+                    NetlinkPayload::InnerMessage(message) => each(&message),
                     _ => {}
                 }
             }
@@ -176,6 +251,24 @@ impl Netfilter {
         }
         name.filter(|_| ours)
     }
+}
+
+/// A table's name and flags.
+fn table(message: &Message) -> Option<(String, u32)> {
+    let attributes = message.body.get(GENERIC_HEADER..)?;
+    let (mut name, mut flags) = (None, 0);
+    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+        let value = attribute.value();
+        match attribute.kind() {
+            TABLE_NAME => {
+                let text = String::from_utf8_lossy(value);
+                name = Some(text.trim_end_matches('\0').to_owned());
+            }
+            TABLE_FLAGS => flags = u32::from_be_bytes(*value.first_chunk()?),
+            _ => {}
+        }
+    }
+    Some((name?, flags))
 }
 
 impl AsFd for Netfilter {

@@ -509,6 +509,7 @@ fn h01_a_thousand_devices_are_closed_in_no_time() {
     let guarded = |names: &[String]| Guarded {
         closed: names.to_vec(),
         shared: Vec::new(),
+        stays: false,
     };
     let add: String = names
         .iter()

@@ -73,6 +73,7 @@ fn shared(tcp: &str, udp: &str, guests: &[IpNet]) -> Guarded {
     Guarded {
         closed: Vec::new(),
         shared: vec![device],
+        stays: false,
     }
 }
 

@@ -287,3 +287,9 @@ fn port_forward_as_iptables_says() {
 fn port_forward_as_shorewall_says() {
     imported("port-forward", "shorewall-port-forward.toml");
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn stopped_closed_leaves_guests_nobody_to_talk_to() {
+    scenario("stop-closed", "tapgate");
+}

@@ -7,7 +7,7 @@ use std::io;
 use tapgate_engine::config::{Config, InterfaceKind, Port, PortKind};
 
 use crate::link::Links;
-use crate::netfilter::{Batch, FIRST, Netfilter, Verdict, kernel};
+use crate::netfilter::{FIRST, Netfilter, Verdict, kernel};
 
 /// The kernel that first hooks a chain to the device of a name when one comes, before it can be up.
 /// Older ones want the device to be there, and the chain goes with it.
@@ -88,7 +88,7 @@ pub fn close<'a>(
 /// Makes all of `chains` or none. Even if there are none there is a table then, and a descriptor to
 /// be kept.
 fn make(netfilter: &Netfilter, chains: &[&Chain<'_>]) -> io::Result<()> {
-    let mut making = Batch::new(netfilter.table());
+    let mut making = netfilter.batch();
     for (chain, device) in chains {
         making.chain(chain, device, FIRST, Verdict::Drop);
     }
@@ -107,7 +107,7 @@ pub fn open_others(netfilter: &Netfilter, chains: &[Chain<'_>]) -> io::Result<()
     if go.is_empty() {
         return Ok(());
     }
-    let mut deleting = Batch::new(netfilter.table());
+    let mut deleting = netfilter.batch();
     for chain in go {
         deleting.delete_chain(chain);
     }

@@ -25,7 +25,7 @@ pub fn enforce(netfilter: &Netfilter, devices: &[&Device]) -> io::Result<()> {
     let last = old.iter().filter_map(number).max().unwrap_or(0);
     let next = last.saturating_add(1);
 
-    let mut making = Batch::new(netfilter.table());
+    let mut making = netfilter.batch();
     for device in devices {
         let chain = format!("{}.{next}", device.name);
         let priority = FIRST.saturating_add(next);
@@ -47,7 +47,7 @@ pub fn enforce(netfilter: &Netfilter, devices: &[&Device]) -> io::Result<()> {
     if old.is_empty() {
         return Ok(());
     }
-    let mut deleting = Batch::new(netfilter.table());
+    let mut deleting = netfilter.batch();
     for chain in &old {
         deleting.flush(chain);
         deleting.delete_chain(chain);

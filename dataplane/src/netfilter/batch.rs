@@ -5,7 +5,9 @@ use netlink_packet_core::{NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, N
 use super::message::{Attributes, CHAIN_NAME, Message};
 
 /// NFT_TABLE_F_OWNER.
-const OWNED: u32 = 2;
+pub const OWNED: u32 = 2;
+/// NFT_TABLE_F_PERSIST (Linux 6.9): the table stays when its owner has gone, and is everybody's.
+pub const STAYS: u32 = 4;
 /// NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR.
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
@@ -74,8 +76,8 @@ pub enum Verdict {
 }
 
 impl Batch {
-    /// Changes to `table`, which is made if it is not there.
-    pub fn new(table: &str) -> Self {
+    /// Changes to `table`, which is made with these flags if it is not there.
+    pub(super) fn new(table: &str, flags: u32) -> Self {
         let mut batch = Self {
             bytes: Vec::new(),
             table: table.to_owned(),
@@ -85,7 +87,7 @@ impl Batch {
             .bytes
             .extend(Message::mark(libc::NFNL_MSG_BATCH_BEGIN as u16).serialize(NLM_F_REQUEST));
         let mut attributes = Attributes::default();
-        attributes.text(1, table).number(2, OWNED);
+        attributes.text(1, table).number(2, flags);
         batch.push(libc::NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, attributes);
         batch
     }
@@ -101,6 +103,13 @@ impl Batch {
         });
         attributes.number(5, policy as u32).text(7, "filter");
         self.push(libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes);
+    }
+
+    /// Deletes a table of this name with all that is in it.
+    pub fn delete_table(&mut self, name: &str) {
+        let mut attributes = Attributes::default();
+        attributes.text(1, name);
+        self.push(libc::NFT_MSG_DELTABLE, NLM_F_ACK, attributes);
     }
 
     /// Takes all rules out of a chain.

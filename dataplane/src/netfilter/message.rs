@@ -9,6 +9,8 @@ use netlink_packet_core::{
 
 /// struct nfgenmsg.
 pub const GENERIC_HEADER: usize = 4;
+pub const TABLE_NAME: u16 = 1;
+pub const TABLE_FLAGS: u16 = 2;
 pub const CHAIN_TABLE: u16 = 1;
 pub const CHAIN_NAME: u16 = 3;
 
@@ -23,6 +25,11 @@ impl Message {
     /// Asks for all chains of the family.
     pub fn get_chains() -> Self {
         Self::about(libc::NFPROTO_NETDEV as u8, libc::NFT_MSG_GETCHAIN, &[])
+    }
+
+    /// Asks for all tables of the family.
+    pub fn get_tables() -> Self {
+        Self::about(libc::NFPROTO_NETDEV as u8, libc::NFT_MSG_GETTABLE, &[])
     }
 
     /// The begin or end of a batch.

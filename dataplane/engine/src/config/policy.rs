@@ -31,10 +31,30 @@ pub struct Policy {
     /// What holds between two sides where no rule matches; the first that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default: Vec<Default>,
+    /// What the host's kernel hears of guests when tapgate has stopped.
+    #[serde(skip_serializing_if = "OnStop::is_default")]
+    pub on_stop: OnStop,
 }
 
 impl Policy {
     pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the host's kernel hears of guests when tapgate has stopped, or both its processes died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStop {
+    /// All that they send: nothing is left of tapgate.
+    #[default]
+    Host,
+    /// Nothing, until it runs again.
+    Closed,
+}
+
+impl OnStop {
+    fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
