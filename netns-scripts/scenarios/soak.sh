@@ -23,8 +23,8 @@ declare -gA address=([h1]=10.0.1.1 [h2]=10.0.1.2 [h3]=10.0.2.3 [evil]=10.0.1.66)
 declare -gA gateway=([h1]=10.0.1.254 [h2]=10.0.1.254 [h3]=10.0.2.254 [evil]=10.0.1.254)
 declare -gA public6=([h1]=$prefix6:1::1 [h2]=$prefix6:2::1 [h3]=$prefix6:3::1 [evil]=$prefix6:e::1)
 mac_a=02:00:00:00:00:aa mac_b=02:00:00:00:00:bb mac_lan=02:00:00:00:00:fe
-public_a=203.0.113.10 public_b=203.0.113.30 public_h2=203.0.113.22
-assigned=("$mac_a . $public_a" "$mac_a . $public_h2" "$mac_b . $public_b")
+public_a=203.0.113.10 public_a2=203.0.113.11 public_b=203.0.113.30 public_h2=203.0.113.22
+assigned=("$mac_a . $public_a" "$mac_a . $public_a2" "$mac_a . $public_h2" "$mac_b . $public_b")
 assigned6=("$mac_a . $prefix6::/64" "$mac_a . fe80::/10" "$mac_a . ::" "$mac_b . fe80::/10" "$mac_b . ::")
 seconds=${SOAK_SECONDS:-60} rate=${SOAK_RATE:-100000}
 rows=() wrong=0
@@ -36,7 +36,7 @@ provider_configure() {
   inside provider sysctl -qw net.ipv6.conf.all.forwarding=1
   ip -n provider address add $provider/24 dev uplink
   ip -n provider address add $provider6/64 dev uplink
-  for address in $public_a $public_b $public_h2; do ip -n provider route add "$address" dev uplink src $provider; done
+  for address in $public_a $public_a2 $public_b $public_h2; do ip -n provider route add "$address" dev uplink src $provider; done
   ip -n provider address add 198.51.100.254/24 dev remote
   ip -n provider address add 2001:db8:ffff::fe/64 dev remote
   # What goes to nobody ends here, and nobody is told.
@@ -63,18 +63,18 @@ h3   = { device = "veth-h3" }
 evil = { device = "veth-evil" }
 $2
 [personalities]
-A = { port = "uplink", mac = "$mac_a", addresses = ["$public_a/32", "$prefix6::1/64"], gateway = ["$provider", "$provider6"], onlink = true }
+A = { port = "uplink", mac = "$mac_a", addresses = ["$public_a/32", "$public_a2/32", "$prefix6::1/64"], gateway = ["$provider", "$provider6"], onlink = true }
 B = { port = "uplink", mac = "$mac_b", addresses = ["$public_b/32"], gateway = "$provider", onlink = true }
 
 [networks]
 lan = { ports = ["h1", "h2", "evil"${3-}], addresses = ["10.0.1.254/24"], mac = "$mac_lan", dhcp = { lease = 60 }, ra = { interval = 4 } }
 far = { ports = ["h3"], addresses = ["10.0.2.254/24"], dhcp = { lease = 60 }, ra = { interval = 4 } }
 
-[guests]
+[guests] # evil without brakes, so that it meets the tables' limits
 h1   = { port = "h1", addresses = ["10.0.1.1"], public = ["$prefix6:1::/80"], personality = "A" }
 h2   = { port = "h2", mac = "${own_mac[h2]}", addresses = ["10.0.1.2"], public = ["$public_h2", "$prefix6:2::/80"], personality = "A" }
 h3   = { port = "h3", mac = "${own_mac[h3]}", addresses = ["10.0.2.3"], public = ["$prefix6:3::/80"], personality = "A" }
-evil = { port = "evil", mac = "${own_mac[evil]}", addresses = ["10.0.1.66"], public = ["$prefix6:e::/80"], personality = "A" }
+evil = { port = "evil", mac = "${own_mac[evil]}", addresses = ["10.0.1.66"], public = ["$prefix6:e::/80"], personality = "A", groups = ["crowd"], limits = { new_destinations_per_second = 1000000, unanswered_syns = 1000000 }, bandwidth = { out = "2Gbit/s", in = "2Gbit/s" } }
 
 [tables]
 main = [{ to = "default", dev = "A" }, { to = "::/0", dev = "A" }]
@@ -84,11 +84,34 @@ b = [{ to = "default", dev = "B" }]
 rules = [{ priority = 100, from = "10.0.2.0/24", lookup = "b" }]
 
 [nat]
-snat = [{ from = "10.0.1.0/24", to = "$public_a" }, { from = "10.0.2.0/24", to = "$public_b" }]
+snat = [
+  { from = "10.0.1.66", to = "$public_a", filtering = "endpoint-independent", except = ["203.0.113.200"] },
+  { from = "10.0.1.2", to = "$public_a2", mapping = "endpoint-dependent" },
+  { from = "10.0.1.0/24", to = "$public_a", filtering = "address-dependent" },
+  { from = "10.0.2.0/30", dev = "B", block = 16000 },
+]
+one_to_one = [{ inside = "fd00:1::/64", outside = "2001:db8:77::/64", dev = "A" }]
+forward = [
+  { address = "$public_a", proto = "tcp", port = "8000-8099", to = ["10.0.1.1", "10.0.1.2"] },
+  { address = "$public_b", proto = "udp", port = 5353, to = "10.0.2.3:53", from = ["$remote"] },
+]
+
+[policy]
+zones = { inside = ["lan", "far"], net = ["A", "B"] }
+sets = { bad = ["203.0.113.240/28", "2001:db8:bad::/48"] }
+rules = [
+  { action = "drop", source = "bad" },
+  { action = "reject", from = "inside", to = "net", proto = "tcp", port = 25, log = true },
+  { action = "accept", from = "net", to = "inside", proto = "icmp", icmp_type = "echo-request", rate = 5000, mark = 7 },
+  { action = "accept", from = "net", to = "inside", proto = "tcp", port = "8000-8099", connections = 50 },
+  { action = "accept", from = "inside", to = "net", mark = 1 },
+]
+groups = { crowd = { in = [{ action = "accept", proto = ["icmp", "udp"] }] } }
+default = [{ action = "drop", from = "net" }, { action = "accept" }]
 END
 }
 
-# The same in the kernel's own commands; addresses are written down in the guests.
+# The same in the kernel's own commands, without policy and with one kind of NAT; addresses are written down in the guests.
 kernel_configure() {
   local guest
   inside router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
@@ -103,6 +126,7 @@ kernel_configure() {
   ip -n router link add link eth0 name A address $mac_a type macvlan mode bridge
   ip -n router link add link eth0 name B address $mac_b type macvlan mode bridge
   ip -n router address add $public_a/32 dev A
+  ip -n router address add $public_a2/32 dev A
   ip -n router address add $prefix6::1/64 dev A
   ip -n router address add $public_b/32 dev B
   ip -n router link set A up
@@ -133,6 +157,7 @@ soak() {
   configuration=$state/soak.toml
   configuration_write "$configuration" ''
   configuration_write "$state/later.toml" 'later = { device = "veth-later" }' ', "later"'
+  printf '[ports]\nuplink = { device = "eth0" }\n' >"$state/empty.toml"
   topology_up
   router_start
   for guest in "${guests[@]}"; do guest_up "$guest"; done
@@ -296,6 +321,19 @@ guests_judge() {
   expect neighbour 'attacks' "$(paste -sd ' ' "$state/attack.provider")" '' 1
 }
 
+# Where there are no interfaces all sessions end: then nothing is held any more.
+leaks_judge() {
+  local deadline=$((SECONDS + 15)) left
+  tapgate_ask apply "$state/empty.toml" >"$state/empty.log" 2>&1 || cat "$state/empty.log"
+  until left=$(tapgate_ask show counters --json |
+    jq -r 'map(select(.name | IN("sessions", "nat_ports_held"))) | map("\(.name) \(.value)") | join(", ")') &&
+    [[ $left == *"sessions 0"* && $left == *"nat_ports_held 0"* ]]; do
+    ((SECONDS < deadline)) || break
+    sleep 0.2
+  done
+  expect router 'left when all are ended' "$left" '0' $((SECONDS < deadline))
+}
+
 # ping_judge WHO FILE WHAT
 ping_judge() {
   local report
@@ -319,6 +357,7 @@ router_judge() {
   expect router 'drops' "$(tapgate_ask show drops --json | jq 'map(select(.frames > 0)) | length') reasons" 'some' 1
   say router "drops: $(tapgate_ask show drops --json |
     jq -r 'sort_by(-.frames) | map("\(.reason) \(.frames)") | .[:12] | join(", ")')"
+  leaks_judge
   local faults
   faults=$(witness_faults)
   expect provider 'frames it has not assigned' "$(grep -c . <<<"$faults" || true)" 0 $(($(grep -c . <<<"$faults" || true) == 0))
