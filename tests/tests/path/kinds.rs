@@ -316,6 +316,40 @@ fn t06_t15_a_forwarded_port_is_reached_from_inside_and_sees_the_address_outside(
 }
 
 #[test]
+fn t22_no_source_port_of_a_guest_shadows_what_is_served_at_the_address() {
+    let mut router = router(FORWARD);
+    let (shared, remote) = ("203.0.113.10", at(REMOTE, 7));
+    // From the port that is forwarded to another, and by the identifier that the remote uses.
+    for sent in [
+        udp(&at(A, 6_500), &remote, b"x"),
+        tcp(&at(A, 80), &remote, "S", b""),
+        ping(A, REMOTE, 77, 1, b"hi"),
+    ] {
+        let (theirs, ours) = link("a");
+        let verdict = router.inject("a", sent.link(theirs, ours).bytes());
+        assert_eq!(verdict, router.emit("uplink"));
+    }
+    router.take_all();
+    passes(
+        &mut router,
+        ("uplink", udp(&remote, &at(shared, 6_500), b"x")),
+        ("b", udp(&remote, &at(B, 6_500), b"x")),
+    );
+    passes(
+        &mut router,
+        ("uplink", tcp(&remote, &at(shared, 80), "S", b"")),
+        ("b", tcp(&remote, &at(B, 8_080), "S", b"")),
+    );
+    let (theirs, ours) = link("uplink");
+    let asked = ping(REMOTE, shared, 77, 1, b"hi").link(theirs, ours);
+    assert_eq!(
+        router.inject("uplink", asked.bytes()),
+        router.emit("uplink")
+    );
+    assert_eq!(router.counts()["echo_replies"], 1);
+}
+
+#[test]
 fn ranges_of_ports_are_forwarded_and_mapped() {
     let mut router = router(FORWARD);
     let remote = at(REMOTE, 9);
