@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, PacketBuilder};
-use super::random::Random;
 use tapgate_tests::packet::mac;
 
-use super::model::{Model, PLAIN, REMOTES, ROUTER, STATION};
+use super::model::{Model, OWNER, PLAIN, REMOTES, ROUTER, STATION};
+use super::random::Random;
 use super::seen::Ends;
 
 /// The engine's and the kernel's.
@@ -52,6 +52,8 @@ pub struct Flow {
     /// The latest that arrived at the other end, and at the opener.
     pub heard: [Both<Option<Vec<u8>>>; 2],
     pub stage: Stage,
+    /// A segment was out of order.
+    pub unruly: bool,
     next: [u32; 2],
     echoes: u16,
 }
@@ -66,6 +68,9 @@ impl Flow {
         let external = Model::external(family, random.below(3) as usize);
         let mut service = [80, 443, 5_005, 20_010][random.below(4) as usize];
         let (mut port, mut from) = (guest, Model::guest(family, guest));
+        if guest == OWNER && random.chance(30) {
+            from = Model::public(family);
+        }
         let to = match random.below(10) {
             0..=3 => remote,
             4 => Model::guest(family, 1 + random.below(3) as usize),
@@ -73,11 +78,12 @@ impl Flow {
                 if towards <= 7 {
                     (port, from) = (0, remote);
                 }
+                let public = random.chance(20).then(|| Model::public(family));
                 let forwards = model.forwards.iter();
                 let forwards: Vec<_> = forwards.filter(|it| it.family == family).collect();
                 let alone = model.alone(family).filter(|_| random.chance(35));
-                match (alone, forwards.is_empty()) {
-                    (Some(alone), _) => alone,
+                match (public.or(alone), forwards.is_empty()) {
+                    (Some(other), _) => other,
                     (None, true) => external,
                     (None, false) => {
                         let forward = forwards[random.below(forwards.len() as u64) as usize];
@@ -106,6 +112,7 @@ impl Flow {
             chosen: [None; 2],
             heard: Default::default(),
             stage: Stage::New,
+            unruly: false,
             next: [start, start ^ 0x5555_0000],
             echoes: 0,
         }
@@ -133,7 +140,15 @@ impl Flow {
         }
         said.payload.truncate(random.below(20) as usize);
         let last = random.below(10);
+        let unruly = random.chance(4);
         let (flags, stage) = match (self.stage, end) {
+            (stage, _) if unruly => {
+                self.unruly = true;
+                match ["S", "S.", ".", "F.", "R"][random.below(5) as usize] {
+                    "R" => ("R", Stage::Over),
+                    flags => (flags, stage),
+                }
+            }
             (Stage::New, _) => ("S", Stage::Opened),
             (Stage::Opened, 0) => ("S", Stage::Opened),
             (Stage::Opened, _) if last == 0 => ("R.", Stage::Over),
@@ -145,11 +160,12 @@ impl Flow {
             (Stage::Half(by), _) if by != end && last <= 5 => ("F.", Stage::Over),
             (stage, _) => (".", stage),
         };
-        let closed = matches!(self.stage, Stage::Half(by) if by == end) || self.stage == Stage::Over;
+        let closed =
+            matches!(self.stage, Stage::Half(by) if by == end) || self.stage == Stage::Over;
         if flags.contains('S') || closed {
             said.payload.clear();
         }
-        let again = flags.contains('S') && stage == self.stage;
+        let again = flags.contains('S') && stage == self.stage && !unruly;
         said.flags = flags;
         said.sequence = self.next[end].wrapping_sub(u32::from(again));
         said.acknowledges = self.next[1 - end];

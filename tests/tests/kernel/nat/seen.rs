@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use tapgate_tests::wire;
 
-use super::kernel::At;
 use super::model::PORTS;
+use super::sides::At;
 
 /// An address and a port, or an identifier; 0 if there is none.
 pub type Ends = (IpAddr, u16);

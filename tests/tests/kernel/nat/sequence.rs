@@ -1,58 +1,14 @@
 //! A sequence of packets, offered to both sides, and what each made of them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::random::Random;
-use tapgate_tests::decode;
-use tapgate_tests::fragments::{cut, fragment, join};
-
 use super::flow::{Both, Flow, Said, Stage, error, frame};
-use super::kernel::{At, Side};
-use super::model::{Model, PLAIN, PORTS, REMOTES};
+use super::model::{Model, PLAIN, REMOTES};
+use super::pieces::{Pieces, whole};
+use super::random::Random;
 use super::seen::{Ends, Seen};
-
-/// What was sent, as far as what differs on purpose depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
-    Opens,
-    Answers,
-    /// An ICMP error about what arrived; whether it says what is so.
-    Error {
-        right: bool,
-    },
-    Stranger,
-    /// From or to an address that is nobody's there.
-    Forged,
-    /// A ping to the router itself.
-    Ping,
-}
-
-/// What one packet, or one datagram's fragments, came to.
-#[derive(Debug)]
-pub struct Step {
-    pub act: Act,
-    pub protocol: u8,
-    pub flags: &'static str,
-    pub stage: Stage,
-    /// Cut into fragments, and how.
-    pub pieces: Option<Pieces>,
-    pub port: usize,
-    pub sent: Both<Vec<Vec<u8>>>,
-    pub seen: Both<Vec<Seen>>,
-}
-
-/// In which order fragments are sent, and which are wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pieces {
-    InOrder,
-    Backwards,
-    Shuffled,
-    Doubled,
-    Incomplete,
-    Overlapping,
-    Tiny,
-}
+use super::sides::{At, Side};
+use super::step::{Act, Step, Wrong};
 
 /// A few conversations at once.
 pub struct Sequence<'m> {
@@ -84,8 +40,8 @@ impl<'m> Sequence<'m> {
         }
     }
 
-    /// Offers packets until there is enough, or the sides differ.
-    pub fn run(&mut self, sides: &mut Both<&mut dyn Side>, random: &mut Random) -> bool {
+    /// Offers packets until there is enough, or the sides differ: then the last step tells.
+    pub fn run(&mut self, sides: &mut Both<&mut dyn Side>, random: &mut Random) {
         for _ in 0..3 + random.below(10) {
             let number = random.below(self.flows.len() as u64) as usize;
             match random.below(20) {
@@ -95,12 +51,10 @@ impl<'m> Sequence<'m> {
                 18 => self.forge(sides, random),
                 _ => self.ping(sides, random),
             }
-            let last = self.steps.last();
-            if last.is_some_and(|step| step.seen[0] != step.seen[1]) {
-                return false;
+            if self.steps.last().is_some_and(|step| !step.is_alike()) {
+                return;
             }
         }
-        true
     }
 
     /// One end says what comes next.
@@ -109,11 +63,27 @@ impl<'m> Sequence<'m> {
         let can_answer = flow.at.is_some() && flow.heard[0].iter().all(Option::is_some);
         let end = usize::from(can_answer && random.chance(50));
         let mut said = flow.says(end, random);
-        let pieces = (matches!(flow.protocol, 17 | 1) && random.chance(15)).then(|| {
-            said.payload = (0..100 + random.below(2_500)).map(|n| n as u8).collect();
-            Pieces::random(random)
+        let pieces = (flow.protocol != 6 && random.chance(15)).then(|| {
+            let pieces = match Pieces::random(random) {
+                // What does not arrive holds the place of a protocol without ports, for all sequences.
+                Pieces::Incomplete | Pieces::Overlapping if flow.protocol == PLAIN => {
+                    Pieces::InOrder
+                }
+                pieces => pieces,
+            };
+            let most = match pieces {
+                Pieces::Tiny => 700,
+                Pieces::Atomic => 1_300,
+                _ => 2_500,
+            };
+            said.payload = (0..100 + random.below(most)).map(|n| n as u8).collect();
+            pieces
         });
-        let port = if end == 0 { flow.port } else { flow.at.unwrap_or(0) };
+        let port = if end == 0 {
+            flow.port
+        } else {
+            flow.at.unwrap_or(0)
+        };
         self.id += 1;
         let (id, order) = (self.id, random.clone());
         let flow = &self.flows[number];
@@ -156,7 +126,13 @@ impl<'m> Sequence<'m> {
             (3, 4) | (2, 0) => [0, 0, 5, 0x50],
             _ => [0; 4],
         };
-        let wrong = if random.chance(70) { 0 } else { 1 + random.below(4) };
+        let wrong = match random.below(13) {
+            9 if flow.protocol != PLAIN => Wrong::Port,
+            10 => Wrong::Short,
+            11 => Wrong::Destination,
+            12 => Wrong::Elsewhere,
+            _ => Wrong::Nothing,
+        };
         let by_router = port == 0 && random.chance(50);
         let (long, other) = (random.chance(50), random.below(3) as usize);
         let header = [20, 40][flow.family];
@@ -167,12 +143,11 @@ impl<'m> Sequence<'m> {
             quote.truncate(if long { 500 } else { header + 8 });
             let mut to = about.from.0;
             match wrong {
-                1 => quote[header..header + 2].copy_from_slice(&[7, 7]),
-                2 => quote.truncate(header + 4),
-                3 => to = Model::external(flow.family, other),
-                // Another destination.
-                4 => quote[header - 1] ^= 1,
-                _ => {}
+                Wrong::Nothing => {}
+                Wrong::Port => quote[header..header + 2].copy_from_slice(&[7, 7]),
+                Wrong::Short => quote.truncate(header + 4),
+                Wrong::Destination => quote[header - 1] ^= 0x40,
+                Wrong::Elsewhere => to = Model::external(flow.family, other),
             }
             let from = match by_router {
                 true => Model::remote(flow.family, 77),
@@ -180,14 +155,8 @@ impl<'m> Sequence<'m> {
             };
             vec![error(port, (from, to), (kind, code, rest), &quote)]
         });
-        let right = wrong == 0;
-        self.offer(
-            Some(number),
-            (Act::Error { right }, None, ""),
-            port,
-            sent,
-            sides,
-        );
+        let act = (Act::Error(wrong), None, "");
+        self.offer(Some(number), act, port, sent, sides);
     }
 
     /// Somebody outside speaks to a port that a guest uses, which did not speak to them.
@@ -208,7 +177,8 @@ impl<'m> Sequence<'m> {
             payload: b"strange".to_vec(),
             ..Said::default()
         };
-        if flow.protocol == 1 && from.0 == flow.to.0 {
+        // The kernel gives an identifier to several flows, so it may be an answer to another.
+        if flow.protocol == 1 && self.flows.iter().any(|flow| flow.to.0 == from.0) {
             return;
         }
         let sent = [0, 1].map(|side| {
@@ -226,7 +196,11 @@ impl<'m> Sequence<'m> {
         let remote = Model::remote(family, 1 + random.below(REMOTES));
         let (port, from, to): (usize, IpAddr, IpAddr) = match random.below(4) {
             0 => (0, remote, guest(random)),
-            1 => (0, guest(random), Model::external(family, random.below(3) as usize)),
+            1 => (
+                0,
+                guest(random),
+                Model::external(family, random.below(3) as usize),
+            ),
             2 => (0, Model::external(family, 1), guest(random)),
             _ => {
                 let port = 1 + random.below(3) as usize;
@@ -275,29 +249,36 @@ impl<'m> Sequence<'m> {
         let mut flow = number.map(|number| &mut self.flows[number]);
         let mut came: Both<Vec<At>> = Default::default();
         let mut seen: Both<Vec<Seen>> = Default::default();
+        let mut told = [0; 2];
         for side in 0..2 {
             came[side] = whole(sides[side].offer(port, &sent[side]));
             seen[side] = Seen::all(&came[side]);
-            if !matches!(act, Act::Error { .. }) {
-                // What the router itself says of a packet that it refuses.
+            if !matches!(act, Act::Error(_)) {
+                let all = seen[side].len();
                 seen[side].retain(|seen| !seen.is_error());
+                told[side] = all - seen[side].len();
             }
             let Some(flow) = &mut flow else { continue };
             if let (Act::Opens, None, [first]) = (act, flow.chosen[side], &seen[side][..]) {
-                let free = first.from.0 != flow.from.0 && Some(first.from.0) != self.model.alone(flow.family);
+                let free = first.from.0 != flow.from.0
+                    && Some(first.from.0) != self.model.alone(flow.family);
                 flow.chosen[side] = free.then_some(first.from);
             }
         }
         let chosen: Both<Option<Ends>> = flow.as_ref().map_or([None; 2], |flow| flow.chosen);
         let mut side = 0;
         let seen = seen.map(|all| {
-            let mut all: Vec<Seen> = all.into_iter().map(|it| it.with_chosen(chosen[side])).collect();
+            let mut all: Vec<Seen> = all
+                .into_iter()
+                .map(|it| it.with_chosen(chosen[side]))
+                .collect();
             all.sort();
             side += 1;
             all
         });
         let stage = flow.as_ref().map_or(Stage::New, |flow| flow.stage);
         let protocol = flow.as_ref().map_or(0, |flow| flow.protocol);
+        let unruly = flow.as_ref().is_some_and(|flow| flow.unruly);
         if let (Some(flow), [first], [_]) = (flow, &seen[0][..], &seen[1][..]) {
             let end = match act {
                 Act::Opens => Some(0),
@@ -310,7 +291,8 @@ impl<'m> Sequence<'m> {
                 }
                 flow.heard[end] = came.map(|came| {
                     let mut frames = came.into_iter();
-                    let heard = frames.find(|frame| !Seen::all(std::slice::from_ref(frame)).is_empty());
+                    let heard =
+                        frames.find(|frame| !Seen::all(std::slice::from_ref(frame)).is_empty());
                     heard.map(|(_, bytes)| bytes)
                 });
             }
@@ -320,90 +302,12 @@ impl<'m> Sequence<'m> {
             protocol,
             flags,
             stage,
+            unruly,
             pieces,
             port,
             sent,
             seen,
+            told,
         });
     }
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(
-            f,
-            "{:?} {} {:?} {:?} by {}",
-            self.act, self.flags, self.stage, self.pieces, PORTS[self.port]
-        )?;
-        for (name, side) in [("tapgate", 0), ("kernel ", 1)] {
-            for frame in &self.sent[side] {
-                writeln!(f, "    {name} < {}", decode::line(frame))?;
-            }
-            for seen in &self.seen[side] {
-                writeln!(f, "    {name} > {seen}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Pieces {
-    fn random(random: &mut Random) -> Self {
-        match random.below(14) {
-            0..=3 => Self::InOrder,
-            4..=6 => Self::Backwards,
-            7..=9 => Self::Shuffled,
-            10 => Self::Doubled,
-            11 => Self::Incomplete,
-            12 => Self::Overlapping,
-            _ => Self::Tiny,
-        }
-    }
-
-    /// The fragments of a frame.
-    fn of(self, whole: &[u8], id: u32, random: &mut Random) -> Vec<Vec<u8>> {
-        let size = match self {
-            Self::Tiny if whole[12] == 8 => 8,
-            _ => 64 + 8 * random.below(140) as usize,
-        };
-        let mut pieces = cut(whole, id, size);
-        let last = random.below(pieces.len() as u64) as usize;
-        match self {
-            Self::InOrder => {}
-            // The first has the whole header of UDP and echo, but nothing more.
-            Self::Tiny => pieces.truncate(100),
-            Self::Backwards => pieces.reverse(),
-            Self::Shuffled => {
-                for n in (1..pieces.len()).rev() {
-                    pieces.swap(n, random.below(n as u64 + 1) as usize);
-                }
-            }
-            Self::Doubled => pieces.insert(last, pieces[last].clone()),
-            Self::Incomplete => {
-                pieces.remove(last);
-            }
-            Self::Overlapping => {
-                let (start, protocol) = match whole[12] {
-                    8 => (34, whole[23]),
-                    _ => (54, whole[20]),
-                };
-                let data = &whole[start + 16..start + 16 + 64];
-                pieces.insert(last, fragment(whole, protocol, id, 16, true, data));
-            }
-        }
-        pieces
-    }
-}
-
-/// Frames that came out, fragments put together.
-fn whole(frames: Vec<At>) -> Vec<At> {
-    let mut by_port: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
-    for (port, frame) in frames {
-        by_port.entry(port).or_default().push(frame);
-    }
-    let joined = by_port.into_iter().flat_map(|(port, frames)| {
-        let whole = join(frames).into_iter();
-        whole.map(move |frame| (port, frame)).collect::<Vec<_>>()
-    });
-    joined.collect()
 }

@@ -1,0 +1,36 @@
+//! What differs on purpose.
+
+use super::flow::Stage;
+use super::pieces::Pieces;
+use super::step::{Act, Step, Wrong};
+
+/// Each difference with its reason, and how it is known.
+pub const ON_PURPOSE: [(&str, fn(&Step) -> bool); 4] = [
+    (
+        "After a reset or both FINs the kernel refuses or forgets the connection by its state table; \
+         tapgate lets both ends speak until the session ends by time, and drops nothing for its numbers",
+        |step| step.protocol == 6 && step.stage == Stage::Over,
+    ),
+    (
+        "A segment that no order of RFC 9293 has is INVALID to the kernel's state table, or opens nothing; \
+         tapgate believes the ends",
+        |step| step.unruly && step.seen[1].is_empty(),
+    ),
+    (
+        "An ICMP error that quotes less than 8 bytes of transport (RFC 792) is not believed; the kernel \
+         is content with the ports",
+        |step| step.act == Act::Error(Wrong::Short) && step.seen[0].is_empty(),
+    ),
+    (
+        "Any overlap of fragments refuses the datagram (RFC 5722); the kernel ignores a piece that lies \
+         within what came before",
+        |step| step.pieces == Some(Pieces::Overlapping) && step.seen[0].is_empty(),
+    ),
+];
+
+/// The first reason for which a step may differ.
+pub fn reason(step: &Step) -> Option<&'static str> {
+    let mut all = ON_PURPOSE.iter();
+    all.find(|(_, holds)| holds(step))
+        .map(|(reason, _)| *reason)
+}
