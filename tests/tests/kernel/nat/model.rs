@@ -260,9 +260,9 @@ impl Rule {
         };
         let start = [100, 5_000, 20_000][random.below(3) as usize];
         let ports = (has_ports && random.chance(60)).then(|| span(random, start));
-        let source_ports = (has_ports && random.chance(15)).then(|| {
-            let low = random.below(40_000) as u16;
-            (low, low + 20_000)
+        let source_ports = (has_ports && random.chance(40)).then(|| {
+            let low = 1_000 * (1 + random.below(30) as u16);
+            (low, low + 10_000)
         });
         let side = loop {
             let side = Self::side(random);

@@ -4,8 +4,11 @@ use super::flow::Stage;
 use super::pieces::Pieces;
 use super::step::{Act, Step, Wrong};
 
-/// Each difference with its reason, and how it is known.
-pub const ON_PURPOSE: [(&str, fn(&Step) -> bool); 4] = [
+/// A reason, and whether a step differs for it.
+type Purpose = (&'static str, fn(&Step) -> bool);
+
+/// All of them; the first that holds counts.
+const ON_PURPOSE: [Purpose; 4] = [
     (
         "After a reset or both FINs the kernel refuses or forgets the connection by its state table; \
          tapgate lets both ends speak until the session ends by time, and drops nothing for its numbers",
@@ -28,7 +31,7 @@ pub const ON_PURPOSE: [(&str, fn(&Step) -> bool); 4] = [
     ),
 ];
 
-/// The first reason for which a step may differ.
+/// Why a step may differ, if it may.
 pub fn reason(step: &Step) -> Option<&'static str> {
     let mut all = ON_PURPOSE.iter();
     all.find(|(_, holds)| holds(step))

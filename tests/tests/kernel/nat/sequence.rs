@@ -23,7 +23,7 @@ pub struct Sequence<'m> {
 impl<'m> Sequence<'m> {
     /// The `number`th with this configuration.
     pub fn new(model: &'m Model, number: u32, random: &mut Random) -> Self {
-        let base = 10_000 + 8 * (number % 4_000) as u16;
+        let base = 10_000 + 400 * number as u16;
         let mut flows: Vec<Flow> = Vec::new();
         for _ in 0..1 + random.below(3) {
             let flow = Flow::random(model, base, random);
