@@ -1,4 +1,8 @@
 //! What differs on purpose.
+//!
+//! Not differences at all are the port that a side gives a conversation, as long as it stays the same, into
+//! how many fragments a datagram is cut on its way out, and what the router itself tells senders: the
+//! rules of nft refuse in silence.
 
 use super::flow::Stage;
 use super::pieces::Pieces;
