@@ -1,5 +1,6 @@
-//! Against the kernel: what it does with the same rules and routes, and what guests on real devices
-//! notice if it takes the router's place.
+//! Against the kernel: what it does with the same rules and routes, translations and policy, and what
+//! guests on real devices notice if it takes the router's place.
 
+mod nat;
 mod routes;
 mod taps;

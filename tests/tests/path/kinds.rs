@@ -479,6 +479,18 @@ fn t17_destinations_are_left_out() {
         ("uplink", other),
         DropReason::InsideDestination,
     );
+    // So do errors about what was sent, and no others (P01).
+    let sent = udp(&at(A, 5_000), "172.16.0.9:53", b"x").bytes();
+    let too_big = ((3, 4), [0, 0, 5, 0]);
+    let about = |sent: &[u8]| error("192.0.2.1", A, too_big.0, too_big.1, sent);
+    passes(&mut router, ("uplink", about(&sent)), ("a", about(&sent)));
+    let unsent = udp(&at(A, 5_001), "172.16.0.9:53", b"x").bytes();
+    let wrong = ("uplink", about(&unsent));
+    refused(&mut router, wrong, DropReason::IcmpUnmatched);
+    // What is translated is not told of at its address inside.
+    let translated = udp(&at(A, 5_000), &at(REMOTE, 53), b"x").bytes();
+    let wrong = ("uplink", about(&translated));
+    refused(&mut router, wrong, DropReason::IcmpUnmatched);
 }
 
 #[test]

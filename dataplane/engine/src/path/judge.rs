@@ -277,7 +277,8 @@ fn martian<A: Family>(source: A, destination: A, interface: &Interface) -> Refus
 
 /// What comes in by a personality is from outside, and for an address that this personality has or
 /// answers for. Nobody there has an address of ours or of a guest; addresses inside are reached by
-/// sessions and redirected ports alone (H05).
+/// sessions and redirected ports alone (H05). An error may be about a session that is not translated
+/// (`except`): what it quotes decides.
 fn from_uplink<A: Family>(
     query: &Query<'_, A>,
     holder: Option<&Interface>,
@@ -301,7 +302,7 @@ fn from_uplink<A: Family>(
         Ok(())
     } else if is_personalitys() || snapshot.is_public(destination) {
         Err(DropReason::WrongPersonality)
-    } else if snapshot.is_ours(destination) {
+    } else if snapshot.is_ours(destination) && query.transport != Transport::IcmpError {
         Err(DropReason::InsideDestination)
     } else {
         Ok(())
