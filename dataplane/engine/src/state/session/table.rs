@@ -84,6 +84,12 @@ impl<A: Address> SessionTable<A> {
         table
     }
 
+    /// There are going to be sessions: makes the memory for them. That of a family which nobody uses is
+    /// not made.
+    pub fn prepare(&mut self) {
+        self.index.prepare();
+    }
+
     /// Uses other idle times from now on.
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.timeouts = [
@@ -118,7 +124,7 @@ impl<A: Address> SessionTable<A> {
         self.memory.capacity()
     }
 
-    /// Memory used for records and index, in bytes.
+    /// All memory used for sessions, in bytes.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.memory.records)
             + size_of_val(&*self.memory.details)
