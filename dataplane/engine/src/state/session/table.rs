@@ -25,6 +25,9 @@ pub struct Hit {
     pub direction: Direction,
 }
 
+/// Most sessions that one look for expired ones ends: each takes as long as looking at several.
+pub(crate) const ENDED_AT_ONCE: u64 = 64;
+
 /// Ends the chain of free records.
 const END: u32 = u32::MAX;
 
@@ -401,7 +404,8 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// Looks at up to `most` records from where it stopped last, and ends those that have expired,
-    /// whose mapping has, or that are `over` for another reason; `ended` gets what they were, and whether they had expired.
+    /// whose mapping has, or that are `over` for another reason, until it has ended [`ENDED_AT_ONCE`];
+    /// `ended` gets what they were, and whether they had expired.
     pub fn sweep(
         &mut self,
         most: usize,
@@ -409,7 +413,11 @@ impl<A: Address> SessionTable<A> {
         over: impl Fn(&SessionRecord<A>) -> bool,
         mut ended: impl FnMut(SessionRecord<A>, bool),
     ) {
+        let mut left = ENDED_AT_ONCE;
         for _ in 0..most.min(self.fresh as usize) {
+            if left == 0 {
+                return;
+            }
             if self.hand >= self.fresh {
                 self.hand = 0;
             }
@@ -418,6 +426,7 @@ impl<A: Address> SessionTable<A> {
                 let expired = self.is_expired(record, now) || self.is_orphan(record);
                 if expired || over(record) {
                     ended(self.remove(self.hand), expired);
+                    left -= 1;
                 }
             }
             self.hand += 1;
