@@ -62,13 +62,17 @@ bench: packages build ## Side by side with the kernel, in one run: throughput, l
 bench-answers: packages build ## Side by side with the kernel and ndppd: neighbours answered per second
 	@netns-scripts/bench-answers.sh
 
+.PHONY: bench-nat
+bench-nat: packages build ## Side by side with the kernel's conntrack and nft: new translated flows per second, by rules
+	@netns-scripts/bench-nat.sh
+
 .PHONY: bench-instructions
 bench-instructions: packages ## Instructions a frame takes, counted by callgrind
 	@netns-scripts/packages.sh bench-instructions
 	@netns-scripts/bench-instructions.sh
 
 .PHONY: bench-scale
-bench-scale: packages ## 10,000 guests on 1,000 ports: start, apply, and how long apply stops forwarding
+bench-scale: packages ## 10,000 guests: start, apply, how long apply stops forwarding; 4,000,000 sessions: the longest calls
 	@cargo run --release --quiet -p tapgate-benches --bin scale
 
 .PHONY: fuzz

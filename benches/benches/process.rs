@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use tapgate_benches::{
-    BATCH, GUESTS, Router, TCP_SUPER_FRAME, UDP_FRAME, UDP6_FRAME, turn_around, write_malformed,
-    write_tcp, write_udp, write_udp6, write_without_route, write_without_translation,
+    BATCH, GUESTS, NEW_FLOWS, PERSONALITIES, Router, TCP_SUPER_FRAME, UDP_FRAME, UDP6_FRAME,
+    turn_around, write_malformed, write_new_udp, write_tcp, write_udp, write_udp6,
+    write_without_route, write_without_translation,
 };
 use tapgate_engine::frame::Verdict;
 
 /// Frames per reading of the clock.
 const GROUP: usize = 4 * BATCH;
-/// Room for sessions.
+/// Room for sessions, at least.
 const CAPACITY: u32 = 1 << 20;
-/// Sessions that the bench of new flows fills a fresh router with, over and over.
-const NEW_FLOWS: u32 = 500_000;
 
 fn main() {
     let mut benches = Benches {
@@ -34,27 +33,30 @@ fn main() {
     established(&mut benches, 1, 60.0);
     established(&mut benches, 1_000, 60.0);
     established(&mut benches, 1_000_000, 150.0);
+    established(&mut benches, 4_000_000, 120.0);
     established6(&mut benches, 1, None);
     established6(&mut benches, 1_000_000, Some(150.0));
     replies(&mut benches);
     bulk(&mut benches);
-    new_flows(&mut benches, "new flow", Router::new);
-    new_flows(&mut benches, "new flow, 10 rules", |room| {
-        Router::with_rules(room, 10)
-    });
-    new_flows(&mut benches, "new flow, 1000 rules", |room| {
-        Router::with_rules(room, 1_000)
-    });
-    new_flows(&mut benches, "new flow, 10000 rules", |room| {
-        Router::with_rules(room, 10_000)
-    });
+    for sessions in [1_000, 1_000_000, 4_000_000] {
+        let name = format!("new flow/{sessions}");
+        new_flows(&mut benches, &name, sessions, Router::new);
+    }
+    for rules in [10, 1_000, 10_000] {
+        let name = format!("new flow/1000, {rules} rules");
+        let made = |room| Router::with_rules(room, rules);
+        new_flows(&mut benches, &name, 1_000, made);
+    }
     benches.criterion.final_summary();
     session_bytes();
 }
 
 fn established(benches: &mut Benches, sessions: u32, bar: f64) {
-    let mut router = Router::new(CAPACITY);
-    router.open(sessions);
+    let router = || {
+        let mut router = Router::new(CAPACITY.max(sessions));
+        router.open(sessions);
+        router
+    };
     let name = format!("established/{sessions}");
     at_random(
         benches,
@@ -68,8 +70,11 @@ fn established(benches: &mut Benches, sessions: u32, bar: f64) {
 
 /// Flows of an IPv6 guest: checked where they come from, routed, not translated.
 fn established6(benches: &mut Benches, sessions: u32, bar: Option<f64>) {
-    let mut router = Router::ipv6(CAPACITY);
-    router.open6(sessions);
+    let router = || {
+        let mut router = Router::ipv6(CAPACITY);
+        router.open6(sessions);
+        router
+    };
     let name = format!("established IPv6/{sessions}");
     at_random(
         benches,
@@ -86,11 +91,12 @@ fn at_random(
     benches: &mut Benches,
     name: &str,
     bar: Option<f64>,
-    mut router: Router,
+    made: impl Fn() -> Router,
     (length, write): (usize, fn(&mut [u8], u32)),
     flows: u32,
 ) {
-    let mut random = 1;
+    // A large one takes seconds: it is made if it is measured.
+    let (mut random, mut router) = (1, None);
     // What lies in the cache needs no warming; of what does not, the bar is for the worker's way.
     let cold = bar.filter(|_| flows <= 1_000);
     for (way, warming, bar) in [("cold", Warming::None, cold), ("warm", Warming::Batch, bar)] {
@@ -102,7 +108,7 @@ fn at_random(
                 process: Router::from_guest,
                 expected: Router::leaves,
             };
-            load.run(&mut router, frames)
+            load.run(router.get_or_insert_with(&made), frames)
         });
     }
 }
@@ -146,13 +152,15 @@ fn bulk(benches: &mut Benches) {
     });
 }
 
-fn new_flows(benches: &mut Benches, name: &str, made: fn(u32) -> Router) {
+/// New flows, each with an external port of its own, in a router that has `sessions`; from time to time in a
+/// new one.
+fn new_flows(benches: &mut Benches, name: &str, sessions: u32, made: impl Fn(u32) -> Router) {
     let fresh = || {
-        let mut router = made(CAPACITY);
-        router.open(GUESTS);
+        let mut router = made(sessions + CAPACITY);
+        router.open(sessions);
         router
     };
-    let (mut router, mut opened) = (fresh(), 0);
+    let (mut state, mut opened) = (None, 0);
     benches.measure(name, Some(700.0), |frames| {
         let mut timing = Timing {
             all: Duration::ZERO,
@@ -161,22 +169,23 @@ fn new_flows(benches: &mut Benches, name: &str, made: fn(u32) -> Router) {
         let mut left = frames;
         while left > 0 {
             if opened == NEW_FLOWS {
-                (router, opened) = (fresh(), 0);
+                // The old one's memory first.
+                (state, opened) = (None, 0);
             }
+            let router = state.get_or_insert_with(&fresh);
             let now = left.min(u64::from(NEW_FLOWS - opened));
             let load = Load {
                 length: UDP_FRAME,
                 warming: Warming::Batch,
                 write: |bytes: &mut [u8]| {
-                    // Every number below CAPACITY once, in no order.
-                    let flow = opened.wrapping_mul(0x9e37_79b1) % CAPACITY;
-                    write_udp(bytes, GUESTS + flow);
+                    // Every number once, in no order.
+                    write_new_udp(bytes, opened.wrapping_mul(0x9e37_79b1) % NEW_FLOWS);
                     opened += 1;
                 },
                 process: Router::from_guest,
                 expected: Router::leaves,
             };
-            let part = load.run(&mut router, now);
+            let part = load.run(router, now);
             timing.all += part.all;
             timing.fastest = timing.fastest.min(part.fastest);
             left -= now;
@@ -210,15 +219,20 @@ fn drops(benches: &mut Benches) {
     }
 }
 
-/// Memory of a full table of IPv4 sessions, as the router counts it: records, index and the port
-/// tables of their mappings, which every session here has one of.
+/// Memory of a full table of IPv4 sessions, as the router counts it, and of the tables of external ports.
 fn session_bytes() {
-    const SESSIONS: u32 = 1_000_000;
+    const SESSIONS: u32 = 4_000_000;
     let mut router = Router::new(SESSIONS);
     router.open(SESSIONS);
-    let each = router.engine.shard.memory() as f64 / f64::from(SESSIONS);
+    let [all, ports] = [
+        router.engine.shard.memory(),
+        router.engine.shard.port_memory(),
+    ];
+    let each = (all - ports) as f64 / f64::from(SESSIONS);
     let verdict = if each <= 128.0 { "met" } else { "NOT MET" };
-    println!("memory: {each:.1} bytes a session; bar: at most 128: {verdict}");
+    println!("memory: {each:.1} bytes a session of {SESSIONS}; bar: at most 128: {verdict}");
+    let address = ports as f64 / 1024.0 / f64::from(PERSONALITIES);
+    println!("memory: {address:.0} KiB for the external UDP ports of an address");
 }
 
 struct Benches {

@@ -25,6 +25,10 @@ pub const GUESTS: u32 = 2 * PERSONALITIES;
 pub const PERSONALITIES: u32 = 20;
 /// Frames the worker takes at once.
 pub const BATCH: usize = 64;
+/// External ports in use when a router has as many flows or more: 40,000 of each address.
+pub const MAPPINGS: u32 = 20_000 * GUESTS;
+/// New flows there are beside them: 13,000 external ports of each address.
+pub const NEW_FLOWS: u32 = 1 << 18;
 /// Length of the UDP frames.
 pub const UDP_FRAME: usize = 60;
 /// Length of the frames of [`write_udp6`].
@@ -66,6 +70,25 @@ impl Router {
     /// The same as [`Self::new`] with a policy of so many rules, of which each matches a flow in two
     /// respects and not in a third, but for the last, which accepts it.
     pub fn with_rules(sessions: u32, rules: u32) -> Self {
+        Self::with_policy(sessions, rules, json!({}))
+    }
+
+    /// The same as [`Self::new`] with a rule that lets flows through and counts them.
+    pub fn counting(sessions: u32) -> Self {
+        Self::with_policy(sessions, 1, json!({ "connections": sessions }))
+    }
+
+    /// The same as [`Self::new`] with endpoint-dependent mappings.
+    pub fn endpoint_dependent(sessions: u32) -> Self {
+        let mut configuration = configuration(sessions);
+        let entries = configuration["nat"]["snat"].as_array_mut();
+        for entry in entries.expect("there are entries") {
+            entry["mapping"] = json!("endpoint-dependent");
+        }
+        Self::with(configuration, (sessions, 64))
+    }
+
+    fn with_policy(sessions: u32, rules: u32, limits: Value) -> Self {
         let mut configuration = configuration(sessions);
         let rule = |n: u32| {
             let (near, far) = ("10.0.0.0/16", format!("{REMOTE}/32"));
@@ -79,7 +102,10 @@ impl Router {
                 "destination": destination, "port": port })
         };
         let mut all: Vec<Value> = (1..rules).map(rule).collect();
-        all.push(json!({ "action": "accept", "from": "guests" }));
+        let mut last = limits;
+        last["action"] = json!("accept");
+        last["from"] = json!("guests");
+        all.push(last);
         configuration["policy"] = json!({ "rules": all });
         Self::with(configuration, (sessions, 64))
     }
@@ -222,12 +248,21 @@ impl Router {
     }
 }
 
-/// Writes the frame of a guest's flow number `flow`, below 1,600,000: guest and source port go
-/// round, so that neighbouring numbers are different guests.
+/// Writes the frame of a guest's flow number `flow`: guest and source port go round, so that neighbouring
+/// numbers are different guests. Each of the first [`MAPPINGS`] has an external port of its own; after
+/// them each guest uses the same ports towards another address, and so the same external ports.
 pub fn write_udp(bytes: &mut [u8], flow: u32) {
-    let guest = flow % GUESTS;
-    let source = Ipv4Addr::new(10, 0, (guest / 2) as u8, 1 + (guest % 2) as u8);
-    write_datagram(bytes, source, 10_000 + (flow / GUESTS) as u16);
+    let (turn, place) = (flow / MAPPINGS, flow % MAPPINGS);
+    let remote = Ipv4Addr::from_bits(REMOTE.to_bits() + turn);
+    let port = 10_000 + (place / GUESTS) as u16;
+    write_datagram(bytes, (guest(place), port), remote);
+}
+
+/// Writes the frame of a flow that [`write_udp`] does not write, and that has an external port of its own.
+/// `flow` is below [`NEW_FLOWS`].
+pub fn write_new_udp(bytes: &mut [u8], flow: u32) {
+    let port = 10_000 + (MAPPINGS / GUESTS + flow / GUESTS) as u16;
+    write_datagram(bytes, (guest(flow), port), REMOTE);
 }
 
 /// Writes the frame of flow number `flow` of the IPv6 guest, below 1,600,000; its source addresses
@@ -248,13 +283,13 @@ pub fn write_udp6(bytes: &mut [u8], flow: u32) {
 
 /// Writes a frame whose source no rule knows and that nothing in `main` leads out.
 pub fn write_without_route(bytes: &mut [u8]) {
-    write_datagram(bytes, Ipv4Addr::new(10, 0, 200, 1), 10_000);
+    write_datagram(bytes, (Ipv4Addr::new(10, 0, 200, 1), 10_000), REMOTE);
 }
 
 /// Writes a frame that has a route to the uplink but no translation, so that the egress guard
 /// must stop it.
 pub fn write_without_translation(bytes: &mut [u8]) {
-    write_datagram(bytes, Ipv4Addr::new(10, 0, 201, 1), 10_000);
+    write_datagram(bytes, (Ipv4Addr::new(10, 0, 201, 1), 10_000), REMOTE);
 }
 
 /// Writes a frame with a wrong IPv4 header checksum.
@@ -266,16 +301,21 @@ pub fn write_malformed(bytes: &mut [u8]) {
 /// Writes the headers of guest 0's TCP super-frame, 66 bytes, into a buffer of its whole length.
 pub fn write_tcp(bytes: &mut [u8]) {
     let length = (bytes.len() - 14) as u16;
-    write_headers(bytes, Ipv4Addr::new(10, 0, 0, 1), 6, length);
+    write_headers(bytes, (Ipv4Addr::new(10, 0, 0, 1), REMOTE), 6, length);
     bytes[34..36].copy_from_slice(&40_000u16.to_be_bytes());
     bytes[36..38].copy_from_slice(&443u16.to_be_bytes());
     bytes[46] = 8 << 4; // 32 bytes of header
     bytes[47] = 0x10; // ACK
 }
 
-fn write_datagram(bytes: &mut [u8], source: Ipv4Addr, port: u16) {
+fn guest(flow: u32) -> Ipv4Addr {
+    let guest = flow % GUESTS;
+    Ipv4Addr::new(10, 0, (guest / 2) as u8, 1 + (guest % 2) as u8)
+}
+
+fn write_datagram(bytes: &mut [u8], (source, port): (Ipv4Addr, u16), remote: Ipv4Addr) {
     let length = (UDP_FRAME - 14) as u16;
-    write_headers(bytes, source, 17, length);
+    write_headers(bytes, (source, remote), 17, length);
     bytes[34..36].copy_from_slice(&port.to_be_bytes());
     bytes[36..38].copy_from_slice(&443u16.to_be_bytes());
     bytes[38..40].copy_from_slice(&(length - 20).to_be_bytes());
@@ -283,14 +323,19 @@ fn write_datagram(bytes: &mut [u8], source: Ipv4Addr, port: u16) {
     bytes[40..42].copy_from_slice(&[0x12, 0x34]);
 }
 
-fn write_headers(bytes: &mut [u8], source: Ipv4Addr, protocol: u8, length: u16) {
+fn write_headers(
+    bytes: &mut [u8],
+    (source, remote): (Ipv4Addr, Ipv4Addr),
+    protocol: u8,
+    length: u16,
+) {
     bytes[0..6].copy_from_slice(&GATEWAY_MAC);
     bytes[6..12].copy_from_slice(&GUEST_MAC);
     bytes[12..14].copy_from_slice(&[0x08, 0x00]);
     let [high, low] = length.to_be_bytes();
     bytes[14..26].copy_from_slice(&[0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
     bytes[26..30].copy_from_slice(&source.octets());
-    bytes[30..34].copy_from_slice(&REMOTE.octets());
+    bytes[30..34].copy_from_slice(&remote.octets());
     let mut sum: u32 = bytes[14..34]
         .chunks_exact(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))

@@ -34,6 +34,35 @@ pub fn mac_of(dev: &str) -> io::Result<MacAddr> {
     text.trim().parse().map_err(io::Error::other)
 }
 
+/// Sends frames, up to 64, in one system call; returns how many the kernel took. None: it has no room.
+///
+/// # Errors
+/// The kernel's, but for that.
+pub fn send(socket: &OwnedFd, frames: &mut [Vec<u8>]) -> io::Result<usize> {
+    // SAFETY: all zeroes is an iovec that names nothing, and a msghdr without name, data and control data.
+    let (mut vectors, mut messages): ([libc::iovec; 64], [libc::mmsghdr; 64]) =
+        unsafe { std::mem::zeroed() };
+    let places = vectors.iter_mut().zip(&mut messages);
+    let mut count = 0;
+    for (frame, (vector, message)) in frames.iter_mut().zip(places) {
+        vector.iov_base = frame.as_mut_ptr().cast();
+        vector.iov_len = frame.len();
+        message.msg_hdr.msg_iov = vector;
+        message.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    // SAFETY: the first `count` messages name one vector each, which names one frame; all outlive the call.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(0),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        },
+    }
+}
+
 /// A packet socket bound to `dev` that only sends.
 ///
 /// # Errors

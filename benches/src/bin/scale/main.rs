@@ -1,7 +1,9 @@
 //! What a large configuration costs: its start, changes to it, and idling; above all for how long a
-//! change keeps the forwarding thread from forwarding.
+//! change keeps the forwarding thread from forwarding. And what a full table of sessions costs: the
+//! longest calls while it fills, is full, and empties.
 
 mod engine;
+mod fill;
 mod probe;
 mod running;
 mod setup;
@@ -26,6 +28,9 @@ struct Options {
     /// Which networks the ports are in; both when absent.
     #[arg(long, value_enum)]
     networks: Option<Networks>,
+    /// Sessions that a table is filled with.
+    #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u32).range(1_000_000..=4_000_000))]
+    sessions: u32,
     /// Print one object for each shape.
     #[arg(long)]
     json: bool,
@@ -33,12 +38,14 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
-    /// The engine alone, then the dataplane.
+    /// The engine alone, then the dataplane, then sessions.
     All,
     /// What the forwarding thread does, without anything around it.
     Engine,
     /// The whole dataplane with memory ports.
     Dataplane,
+    /// A table that fills with sessions, in the engine alone.
+    Sessions,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -65,7 +72,9 @@ fn main() -> Result<(), String> {
         (Networks::One, Shape::OneNetwork, "one for all ports"),
         (Networks::Each, Shape::NetworkEach, "one for each port"),
     ] {
-        if options.networks.is_some_and(|wanted| wanted != networks) {
+        if options.part == Part::Sessions
+            || options.networks.is_some_and(|wanted| wanted != networks)
+        {
             continue;
         }
         let setup = Setup {
@@ -80,11 +89,11 @@ fn main() -> Result<(), String> {
             engine: Vec::new(),
             dataplane: None,
         };
-        if options.part != Part::Dataplane {
+        if matches!(options.part, Part::All | Part::Engine) {
             let (start, rows) = engine::measure(setup, options.rounds);
             (report.engine_start, report.engine) = (Some(start), rows);
         }
-        if options.part != Part::Engine {
+        if matches!(options.part, Part::All | Part::Dataplane) {
             report.dataplane = Some(running::measure(setup, options.rounds)?);
         }
         if options.json {
@@ -94,7 +103,36 @@ fn main() -> Result<(), String> {
             print(&report);
         }
     }
+    if matches!(options.part, Part::All | Part::Sessions) {
+        let rows = fill::measure(options.sessions);
+        if options.json {
+            let text = serde_json::to_string(&rows).map_err(|error| error.to_string())?;
+            println!("{text}");
+        } else {
+            print_fill(options.sessions, &rows);
+        }
+    }
     Ok(())
+}
+
+fn print_fill(sessions: u32, rows: &[fill::Row]) {
+    const BAR: f64 = 100.0;
+    println!(
+        "\n{sessions} sessions; microseconds of CPU, of each call the least of several rounds\n"
+    );
+    println!(
+        "{:<28} {:<26} {:>9} {:>9} {:>9} {:>10}",
+        "setup", "calls", "number", "mean", "longest", "at fill"
+    );
+    for row in rows {
+        println!(
+            "{:<28} {:<26} {:>9} {:>9.2} {:>9.1} {:>10}",
+            row.setup, row.calls, row.number, row.mean_us, row.longest_us, row.fill
+        );
+    }
+    let longest = rows.iter().map(|row| row.longest_us).fold(0.0, f64::max);
+    let verdict = if longest <= BAR { "met" } else { "NOT MET" };
+    println!("\nlongest call: {longest:.1} us; bar: at most {BAR} us at any fill: {verdict}");
 }
 
 fn print(report: &Report) {

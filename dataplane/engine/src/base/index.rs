@@ -25,7 +25,7 @@ struct Bucket {
 /// A hash index of fixed size.
 #[derive(Debug, Clone)]
 pub struct Index {
-    /// Made when the first value comes, so that a family nobody uses costs nothing.
+    /// Made by [`Index::prepare`], or when the first value comes.
     buckets: Box<[Bucket]>,
     capacity: usize,
 }
@@ -36,6 +36,14 @@ impl Index {
         Self {
             buckets: Box::default(),
             capacity,
+        }
+    }
+
+    /// Makes its memory. A large index takes milliseconds for that, which a packet must not wait for.
+    pub fn prepare(&mut self) {
+        if self.buckets.is_empty() {
+            let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
+            self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
         }
     }
 
@@ -86,10 +94,7 @@ impl Index {
 
     /// Puts `value` in under `hash`. The caller keeps within the capacity.
     pub fn insert(&mut self, hash: u64, value: u32) {
-        if self.buckets.is_empty() {
-            let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
-            self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
-        }
+        self.prepare();
         let mut at = self.home(hash);
         loop {
             let bucket = &mut self.buckets[at];

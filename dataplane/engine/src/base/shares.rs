@@ -114,6 +114,11 @@ impl Shares {
         self.total.saturating_sub(self.used)
     }
 
+    /// In bytes.
+    pub fn memory(&self) -> usize {
+        self.by.capacity() * size_of::<Share>()
+    }
+
     fn of(&mut self, who: usize) -> &mut Share {
         if self.by.len() <= who {
             self.by.resize(who + 1, NONE);

@@ -1,7 +1,10 @@
 //! What a start, a new configuration, or a device that came, changes in the state.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::base::addr::PortId;
 use crate::base::drops::DropReason;
@@ -77,6 +80,12 @@ pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
     let timeouts = &snapshot.config().router().timeouts;
     shard.v4.sessions.set_timeouts(timeouts);
     shard.v6.sessions.set_timeouts(timeouts);
+    if uses(snapshot, IpAddr::is_ipv4) {
+        shard.v4.sessions.prepare();
+    }
+    if uses(snapshot, IpAddr::is_ipv6) {
+        shard.v6.sessions.prepare();
+    }
     let count = snapshot.translations().count_sessions();
     shard.v4.sessions.keep_tally(count);
     shard.v6.sessions.keep_tally(count);
@@ -89,10 +98,28 @@ pub fn adopt_shard(snapshot: &Snapshot, shard: &mut Shard) {
         shard.v4.ports.reserve(translations.reserved_ports());
         shard.v6.ports.reserve(translations.reserved_ports());
     }
-    let rulings = snapshot.policy().rulings();
-    let limits = rulings.filter_map(|ruling| ruling.limits);
-    shard.rates.keep(limits.map(|limits| limits.rule));
+    let limits = || {
+        snapshot
+            .policy()
+            .rulings()
+            .filter_map(|ruling| ruling.limits)
+    };
+    shard.rates.keep(limits().map(|limits| limits.rule));
+    if limits().any(|limits| limits.connections.is_some()) {
+        shard.v4.sessions.connections_mut().prepare();
+        shard.v6.sessions.connections_mut().prepare();
+    }
     shard.generation = snapshot.generation();
+}
+
+/// Whether a family is configured somewhere. If sessions of another come all the same, their memory is
+/// made with the first.
+fn uses(snapshot: &Snapshot, family: fn(&IpAddr) -> bool) -> bool {
+    snapshot.interfaces().any(|interface| {
+        let addresses = interface.addresses.iter().map(IpNet::addr);
+        let mut all = addresses.chain(interface.next_hops.iter().copied());
+        interface.bridge.is_some() || all.any(|address| family(&address))
+    })
 }
 
 /// Call once for each newly published snapshot, before the first frame under it: claims and announces

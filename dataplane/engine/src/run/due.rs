@@ -14,7 +14,7 @@ use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
 use crate::state::router::Router;
-use crate::state::session::SessionRecord;
+use crate::state::session::{ENDED_AT_ONCE, SessionRecord};
 use crate::state::shard::{Output, Shard, Tracked};
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Direction;
@@ -96,6 +96,10 @@ fn sweep(snapshot: &Snapshot, shard: &mut Shard, now: Instant) {
     let steps = SWEEP_STEPS * pieces;
     let (expired, revoked) = sweep_family::<std::net::Ipv4Addr>(snapshot, shard, steps, now);
     let (expired6, revoked6) = sweep_family::<std::net::Ipv6Addr>(snapshot, shard, steps, now);
+    if (expired + revoked).max(expired6 + revoked6) >= ENDED_AT_ONCE {
+        // There may be more: after some traffic.
+        shard.next_sweep = now;
+    }
     shard.counters.sessions_expired += expired + expired6;
     shard.counters.sessions_revoked += revoked + revoked6;
 }

@@ -9,6 +9,7 @@
 //! of these manners at a time.
 
 mod cooling;
+mod holders;
 
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
@@ -23,9 +24,13 @@ use crate::base::time::Instant;
 use crate::config::PortRange;
 use crate::state::payer::Payer;
 use cooling::{Cooling, Patience, Period};
+use holders::{Holder, Holders};
 
 /// Ports of one pool.
 const PORTS: usize = 1 << 16;
+/// A pool's index is in so many parts: each is made when it is used first, in some microseconds, where a
+/// whole one would keep a packet waiting for a millisecond.
+const PARTS: usize = 16;
 
 /// Which of the router's workers a worker is. Of every external address's ports each worker gives out
 /// its own: pairs of ports go round, so that each has even and odd ones of every class.
@@ -86,20 +91,10 @@ struct Pool<A> {
     shared: Box<[u64]>,
     /// How many are held alone are held, and by whom.
     shares: Shares,
-    holders: Box<[Holder<A>]>,
-    index: Index,
+    holders: Holders<A>,
+    /// Of the holders' inside addresses and ports, by the hash: see [`part_of`].
+    index: [Index; PARTS],
     cooling: Cooling,
-}
-
-/// Who holds a port; nobody in particular if it is shared.
-#[derive(Debug, Clone, Copy)]
-struct Holder<A> {
-    address: A,
-    port: u16,
-    /// Sessions that use the mapping; 0 when the port is free.
-    uses: u32,
-    /// Whom it counts against, by index.
-    payer: u32,
 }
 
 /// Why there is no port.
@@ -200,7 +195,7 @@ impl<A: Address> ExternalPorts<A> {
         // A reload may have narrowed the range: sessions from before may still hold another port.
         let range = wanted.range;
         if let Some(port) = pool.find(hash, wanted.inside, |port| range.contains(port)) {
-            pool.holders[port as usize].uses += 1;
+            pool.holders.get_mut(port).uses += 1;
             return Ok(port);
         }
         // A worker has its part of the range only.
@@ -268,13 +263,13 @@ impl<A: Address> ExternalPorts<A> {
     /// Who holds an external port, by inside address and port; `None`: nobody alone.
     pub fn holder(&self, (external, port): (A, u16), protocol: u8) -> Option<(A, u16)> {
         let pool = self.pools.get(&(external, protocol))?;
-        let holder = &pool.holders[port as usize];
+        let holder = pool.holders.get(port);
         (holder.uses > 0 && !pool.is_shared(port)).then_some((holder.address, holder.port))
     }
 
     /// One more session has a part in `port`, which somebody holds.
     pub fn join(&mut self, (external, port): (A, u16), protocol: u8) {
-        self.pool(external, protocol).holders[port as usize].uses += 1;
+        self.pool(external, protocol).holders.get_mut(port).uses += 1;
     }
 
     /// How many of the ports of `range` this worker gives out.
@@ -290,7 +285,7 @@ impl<A: Address> ExternalPorts<A> {
         if pool.is_shared(port) {
             return;
         }
-        let holder = &mut pool.holders[port as usize];
+        let holder = pool.holders.get_mut(port);
         if holder.uses > 0 {
             pool.shares.give_back(holder.payer as usize, 1);
             pool.shares.take(payer.index(), 1);
@@ -322,7 +317,7 @@ impl<A: Address> ExternalPorts<A> {
         let pool = self.pool(external, protocol);
         // An inside port may have two mappings, if a reload narrowed the range between them.
         match pool.find(hash, inside, |mapped| mapped == port) {
-            Some(_) => pool.holders[port as usize].uses += 1,
+            Some(_) => pool.holders.get_mut(port).uses += 1,
             None if pool.is_held(port) => return false,
             None => pool.take(port, hash, inside, payer),
         }
@@ -373,7 +368,7 @@ impl<A: Address> ExternalPorts<A> {
         let Some(pool) = self.pools.get_mut(&place) else {
             return;
         };
-        let holder = &mut pool.holders[port as usize];
+        let holder = pool.holders.get_mut(port);
         let was = holder.uses;
         holder.uses = was.saturating_sub(1);
         if holder.uses > 0 || was == 0 {
@@ -388,7 +383,7 @@ impl<A: Address> ExternalPorts<A> {
         } else {
             let hash = hash(&self.key, (holder.address, holder.port));
             pool.shares.give_back(holder.payer as usize, 1);
-            pool.index.remove(hash, u32::from(port));
+            pool.index[part_of(hash)].remove(hash, u32::from(port));
         }
         pool.cooling.rest(port, self.period);
     }
@@ -409,9 +404,8 @@ impl<A: Address> ExternalPorts<A> {
     /// What finding the mapping of `inside` costs at most.
     #[cfg(test)]
     pub(crate) fn cost(&self, external: A, protocol: u8, inside: (A, u16)) -> usize {
-        self.pools[&(external, protocol)]
-            .index
-            .cost(hash(&self.key, inside))
+        let hash = hash(&self.key, inside);
+        self.pools[&(external, protocol)].index[part_of(hash)].cost(hash)
     }
 
     /// How many ports are held.
@@ -428,8 +422,9 @@ impl<A: Address> ExternalPorts<A> {
         let pool = |pool: &Pool<A>| {
             size_of_val(&*pool.held)
                 + size_of_val(&*pool.shared)
-                + size_of_val(&*pool.holders)
-                + pool.index.memory()
+                + pool.shares.memory()
+                + pool.holders.memory()
+                + pool.index.iter().map(Index::memory).sum::<usize>()
                 + pool.cooling.memory()
         };
         self.pools.values().map(pool).sum()
@@ -463,17 +458,9 @@ impl<A: Address> Pool<A> {
             held: vec![0; PORTS / 64].into(),
             shared: vec![0; PORTS / 64].into(),
             shares: Shares::new(PORTS as u32),
-            holders: vec![
-                Holder {
-                    address: A::UNSPECIFIED,
-                    port: 0,
-                    uses: 0,
-                    payer: 0,
-                };
-                PORTS
-            ]
-            .into(),
-            index: Index::new(PORTS),
+            holders: Holders::new(),
+            // An index has room for a third more than that: no part is ever full, as the hash is secret.
+            index: std::array::from_fn(|_| Index::new(PORTS / PARTS)),
             cooling: Cooling::new(PORTS),
         };
         let here = |entry: &&(A, u8, PortRange)| (entry.0, entry.1) == (external, protocol);
@@ -491,15 +478,15 @@ impl<A: Address> Pool<A> {
 
     fn unreserve(&mut self, ports: PortRange) {
         for port in ports.first..=ports.last {
-            if self.holders[port as usize].uses == 0 {
+            if self.holders.get(port).uses == 0 {
                 self.held[port as usize / 64] &= !(1 << (port % 64));
             }
         }
     }
 
     fn find(&self, hash: u64, inside: (A, u16), suits: impl Fn(u16) -> bool) -> Option<u16> {
-        let found = self.index.find(hash, |port| {
-            let holder = &self.holders[port as usize];
+        let found = self.index[part_of(hash)].find(hash, |port| {
+            let holder = self.holders.get(port as u16);
             (holder.address, holder.port) == inside && suits(port as u16)
         });
         found.map(|port| port as u16)
@@ -518,7 +505,7 @@ impl<A: Address> Pool<A> {
         let (word, bit) = (port as usize / 64, 1 << (port % 64));
         self.held[word] |= bit;
         self.shared[word] |= bit;
-        let holder = &mut self.holders[port as usize];
+        let holder = self.holders.get_mut(port);
         *holder = Holder {
             address: A::UNSPECIFIED,
             port: 0,
@@ -530,13 +517,13 @@ impl<A: Address> Pool<A> {
     fn take(&mut self, port: u16, hash: u64, (address, inside): (A, u16), payer: Payer) {
         self.shares.take(payer.index(), 1);
         self.held[port as usize / 64] |= 1 << (port % 64);
-        self.holders[port as usize] = Holder {
+        *self.holders.get_mut(port) = Holder {
             address,
             port: inside,
             uses: 1,
             payer: payer.index() as u32,
         };
-        self.index.insert(hash, u32::from(port));
+        self.index[part_of(hash)].insert(hash, u32::from(port));
     }
 
     /// A free port for a payer that may have one more: one that rested enough if there is one.
@@ -557,8 +544,7 @@ impl<A: Address> Pool<A> {
         // Who had it last may have it again at once.
         if wanted.range.contains(port)
             && free(Patience::None)(word) & bit != 0
-            && (free(Patience::Full)(word) & bit != 0
-                || self.holders[port as usize].address == insider)
+            && (free(Patience::Full)(word) & bit != 0 || self.holders.get(port).address == insider)
         {
             return Ok(port);
         }
@@ -677,6 +663,11 @@ fn free_between(from: u32, to: u32, free: impl Fn(usize) -> u64) -> Option<u16> 
         }
     }
     None
+}
+
+/// The part of a pool's index that a hash is in, by bits that the index itself does not use.
+fn part_of(hash: u64) -> usize {
+    (hash >> 16) as usize % PARTS
 }
 
 fn hash<A: Address>(key: &HashKey, (address, port): (A, u16)) -> u64 {

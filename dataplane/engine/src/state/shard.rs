@@ -169,9 +169,19 @@ impl Shard {
         &mut self.drops
     }
 
+    /// How many sessions there are, of both families.
+    pub fn sessions(&self) -> usize {
+        self.v4.sessions.len() + self.v6.sessions.len()
+    }
+
     /// Memory of sessions, their index and external ports' tables, in bytes.
     pub fn memory(&self) -> usize {
         self.v4.memory() + self.v6.memory()
+    }
+
+    /// Of these, external ports' tables, in bytes.
+    pub fn port_memory(&self) -> usize {
+        self.v4.ports.memory() + self.v6.ports.memory()
     }
 
     /// When expired sessions are looked for next or a datagram's fragments have been waited for, or at

@@ -300,3 +300,32 @@ fn t17_a_tiny_pool_gives_what_rested_longest() {
     let full = nat.acquire(&want(17, inside(2, 8_000), range));
     assert_eq!(full, Err(NoPort::Exhausted));
 }
+
+/// What a packet makes when it is the first with an external address is small: it waits for it.
+#[test]
+fn tables_of_external_ports_are_made_little_by_little() {
+    let mut nat = ExternalPorts::new(5, Share::ALL);
+    let wanted = |n: u32| Wanted {
+        limit: Some(u32::MAX - 1),
+        ..want(
+            17,
+            inside((n >> 15) as u8, n as u16 | 1 << 15),
+            PortRange::default(),
+        )
+    };
+    let mut most = 0;
+    for n in 0..64_000 {
+        let before = nat.memory();
+        nat.acquire(&wanted(n)).unwrap();
+        most = most.max(nat.memory() - before);
+    }
+    assert!(most < 80 << 10, "{most} bytes at once");
+    let each = nat.memory() as f64 / 65_536.0;
+    assert!(each < 26.0, "{each} bytes a port");
+    for n in 0..64_000 {
+        let port = nat.peek(&wanted(n)).unwrap();
+        assert_eq!(nat.holder((X, port), 17), Some(wanted(n).inside));
+        nat.release(X, 17, port);
+    }
+    assert_eq!(nat.held(), 0);
+}

@@ -61,7 +61,21 @@ impl<A: Address> Connections<A> {
 
     /// In bytes.
     pub(super) fn memory(&self) -> usize {
-        self.index.memory() + self.counts.capacity() * size_of::<Count<A>>() + self.held.len() * 4
+        let places = self.held.len() + self.free.capacity();
+        self.index.memory()
+            + self.counts.capacity() * size_of::<Count<A>>()
+            + places * size_of::<u32>()
+    }
+
+    /// Some rule counts from now on: makes the memory for it, all at once. Later it would take time when
+    /// there is much to do.
+    pub(crate) fn prepare(&mut self) {
+        if self.held.is_empty() {
+            self.held = vec![0; self.capacity];
+            self.counts.reserve(self.capacity);
+            self.free.reserve(self.capacity);
+            self.index.prepare();
+        }
     }
 
     /// How many sessions of `opener` the rule lets through now.
@@ -73,9 +87,7 @@ impl<A: Address> Connections<A> {
     /// The rule lets session `number` of `opener` through.
     pub(crate) fn open(&mut self, number: u32, rule: u64, opener: Opener<A>) {
         let place = self.add(rule, opener, 1);
-        if self.held.is_empty() {
-            self.held = vec![0; self.capacity];
-        }
+        self.prepare();
         self.held[number as usize] = place + 1;
     }
 
@@ -104,11 +116,6 @@ impl<A: Address> Connections<A> {
         if let Some(place) = self.find(rule, opener) {
             self.counts[place as usize].sessions += sessions;
             return place;
-        }
-        if self.counts.is_empty() {
-            // All at once: to grow would take time when there is much to do.
-            self.counts.reserve(self.capacity);
-            self.free.reserve(self.capacity);
         }
         let count = Count {
             rule,

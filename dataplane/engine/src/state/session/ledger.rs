@@ -50,7 +50,10 @@ impl Ledger {
 
     /// In bytes.
     pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.entries) + size_of_val(&*self.lists)
+        size_of_val(&*self.entries)
+            + self.lists.capacity() * size_of::<List>()
+            + self.shares.memory()
+            + self.opening.capacity() * size_of::<Bucket>()
     }
 
     /// How many sessions each payer has, and may have.

@@ -25,6 +25,9 @@ pub struct Hit {
     pub direction: Direction,
 }
 
+/// Most sessions that one look for expired ones ends: each takes as long as looking at several.
+pub(crate) const ENDED_AT_ONCE: u64 = 64;
+
 /// Ends the chain of free records.
 const END: u32 = u32::MAX;
 
@@ -84,6 +87,12 @@ impl<A: Address> SessionTable<A> {
         table
     }
 
+    /// There are going to be sessions: makes the memory for them. That of a family which nobody uses is
+    /// not made.
+    pub fn prepare(&mut self) {
+        self.index.prepare();
+    }
+
     /// Uses other idle times from now on.
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.timeouts = [
@@ -118,7 +127,7 @@ impl<A: Address> SessionTable<A> {
         self.memory.capacity()
     }
 
-    /// Memory used for records and index, in bytes.
+    /// All memory used for sessions, in bytes.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.memory.records)
             + size_of_val(&*self.memory.details)
@@ -395,7 +404,8 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// Looks at up to `most` records from where it stopped last, and ends those that have expired,
-    /// whose mapping has, or that are `over` for another reason; `ended` gets what they were, and whether they had expired.
+    /// whose mapping has, or that are `over` for another reason, until it has ended [`ENDED_AT_ONCE`];
+    /// `ended` gets what they were, and whether they had expired.
     pub fn sweep(
         &mut self,
         most: usize,
@@ -403,7 +413,11 @@ impl<A: Address> SessionTable<A> {
         over: impl Fn(&SessionRecord<A>) -> bool,
         mut ended: impl FnMut(SessionRecord<A>, bool),
     ) {
+        let mut left = ENDED_AT_ONCE;
         for _ in 0..most.min(self.fresh as usize) {
+            if left == 0 {
+                return;
+            }
             if self.hand >= self.fresh {
                 self.hand = 0;
             }
@@ -412,6 +426,7 @@ impl<A: Address> SessionTable<A> {
                 let expired = self.is_expired(record, now) || self.is_orphan(record);
                 if expired || over(record) {
                     ended(self.remove(self.hand), expired);
+                    left -= 1;
                 }
             }
             self.hand += 1;

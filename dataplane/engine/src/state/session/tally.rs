@@ -129,10 +129,12 @@ impl<A: Address> Tally<A> {
     /// Nothing counted yet, of at most `sessions` sessions.
     pub(super) fn new(sessions: usize, key: HashKey) -> Self {
         let most = sessions * MOST;
+        let mut index = Index::new(most);
+        // The memory is there when it is used: counting never stops to make it or to move what it has.
+        index.prepare();
         Self {
-            // The memory is there when it is used: counting never stops to move what it has.
             entries: Vec::with_capacity(most),
-            index: Index::new(most),
+            index,
             free: Vec::with_capacity(most),
             key,
         }
