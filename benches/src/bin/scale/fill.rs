@@ -31,8 +31,11 @@ pub struct Row {
     pub fill: usize,
 }
 
+/// A kind of flow by its name, and the router that is filled with so many.
+type Setup = (&'static str, fn(u32) -> Router);
+
 /// What is measured, with the router that it is measured in.
-const SETUPS: [(&str, fn(u32) -> Router); 3] = [
+const SETUPS: [Setup; 3] = [
     ("plain", Router::new),
     ("endpoint-dependent mapping", Router::endpoint_dependent),
     ("a rule with `connections`", Router::counting),
