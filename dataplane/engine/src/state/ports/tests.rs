@@ -306,6 +306,7 @@ fn t17_a_tiny_pool_gives_what_rested_longest() {
 fn tables_of_external_ports_are_made_little_by_little() {
     let mut nat = ExternalPorts::new(5, Share::ALL);
     let wanted = |n: u32| Wanted {
+        payer: Payer::By(1),
         limit: Some(u32::MAX - 1),
         ..want(
             17,

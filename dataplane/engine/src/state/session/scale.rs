@@ -46,9 +46,10 @@ fn four_million_sessions_take_at_most_128_bytes_each() {
         each(taken)
     );
     assert!(counted <= EACH * SESSIONS as usize, "{counted}");
-    // The account is honest. Other tests may run in the same process.
+    // The account is honest. Where tests share a process, that has what others take as well.
+    let alone = std::env::var_os("NEXTEST").is_some();
     assert!(
-        taken < counted + (64 << 20),
+        !alone || taken < counted + (16 << 20),
         "{taken}, and {counted} by our count"
     );
     // No packet waits until a large table is made.
