@@ -24,10 +24,8 @@ use crate::base::time::Instant;
 use crate::config::PortRange;
 use crate::state::payer::Payer;
 use cooling::{Cooling, Patience, Period};
-use holders::{Holder, Holders};
+use holders::{Holder, Holders, PORTS};
 
-/// Ports of one pool.
-const PORTS: usize = 1 << 16;
 /// A pool's index is in so many parts: each is made when it is used first, in some microseconds, where a
 /// whole one would keep a packet waiting for a millisecond.
 const PARTS: usize = 16;

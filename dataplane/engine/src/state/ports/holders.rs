@@ -1,8 +1,9 @@
 //! Who holds the ports of a pool.
 
-use super::PORTS;
 use crate::base::ip::Address;
 
+/// Ports of one pool.
+pub(super) const PORTS: usize = 1 << 16;
 /// Ports whose holders are made together, when one of them is held first: memory for all at once would
 /// keep a packet waiting for a millisecond.
 const TOGETHER: usize = 256;
