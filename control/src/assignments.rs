@@ -76,6 +76,19 @@ pub fn assignments(config: &Config) -> Vec<Assignment> {
         .filter(|pair| pair.is_of_prefixes());
     let pairs: Vec<_> = pairs.map(|pair| pair.inside).collect();
     let is_ones = |inside: &Prefix| !pairs.contains(&inside.0);
+    // Their names are at hand, and to look for each takes as long as there are guests.
+    for guest in config.guests() {
+        all.extend(guest.public.iter().map(|public| Assignment {
+            place: Place {
+                external: Prefix(*public),
+                ports: None,
+                proto: None,
+            },
+            inside: Prefix(*public),
+            guest: Some(guest.name.clone()),
+            by: "guests".to_owned(),
+        }));
+    }
     let mut add = |place: Place, inside: Prefix, by: &str| {
         all.push(Assignment {
             place,
@@ -91,11 +104,6 @@ pub fn assignments(config: &Config) -> Vec<Assignment> {
         ports: None,
         proto: None,
     };
-    for guest in config.guests() {
-        for public in &guest.public {
-            add(whole(Prefix(*public)), Prefix(*public), "guests");
-        }
-    }
     for pair in config.one_to_one() {
         add(
             whole(Prefix(pair.outside)),

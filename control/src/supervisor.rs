@@ -254,7 +254,9 @@ impl Supervisor {
         if old != new {
             warnings.extend(write_down(old.as_deref(), &[]));
         }
-        warnings.extend(write_down(new.as_deref(), &assignments(&self.config)));
+        if let Some(log) = new {
+            warnings.extend(write_down(Some(log), &assignments(&self.config)));
+        }
         self.kept.renew(kept, descriptors, &self.config);
         self.setup.server.set_generation(generation);
         // A dataplane that we started logs warnings on our standard error itself.
