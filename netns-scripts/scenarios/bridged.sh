@@ -126,11 +126,18 @@ served() {
   fi
 }
 
+# The MACs that web takes for its gateways', and its default routes: without what its kernel keeps of
+# their use, which changes by itself.
+gateways() {
+  guest_run web "ip neigh show $provider; ip -6 neigh show $provider6; ip -6 route show default" |
+    sed -E 's/(lladdr [0-9a-f:]+).*/\1/'
+}
+
 # db does all that a guest with root can do, to web, the gateway and the router.
 check_attacker() {
-  local known pinging
+  local known found pinging
   witness_reset
-  known=$(guest_run web "ip neigh show $provider; ip -6 neigh show $provider6; ip -6 route show default")
+  known=$(gateways)
   guest_run web "ping -q -c 40 -i 0.1 -W 2 $remote" >"$state/ping" &
   pinging=$!
   inside inside ping -q -c 40 -i 0.1 -W 2 "$remote6" >"$state/ping6" &
@@ -145,8 +152,8 @@ check_attacker() {
   wait $pinging || true
   grep -q ' 0% packet loss' "$state/ping" || faults+=("web, meanwhile: $(grep 'packet loss' "$state/ping")")
   grep -q ' 0% packet loss' "$state/ping6" || faults+=("inside, meanwhile: $(grep 'packet loss' "$state/ping6")")
-  [[ $(guest_run web "ip neigh show $provider; ip -6 neigh show $provider6; ip -6 route show default" | sed 's/ [A-Z]*$//; s/ ref.*//') == \
-    "$(sed 's/ [A-Z]*$//; s/ ref.*//' <<<"$known")" ]] || faults+=("web's gateway is another now")
+  found=$(gateways)
+  [[ $found == "$known" ]] || faults+=("web's gateways were: ${known//$'\n'/, }; and are: ${found//$'\n'/, }")
   say db "attacks: $(paste -sd ' ' "$state/attack"); web, meanwhile: $(grep 'packet loss' "$state/ping")"
   if [[ $dut == tapgate ]]; then
     say router "counted of db: $(tapgate_ask show guests --json |
