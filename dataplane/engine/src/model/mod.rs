@@ -13,6 +13,7 @@ pub mod pair;
 pub mod policy;
 mod presence;
 pub mod route;
+pub(crate) mod routing;
 pub mod rules;
 pub mod snapshot;
 pub mod tables;

@@ -1,5 +1,7 @@
 //! Translations, compiled: which sources are translated, and which destinations.
 
+mod build;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;

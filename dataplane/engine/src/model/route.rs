@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::interface::Interface;
 use super::owners::Guest;
-use super::snapshot::{MAIN_TABLE, Snapshot};
+use super::routing::MAIN_TABLE;
+use super::snapshot::Snapshot;
 use super::tables::{Action, NoWay};
 use super::trace::{Step, Trace};
 use crate::base::addr::InterfaceId;

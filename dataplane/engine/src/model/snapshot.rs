@@ -12,21 +12,18 @@ use super::change::{Change, Side};
 use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
-use super::nat::{Redirect, Snat, Translations};
+use super::nat::Translations;
 use super::owners::{Alive, Guest, Owners};
-use super::pair::PrefixPair;
 use super::policy::Policy;
 use super::presence::Presence;
+use super::routing::Routing;
 use super::rules::Rule;
-use super::tables::{Action, Fib, Health};
+use super::tables::{Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::config::policy::Origin;
-use crate::config::{self, Config, Filtering, InterfaceKind, RouteAction, Table};
+use crate::config::{self, Config, InterfaceKind};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
-
-/// The place of `main` among the tables of a snapshot.
-pub(crate) const MAIN_TABLE: usize = 0;
 
 /// A compiled configuration, numbered by generation.
 #[derive(Debug)]
@@ -52,13 +49,6 @@ struct Numbers {
     ports: Names,
     interfaces: Names,
     guests: Names,
-}
-
-/// Tables, and the rules that choose among them.
-#[derive(Debug)]
-struct Routing {
-    tables: Vec<(String, Fib)>,
-    rules: Vec<Rule>,
 }
 
 impl Snapshot {
@@ -88,7 +78,7 @@ impl Snapshot {
         };
         let translations = match kept.translations {
             Some(like) => like.translations.clone(),
-            None => Arc::new(translations(config, &numbering.interfaces)),
+            None => Arc::new(Translations::build(config, &numbering.interfaces)),
         };
         let policy = match kept.policy {
             Some(like) => like.policy.clone(),
@@ -535,101 +525,4 @@ fn presence(interfaces: &Interfaces, owners: &Owners) -> Vec<Presence> {
         presence[interface.id.index()] = Presence::of(interface, owners);
     }
     presence
-}
-
-fn translations(config: &Config, interfaces: &[InterfaceId]) -> Translations {
-    let snat = config.snat().iter().map(|snat| Snat {
-        from: snat.from,
-        interface: interfaces[snat.interface],
-        to: snat.to.clone(),
-        except: snat.except.clone(),
-        ports: snat.ports,
-        mapping: snat.mapping,
-        filtering: snat.filtering,
-        block: snat.block,
-    });
-    let is_open = |snat: &config::Snat| snat.filtering != Filtering::default();
-    let mut translations = Translations {
-        snat: snat.collect(),
-        open: config.snat().iter().any(is_open),
-        ..Translations::default()
-    };
-    for entry in config.one_to_one() {
-        let interface = interfaces[entry.interface];
-        if entry.is_of_prefixes() {
-            translations.pairs.push(PrefixPair {
-                interface,
-                inside: entry.inside,
-                outside: entry.outside,
-            });
-            continue;
-        }
-        let (inside, outside) = (entry.inside.addr(), entry.outside.addr());
-        translations.outside.insert(outside, (interface, inside));
-        translations.inside.insert((interface, inside), outside);
-        translations.known_by.entry(inside).or_insert(interface);
-    }
-    for entry in config.redirects() {
-        let place = (entry.address, entry.protocol.number());
-        let personality = interfaces[entry.interface];
-        let of_address = translations.redirects.entry(place);
-        let (_, redirects) = of_address.or_insert((personality, Vec::new()));
-        redirects.push(Redirect {
-            ports: entry.ports,
-            from: entry.from.clone(),
-            to: entry.to.clone(),
-        });
-    }
-    for (_, redirects) in translations.redirects.values_mut() {
-        redirects.sort_by_key(|redirect| redirect.ports.first);
-    }
-    translations
-}
-
-impl Routing {
-    fn build(config: &Config, interfaces: &[InterfaceId], owners: &Owners) -> Self {
-        let compile = |(place, table): (usize, &Table)| {
-            let mut fib = Fib::default();
-            for route in &table.routes {
-                fib.insert(route.to, action(&route.action, interfaces));
-            }
-            if place == MAIN_TABLE {
-                // What may be alive in a network is looked for there, not on the uplink.
-                for (prefix, network) in owners.alive_prefixes() {
-                    let interfaces = vec![network];
-                    fib.insert(
-                        prefix,
-                        Action::Forward {
-                            interfaces,
-                            via: None,
-                        },
-                    );
-                }
-            }
-            (table.name.clone(), fib)
-        };
-        let rules = config.rules().iter().map(|rule| Rule {
-            priority: rule.priority,
-            condition: rule.condition.map(|index| interfaces[index]),
-            verdict: rule.verdict.clone(),
-        });
-        Self {
-            tables: config.tables().iter().enumerate().map(compile).collect(),
-            rules: rules.collect(),
-        }
-    }
-}
-
-/// A route's action with interfaces by number.
-fn action(action: &RouteAction, ids: &[InterfaceId]) -> Action {
-    match action {
-        RouteAction::Forward { interfaces, via } => Action::Forward {
-            interfaces: interfaces.iter().map(|index| ids[*index]).collect(),
-            via: *via,
-        },
-        RouteAction::Blackhole => Action::Blackhole,
-        RouteAction::Unreachable => Action::Unreachable,
-        RouteAction::Prohibit => Action::Prohibit,
-        RouteAction::Throw => Action::Throw,
-    }
 }

@@ -12,7 +12,8 @@ use foldhash::fast::FixedState;
 
 use crate::base::addr::PortId;
 use crate::base::ip::Address;
-use crate::model::snapshot::{MAIN_TABLE, Snapshot};
+use crate::model::routing::MAIN_TABLE;
+use crate::model::snapshot::Snapshot;
 use crate::model::tables::Action;
 use crate::state::ports::Share;
 use crate::wire::flow::Flow;
