@@ -4,7 +4,8 @@
 #
 #   netns-scripts/bench-instructions.sh [--profile SCENARIO]
 #
-# With --profile, also where they go: the 40 most expensive functions of one scenario.
+# With --profile, also where they go: the 40 most expensive functions of one scenario. `new-flow-N` is
+# `new-flow` with N rules in `policy`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +21,9 @@ trap 'rm -rf "$work"' EXIT
 
 # count SCENARIO FRAMES: instructions of the whole run.
 count() {
-  valgrind --tool=callgrind --callgrind-out-file="$work/$1.$2" "$bin" "$1" "$2" 2>&1 |
+  local scenario=$1 rules=0
+  [[ $1 != new-flow-* ]] || scenario=new-flow rules=${1##*-}
+  valgrind --tool=callgrind --callgrind-out-file="$work/$1.$2" "$bin" "$scenario" "$2" --rules "$rules" 2>&1 |
     sed -n 's/.*Collected : //p'
 }
 
@@ -33,9 +36,9 @@ per_frame() {
 }
 
 writing=$(per_frame write)
-for scenario in established warm reply bulk new-flow miss guard malformed; do
+for scenario in established warm reply bulk new-flow new-flow-{10,1000,10000} miss guard malformed; do
   tenths=$(($(per_frame "$scenario") - writing))
-  printf '%-12s %5d.%d instructions a frame\n' "$scenario" $((tenths / 10)) $((tenths % 10))
+  printf '%-14s %5d.%d instructions a frame\n' "$scenario" $((tenths / 10)) $((tenths % 10))
 done
 if [ "${1:-}" = --profile ]; then
   callgrind_annotate --inclusive=no "$work/$2.$((2 * FRAMES))" | sed -n '/^Ir/,$p' | head -n 44

@@ -16,6 +16,9 @@ struct Options {
     scenario: Scenario,
     /// How many.
     frames: u32,
+    /// How many rules `policy` has.
+    #[arg(long, default_value_t = 0)]
+    rules: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -41,8 +44,15 @@ enum Scenario {
 }
 
 fn main() {
-    let Options { scenario, frames } = Options::parse();
-    let mut router = Router::new(1 << 17);
+    let Options {
+        scenario,
+        frames,
+        rules,
+    } = Options::parse();
+    let mut router = match rules {
+        0 => Router::new(1 << 17),
+        rules => Router::with_rules(1 << 17, rules),
+    };
     router.open(GUESTS);
     let mut reply = [0; UDP_FRAME];
     write_udp(&mut reply, 0);

@@ -3,8 +3,8 @@
 //!
 //! Each of six dimensions (where from, where to, source, destination, service, source port) says by one
 //! look-up which rules it leaves in question, as a bit for each; the first bit that all leave is the rule
-//! (bit vectors, Lakshman and Stiliadis 1998). A summary of each vector, one bit for 64, skips what is
-//! empty (aggregation, Baboescu and Varghese 2001).
+//! (bit vectors, Lakshman and Stiliadis 1998). A summary of each vector, one bit for 512, skips what is
+//! empty (aggregation, Baboescu and Varghese 2001), and a vector that leaves all is not looked at.
 
 mod question;
 mod vectors;
@@ -163,24 +163,25 @@ impl Policy {
     /// What decides, and up to where was looked for it.
     fn find(&self, vectors: &[&Vector; 6], asked: &Question) -> (Option<&Ruling>, usize) {
         let all = 0..self.rules.len();
+        let first = |range| first(vectors, range);
         let found = |rule: usize| (Some(&self.rules[rule]), rule);
         let groups = &self.groups;
         if !groups.any {
-            return first(vectors, all.clone()).map_or((None, all.end), found);
+            return first(all.clone()).map_or((None, all.end), found);
         }
-        if let Some(rule) = first(vectors, 0..groups.out.start) {
+        if let Some(rule) = first(0..groups.out.start) {
             return found(rule);
         }
         let (_, restricted) = groups.membership(&asked.from);
-        if restricted && first(vectors, groups.out.clone()).is_none() {
+        if restricted && first(groups.out.clone()).is_none() {
             return (Some(&groups.closed[Facing::Out as usize]), groups.out.end);
         }
         if let (true, _) = groups.membership(&asked.to) {
             let closed = &groups.closed[Facing::In as usize];
-            let into = first(vectors, groups.into.clone());
+            let into = first(groups.into.clone());
             return into.map_or((Some(closed), groups.into.end), found);
         }
-        let default = first(vectors, groups.into.end..all.end);
+        let default = first(groups.into.end..all.end);
         default.map_or((None, all.end), found)
     }
 

@@ -13,11 +13,18 @@ use crate::base::addr::InterfaceId;
 use crate::config::policy::{CheckedRule, PortSpan, Side};
 use crate::config::{Config, Guest};
 
-/// A bit for each rule, and a summary of them.
+/// Words that are looked at together: a cache line.
+const WORDS: usize = 8;
+/// Rules whose bits these are.
+const BLOCK: usize = 64 * WORDS;
+
+/// A bit for each rule, and one for each block of them that has any: there are at most 65,536.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Vector {
-    words: Vec<u64>,
-    summary: Vec<u64>,
+    blocks: Vec<[u64; WORDS]>,
+    summary: u128,
+    /// Rules whose bit is not set.
+    missing: usize,
 }
 
 /// The number of a vector.
@@ -47,37 +54,55 @@ pub(super) struct Addresses {
 /// By protocol: the vector from each port on up to the next.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ports {
-    by_protocol: HashMap<u8, Vec<(u16, Number)>, FixedState>,
+    by_protocol: Vec<Vec<(u16, Number)>>,
+    /// Of those that no rule names.
     other: Number,
 }
 
 /// The first rule of `range` that all leave.
 pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize> {
-    let [one, rest @ ..] = vectors;
-    let (begin, end) = (range.start / 64, range.end.div_ceil(64));
-    for n in begin / 64..end.div_ceil(64) {
-        let mut left = rest
-            .iter()
-            .fold(one.summary[n], |left, other| left & other.summary[n]);
-        if n == begin / 64 {
-            left &= u64::MAX << (begin % 64);
+    // Most rules say nothing of most dimensions. To name a vector twice does no harm.
+    let mut limiting = [vectors[0]; 6];
+    let mut count = 0;
+    for vector in vectors.iter().filter(|vector| vector.missing > 0) {
+        limiting[count..].fill(vector);
+        count += 1;
+    }
+    match limiting {
+        _ if range.is_empty() => None,
+        _ if count == 0 => Some(range.start),
+        [a, b, c, ..] if count <= 3 => first_of([a, b, c], range),
+        all => first_of(all, range),
+    }
+}
+
+/// The same. With a fixed number of vectors a block of each is a few wide instructions.
+#[inline(always)]
+fn first_of<const N: usize>(vectors: [&Vector; N], range: Range<usize>) -> Option<usize> {
+    let (begin, end) = (range.start / BLOCK, (range.end - 1) / BLOCK);
+    let within = (u128::MAX << begin) & (u128::MAX >> (127 - end));
+    let all = vectors.iter().map(|vector| vector.summary);
+    let mut left = all.fold(within, |left, summary| left & summary);
+    while left != 0 {
+        let number = left.trailing_zeros() as usize;
+        left &= left - 1;
+        let blocks = vectors.map(|vector| &vector.blocks[number]);
+        let mut block: [u64; WORDS] = std::array::from_fn(|word| {
+            let words = blocks.iter().map(|block| block[word]);
+            words.fold(u64::MAX, |all, word| all & word)
+        });
+        // Most have none: to know that takes a part of what it takes to find it.
+        if block.iter().fold(0, |any, word| any | word) == 0 {
+            continue;
         }
-        while left != 0 {
-            let word = n * 64 + left.trailing_zeros() as usize;
-            if word >= end {
-                return None;
-            }
-            let mut all = rest
-                .iter()
-                .fold(one.words[word], |all, other| all & other.words[word]);
-            if word == begin {
-                all &= u64::MAX << (range.start % 64);
-            }
-            if all != 0 {
-                let rule = word * 64 + all.trailing_zeros() as usize;
-                return Some(rule).filter(|rule| *rule < range.end);
-            }
-            left &= left - 1;
+        if number == begin {
+            let (word, bit) = (range.start % BLOCK / 64, range.start % 64);
+            block[..word].fill(0);
+            block[word] &= u64::MAX << bit;
+        }
+        if let Some(word) = block.iter().position(|word| *word != 0) {
+            let rule = number * BLOCK + word * 64 + block[word].trailing_zeros() as usize;
+            return Some(rule).filter(|rule| *rule < range.end);
         }
     }
     None
@@ -85,27 +110,30 @@ pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize
 
 impl Vector {
     fn new(rules: usize) -> Self {
-        let words = rules.div_ceil(64);
         Self {
-            words: vec![0; words],
-            summary: vec![0; words.div_ceil(64)],
+            blocks: vec![[0; WORDS]; rules.div_ceil(BLOCK)],
+            summary: 0,
+            missing: rules,
         }
     }
 
     fn set(&mut self, rule: usize) {
-        self.words[rule / 64] |= 1 << (rule % 64);
-        self.summary[rule / 4_096] |= 1 << (rule / 64 % 64);
+        self.missing -= usize::from(!self.has(rule));
+        self.blocks[rule / BLOCK][rule % BLOCK / 64] |= 1 << (rule % 64);
+        self.summary |= 1 << (rule / BLOCK);
     }
 
     fn clear(&mut self, rule: usize) {
-        self.words[rule / 64] &= !(1 << (rule % 64));
-        if self.words[rule / 64] == 0 {
-            self.summary[rule / 4_096] &= !(1 << (rule / 64 % 64));
+        self.missing += usize::from(self.has(rule));
+        let block = &mut self.blocks[rule / BLOCK];
+        block[rule % BLOCK / 64] &= !(1 << (rule % 64));
+        if *block == [0; WORDS] {
+            self.summary &= !(1 << (rule / BLOCK));
         }
     }
 
     pub(super) fn has(&self, rule: usize) -> bool {
-        self.words[rule / 64] >> (rule % 64) & 1 == 1
+        self.blocks[rule / BLOCK][rule % BLOCK / 64] >> (rule % 64) & 1 == 1
     }
 
     /// Those for which a dimension says nothing.
@@ -256,7 +284,7 @@ impl Ports {
                 borders.push((u32::from(last) + 1, false, n));
             }
         }
-        let mut by_protocol = HashMap::default();
+        let mut by_protocol = vec![Vec::new(); 1 + usize::from(u8::MAX)];
         for (protocol, mut borders) in borders {
             borders.sort_unstable();
             // A rule may name the same port twice.
@@ -278,7 +306,7 @@ impl Ports {
                     spans.push((from, vectors.number(now.clone())));
                 }
             }
-            by_protocol.insert(protocol, spans);
+            by_protocol[usize::from(protocol)] = spans;
         }
         Self {
             by_protocol,
@@ -287,10 +315,11 @@ impl Ports {
     }
 
     pub(super) fn find(&self, protocol: u8, port: u16) -> Number {
-        let Some(spans) = self.by_protocol.get(&protocol) else {
-            return self.other;
-        };
+        let spans = &self.by_protocol[usize::from(protocol)];
         let next = spans.partition_point(|(from, _)| *from <= port);
-        spans[next - 1].1
+        match next.checked_sub(1) {
+            Some(span) => spans[span].1,
+            None => self.other,
+        }
     }
 }
