@@ -1,6 +1,7 @@
 //! What becomes of a packet: where it goes, under which address, and what its sender is told.
 
 mod behaviour;
+mod behaviour6;
 mod brakes;
 mod bridged;
 mod errors6;
