@@ -14,7 +14,8 @@
 # Build as a user, run as root or with sudo.
 set -euo pipefail
 self=$(realpath "$0")
-root=$(dirname "$(dirname "$self")")
+# shellcheck source=side-by-side.sh
+source "$(dirname "$self")/side-by-side.sh"
 
 rounds=2 strict='' arguments=("$@")
 while [ $# -gt 0 ]; do
@@ -32,32 +33,13 @@ readonly MAC_A=02:00:00:00:00:aa MAC_ROUTER=02:00:00:00:00:01 MAC_ASKER=02:00:00
 readonly ASKER4=192.0.2.1 ASKER6=fe80::ff:fe00:2
 readonly FIRST4=10.0.0.0 FIRST6=2001:db8:0:1::1:0
 
-bin=${CARGO_TARGET_DIR:-$root/target}/release
-if [ -z "${BENCH_BUILT:-}" ]; then
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" \
-    -p tapgate-benches -p tapgate -p tapgate-dataplane --bins
-fi
-if [ "$(id -u)" != 0 ]; then
-  echo "bench: network namespaces need root: going on under sudo"
-  exec sudo BENCH_BUILT=1 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-}" "$self" \
-    ${arguments[@]+"${arguments[@]}"}
-fi
-for tool in ip nft jq; do
-  command -v "$tool" >/dev/null || {
-    echo "bench: $tool is missing: apt-get install iproute2 nftables jq" >&2
-    exit 69
-  }
-done
-
-# From a copy: control gives up root's right to read a home that only its user can read.
-work=$(mktemp -d) router='' ndppd='' ndppd_program=''
-results=$work/results bars=$work/bars
-cp "$bin/tapgate" "$bin/tapgate-dataplane" "$work/"
-tapgate=$work/tapgate
+prepare "iproute2 nftables jq" ip nft jq
+ndppd='' ndppd_program='' bars=$work/bars
 readonly ROUTER=bench-$$-router ASKERNS=bench-$$-asker
+readonly FAR=$ASKERNS FAR_DEVICE=a0
 
 main() {
-  trap topology_down EXIT
+  trap 'ndppd_down; remove' EXIT
   trap 'exit 130' INT TERM
   ndppd_found
   topology_up
@@ -68,9 +50,7 @@ main() {
     ndppd
     tapgate
   done
-  printf '\n%s, %s CPUs, Linux %s, %d rounds, %d s\n\n' \
-    "$(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)" "$(nproc)" "$(uname -r)" "$rounds" \
-    $((SECONDS - started))
+  machine "$rounds" "$started"
   report
   warn_if_disturbed
   [ -z "$strict" ] || ! grep -q 'NOT MET' "$bars" || exit 2
@@ -90,11 +70,8 @@ topology_up() {
   echo "bench: making namespaces $ROUTER, $ASKERNS" >&2
   local ns
   for ns in "$ROUTER" "$ASKERNS"; do
-    ip netns add "$ns"
-    ip netns exec "$ns" sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-      echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
-      echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'
-    ip -n "$ns" link set lo up
+    namespace "$ns"
+    ip netns exec "$ns" sysctl -qw net.ipv6.conf.default.accept_dad=0
   done
   ip -n "$ROUTER" link add eth0 address "$MAC_ROUTER" type veth \
     peer name a0 address "$MAC_ASKER" netns "$ASKERNS"
@@ -104,17 +81,6 @@ topology_up() {
   ip -n "$ROUTER" link set guest-end up
   ip -n "$ASKERNS" address add "$ASKER4/24" dev a0
   ip -n "$ASKERNS" link set a0 up
-}
-
-topology_down() {
-  tapgate_down
-  ndppd_down
-  local ns
-  for ns in "$ROUTER" "$ASKERNS"; do
-    ip netns delete "$ns" 2>/dev/null || true
-  done
-  rm -rf "$work"
-  echo "bench: namespaces removed" >&2
 }
 
 # Without proxy_delay 0 the kernel puts answers off by up to 0.8 s, and drops all but 64.
@@ -179,11 +145,6 @@ tapgate() {
   tapgate_down
 }
 
-tapgate_down() {
-  [ -z "$router" ] || { kill "$router"; wait "$router"; } 2>/dev/null || true
-  router=''
-}
-
 configuration() {
   cat <<TOML
 [ports]
@@ -213,9 +174,7 @@ apply() {
 
 # From nothing until the configuration is in force, at most 5 s.
 start() {
-  ip netns exec "$ROUTER" "$tapgate" run "$work/$1.toml" --runtime-dir "$work/run" --user root \
-    >"$work/tapgate.log" 2>&1 &
-  router=$!
+  tapgate_run "$work/$1.toml"
   for _ in {1..500}; do
     "$tapgate" status --runtime-dir "$work/run" 2>&1 | grep -q 'generation 1' && return
     sleep 0.01
@@ -273,7 +232,7 @@ measure() {
 asked() {
   local from=$ASKER6 first=$FIRST6 pids=() i before began
   if [ "$1" = 4 ]; then from=$ASKER4 first=$FIRST4; fi
-  sink "$4"
+  count_answers "$4"
   for ((i = 0; i < $2; i++)); do
     ip netns exec "$ASKERNS" "$bin/asker" --dev a0 --from "$from" --first "$first" --count "$3" \
       --seconds $((SECONDS_EACH + 1)) >"$work/asked" &
@@ -287,7 +246,7 @@ asked() {
 }
 
 # Answers from this MAC are counted, and dropped before the asker's own IP stack sees them.
-sink() {
+count_answers() {
   ip netns exec "$ASKERNS" nft -f - <<NFT
 table netdev sink
 delete table netdev sink
@@ -319,18 +278,8 @@ owned6() {
 # Until nothing is said on the link any more: reports of thousands of groups, announcements.
 settle() {
   for _ in {1..20}; do
-    [ "$(ip netns exec "$ASKERNS" "$bin/pktsink" --dev a0 --seconds 0.5 | jq .frames)" -gt 5 ] || return 0
+    [ "$(sink 0.5 | jq .frames)" -gt 5 ] || return 0
   done
-}
-
-# What the machine does although nothing is asked of it; waits, not for long, for less.
-disturbance() {
-  local busy
-  for _ in {1..8}; do
-    busy=$(ip netns exec "$ASKERNS" "$bin/pktsink" --dev a0 --seconds 0.5 | jq .busy_cpus)
-    awk -v busy="$busy" 'BEGIN { exit busy > 0.1 }' && break
-  done
-  echo "$busy" >>"$work/disturbance"
 }
 
 # The best of all rounds, for each who, number of addresses, family and number of askers.
@@ -385,12 +334,6 @@ report() {
       bar(sprintf("memory for each, started: %d bytes; under 200", best["start_bytes"]), best["start_bytes"] < 200)
     }' "$work/load"
   cat "$bars"
-}
-
-warn_if_disturbed() {
-  awk '$1 > worst { worst = $1 }
-    END { if (worst > 0.1) printf "\nThe machine was busy with other work (%.1f CPUs between two measurements): figures are not reliable.\n", worst }' \
-    "$work/disturbance"
 }
 
 main

@@ -17,7 +17,8 @@
 # (/proc/sys/net/netfilter/nf_conntrack_max, hashsize) for the run, and then to what it was.
 set -euo pipefail
 self=$(realpath "$0")
-root=$(dirname "$(dirname "$self")")
+# shellcheck source=side-by-side.sh
+source "$(dirname "$self")/side-by-side.sh"
 
 rounds=3 seconds=3 strict='' arguments=("$@")
 while [ $# -gt 0 ]; do
@@ -32,29 +33,9 @@ readonly RULES=(1 100 10000) SESSIONS=8000000 SOURCES=4096 DESTINATIONS=65536
 readonly MAC_A=02:00:00:00:00:aa MAC_GATEWAY=02:00:00:00:01:fe MAC_GUEST=02:00:00:00:02:01
 readonly GUEST=10.0.0.1 GATEWAY=10.0.255.254 FIRST=203.0.113.1 LAST=203.0.113.128 REMOTE=198.18.0.1
 
-bin=${CARGO_TARGET_DIR:-$root/target}/release
-if [ -z "${BENCH_BUILT:-}" ]; then
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" \
-    -p tapgate-benches -p tapgate -p tapgate-dataplane --bins
-fi
-if [ "$(id -u)" != 0 ]; then
-  echo "bench: network namespaces need root: going on under sudo"
-  exec sudo BENCH_BUILT=1 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-}" "$self" \
-    ${arguments[@]+"${arguments[@]}"}
-fi
-for tool in ip nft jq ping; do
-  command -v "$tool" >/dev/null || {
-    echo "bench: $tool is missing: apt-get install iproute2 nftables jq iputils-ping" >&2
-    exit 69
-  }
-done
-
-# From a copy: control gives up root's right to read a home that only its user can read.
-work=$(mktemp -d) router=''
-results=$work/results
-cp "$bin/tapgate" "$bin/tapgate-dataplane" "$work/"
-tapgate=$work/tapgate
+prepare "iproute2 nftables jq iputils-ping" ip nft jq ping
 readonly PROVIDER=bench-$$-provider ROUTER=bench-$$-router GUESTNS=bench-$$-guest
+readonly FAR=$PROVIDER FAR_DEVICE=p0
 readonly MAX=/proc/sys/net/netfilter/nf_conntrack_max
 readonly BUCKETS=/sys/module/nf_conntrack/parameters/hashsize
 max_before='' buckets_before=''
@@ -70,37 +51,28 @@ main() {
         topology_up
         "${dut}_up" "$rules"
         reachable "$dut"
+        sleep 4 # until what a start has to say is said
         measure "$dut" "$rules"
-        topology_down
+        tapgate_down
+        namespaces_down
       done
     done
   done
-  printf '\n%s, %s CPUs, Linux %s, %d rounds, %d s\n\n' \
-    "$(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)" "$(nproc)" "$(uname -r)" "$rounds" \
-    $((SECONDS - started))
+  machine "$rounds" "$started"
   report | tee "$work/report"
   warn_if_disturbed
   [ -z "$strict" ] || ! grep -q 'NOT MET' "$work/report" || exit 2
 }
 
 end() {
-  topology_down
   [ -z "$max_before" ] || echo "$max_before" >"$MAX"
   [ -z "$buckets_before" ] || echo "$buckets_before" >"$BUCKETS"
-  rm -rf "$work"
-  echo "bench: namespaces removed" >&2
+  remove
 }
 
 topology_up() {
   local ns
-  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do
-    ip netns add "$ns"
-    ip netns exec "$ns" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-      echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
-      echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-      echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter'
-    ip -n "$ns" link set lo up
-  done
+  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do namespace4 "$ns"; done
   ip -n "$ROUTER" link add eth0 type veth peer name p0 netns "$PROVIDER"
   ip -n "$ROUTER" link add veth-a type veth peer name g0 address "$MAC_GUEST" netns "$GUESTNS"
   ip -n "$ROUTER" link set eth0 up
@@ -126,15 +98,6 @@ NFT
   ip -n "$GUESTNS" address add "$GUEST/16" dev g0
   ip -n "$GUESTNS" link set g0 up
   ip -n "$GUESTNS" route add default via "$GATEWAY"
-}
-
-topology_down() {
-  [ -z "$router" ] || { kill "$router"; wait "$router"; } 2>/dev/null || true
-  router=''
-  local ns
-  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do
-    ip netns delete "$ns" 2>/dev/null || true
-  done
 }
 
 # The rules as an administrator writes them, one after the other.
@@ -205,9 +168,7 @@ TOML
       awk '{ printf "  { action = \"drop\", proto = \"udp\", destination = \"%s\", port = %d },\n", $1, $2 }'
     printf '  { action = "accept", from = "a" },\n]\ndefault = [{ action = "drop" }]\n'
   } >"$work/bench.toml"
-  ip netns exec "$ROUTER" "$tapgate" run "$work/bench.toml" --runtime-dir "$work/run" --user root \
-    >"$work/tapgate.log" 2>&1 &
-  router=$!
+  tapgate_run "$work/bench.toml"
 }
 
 # Address and port that each rule but the last is about: some of the addresses are spoken to, the ports not.
@@ -217,20 +178,6 @@ others() {
 
 addresses() {
   seq "${FIRST##*.}" "${LAST##*.}" | sed "s/^/${FIRST%.*}./"
-}
-
-# Waits until the guest's pings come back, at most 10 s, and until what a start has to say is said.
-reachable() {
-  for _ in {1..100}; do
-    if ip netns exec "$GUESTNS" ping -q -c 1 -W 0.1 "$REMOTE" >/dev/null 2>&1; then
-      sleep 4
-      return
-    fi
-    sleep 0.1
-  done
-  echo "bench: the guest cannot reach $REMOTE through $1" >&2
-  [ ! -s "$work/tapgate.log" ] || tail -n 20 "$work/tapgate.log" >&2
-  exit 1
 }
 
 # The middle is measured. Then the router must have as many sessions as have arrived: each was a new one.
@@ -266,18 +213,6 @@ counted() {
     jq '.nftables[].counter.packets // empty'
 }
 
-sink() { ip netns exec "$PROVIDER" "$bin/pktsink" --dev p0 --seconds "$1"; }
-
-# What the machine does although nothing is asked of it; waits, not for long, for less.
-disturbance() {
-  local busy
-  for _ in {1..8}; do
-    busy=$(sink 0.5 | jq .busy_cpus)
-    awk -v busy="$busy" 'BEGIN { exit busy > 0.1 }' && break
-  done
-  echo "$busy" >>"$work/disturbance"
-}
-
 report() {
   sort -k1,1 -k2,2n -k3,3n "$results" | awk '
     function middle(list, n) { return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2 }
@@ -305,12 +240,6 @@ report() {
       }
       printf "\n%s", bars
     }'
-}
-
-warn_if_disturbed() {
-  awk '$1 > worst { worst = $1 }
-    END { if (worst > 0.1) printf "\nThe machine was busy with other work (%.1f CPUs between two measurements): figures are not reliable.\n", worst }' \
-    "$work/disturbance"
 }
 
 main

@@ -11,7 +11,8 @@
 # Build as a user, run as root or with sudo. TAPGATE=FILE names another tapgate program to measure.
 set -euo pipefail
 self=$(realpath "$0")
-root=$(dirname "$(dirname "$self")")
+# shellcheck source=side-by-side.sh
+source "$(dirname "$self")/side-by-side.sh"
 
 rounds=4 tcp_seconds=4 udp_seconds=3 samples=2000 idle_seconds=10
 strict=() json=() duts=(kernel tapgate) arguments=("$@")
@@ -29,38 +30,13 @@ readonly PACED=200000 FLOWS=64
 readonly MAC_A=02:00:00:00:00:aa MAC_GATEWAY=02:00:00:00:01:fe
 readonly GUEST=10.0.1.1 PUBLIC=203.0.113.10 REMOTE=198.51.100.1
 
-bin=${CARGO_TARGET_DIR:-$root/target}/release
-tapgate=${TAPGATE:-$bin/tapgate}
-if [ -z "${BENCH_BUILT:-}" ]; then
-  packages=(-p tapgate-benches)
-  if [[ " ${duts[*]} " == *" tapgate "* && -z ${TAPGATE:-} ]]; then
-    packages+=(-p tapgate -p tapgate-dataplane)
-  fi
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" "${packages[@]}" --bins
-fi
-if [ "$(id -u)" != 0 ]; then
-  echo "bench: network namespaces need root: going on under sudo"
-  exec sudo BENCH_BUILT=1 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-}" TAPGATE="${TAPGATE:-}" \
-    "$self" ${arguments[@]+"${arguments[@]}"}
-fi
-for tool in ip nft iptables ethtool iperf3 ping jq; do
-  command -v "$tool" >/dev/null || {
-    echo "bench: $tool is missing: apt-get install iproute2 nftables iptables ethtool iperf3 iputils-ping jq" >&2
-    exit 69
-  }
-done
-
-# From a copy: control gives up root's right to read a home that only its user can read.
-work=$(mktemp -d) server='' router=''
-results=$work/results
-if [[ " ${duts[*]} " == *" tapgate "* ]]; then
-  cp "$tapgate" "$tapgate-dataplane" "$work/"
-  tapgate=$work/tapgate
-fi
+prepare "iproute2 nftables iptables ethtool iperf3 iputils-ping jq" ip nft iptables ethtool iperf3 ping jq
+server=''
 readonly PROVIDER=bench-$$-provider ROUTER=bench-$$-router GUESTNS=bench-$$-guest
+readonly FAR=$PROVIDER FAR_DEVICE=p0
 
 main() {
-  trap topology_down EXIT
+  trap 'server_down; remove' EXIT
   trap 'exit 130' INT TERM
   topology_up
   local round dut started=$SECONDS
@@ -74,9 +50,7 @@ main() {
       "${dut}_down"
     done
   done
-  printf '\n%s, %s CPUs, Linux %s, %d rounds, %d s\n\n' \
-    "$(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)" "$(nproc)" "$(uname -r)" "$rounds" \
-    $((SECONDS - started))
+  machine "$rounds" "$started"
   "$bin/report" "${strict[@]}" "${json[@]}" <"$results"
   warn_if_disturbed
 }
@@ -84,14 +58,7 @@ main() {
 topology_up() {
   echo "bench: making namespaces $PROVIDER, $ROUTER, $GUESTNS" >&2
   local ns
-  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do
-    ip netns add "$ns"
-    ip netns exec "$ns" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-      echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
-      echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-      echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter'
-    ip -n "$ns" link set lo up
-  done
+  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do namespace4 "$ns"; done
   ip -n "$ROUTER" link add eth0 type veth peer name p0 netns "$PROVIDER"
   ip -n "$ROUTER" link add veth-a type veth peer name g0 netns "$GUESTNS"
   ip -n "$ROUTER" link set eth0 up
@@ -123,15 +90,8 @@ EOF
   server=$!
 }
 
-topology_down() {
-  [ -z "$router" ] || tapgate_down
+server_down() {
   [ -z "$server" ] || { kill "$server"; wait "$server"; } 2>/dev/null || true
-  local ns
-  for ns in "$PROVIDER" "$ROUTER" "$GUESTNS"; do
-    ip netns delete "$ns" 2>/dev/null || true
-  done
-  rm -rf "$work"
-  echo "bench: namespaces removed" >&2
 }
 
 # The recipe's own commands.
@@ -186,31 +146,12 @@ rules = [
 [nat]
 snat = [{ from = "10.0.1.0/24", to = "$PUBLIC" }]
 EOF
-  ip netns exec "$ROUTER" "$tapgate" run "$work/bench.toml" --runtime-dir "$work/run" --user root \
-    >"$work/tapgate.log" 2>&1 &
-  router=$!
-}
-
-tapgate_down() {
-  kill "$router" 2>/dev/null || true
-  wait "$router" || true
-  router=''
-}
-
-# Waits until the guest's pings come back, at most 5 s.
-reachable() {
-  for _ in {1..50}; do
-    ip netns exec "$GUESTNS" ping -q -c 1 -W 0.1 "$REMOTE" >/dev/null 2>&1 && return
-    sleep 0.1
-  done
-  echo "bench: the guest cannot reach $REMOTE through $1" >&2
-  [ ! -s "$work/tapgate.log" ] || tail -n 20 "$work/tapgate.log" >&2
-  exit 1
+  tapgate_run "$work/bench.toml"
 }
 
 measure() {
   local out
-  disturbance "$1"
+  disturbance
   out=$(guest "$bin/rtt" --to "$REMOTE" --count "$samples")
   field "$out" rtt_p50_us p50_us 1 "$1"
   field "$out" rtt_p99_us p99_us 1 "$1"
@@ -228,13 +169,7 @@ measure() {
   jq -r --arg dut "$1" --argjson rate "$PACED" \
     '"\($dut) paced_lost_percent \([0, 100 - 100 * .frames_per_second / $rate] | max)"' \
     <<<"$sunk" >>"$results"
-  disturbance "$1"
-}
-
-# What the machine does although nothing is asked of it.
-disturbance() {
-  sleep 0.3
-  field "$(sink 0.5)" disturbance busy_cpus 1 "$1"
+  disturbance
 }
 
 # Floods at a rate (0: all that goes) and leaves the sink's measurement in $sunk. The sink
@@ -279,12 +214,5 @@ field() {
 }
 
 guest() { ip netns exec "$GUESTNS" "$@"; }
-sink() { ip netns exec "$PROVIDER" "$bin/pktsink" --dev p0 --seconds "$1"; }
-
-warn_if_disturbed() {
-  awk '$2 == "disturbance" && $3 > worst { worst = $3 }
-    END { if (worst > 0.1) printf "\nThe machine was busy with other work (%.1f CPUs between two measurements): figures are not reliable.\n", worst }' \
-    "$results"
-}
 
 main
