@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::firewall::{Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
+use super::firewall::{Decision, Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
 use super::matching::{Family, Match, State, few};
-use super::untranslated::{HARMLESS, TARGETS, why};
+use super::untranslated::{HARMLESS, LOGS, TARGETS, why};
 use super::words::Goal;
 
 /// Deepest nesting of jumps; nftables allows 16.
@@ -44,6 +44,12 @@ pub(super) enum Then {
     Other(String),
     /// What it does cannot be said, for this reason.
     Unclear(String),
+}
+
+/// Whether a line decides about exactly the flows that the one before it is for.
+fn decides_same(line: &Line, before: &Line) -> bool {
+    matches!(line.then, Then::Decide(_))
+        && (&line.when, line.family) == (&before.when, before.family)
 }
 
 /// Where a destination translation leads.
@@ -108,7 +114,10 @@ impl Walk<'_> {
         let mut alive = entered.to_vec();
         let lines = chains.get(name).map(Vec::as_slice).unwrap_or_default();
         let mut lines = lines.iter();
+        let mut log = false;
         while let Some(line) = lines.next() {
+            // Of the line before this one.
+            let logged = std::mem::take(&mut log);
             self.steps += 1;
             if self.steps > MOST_STEPS || depth > DEEPEST {
                 self.left_out(line, "the chains jump to each other too often");
@@ -144,12 +153,29 @@ impl Walk<'_> {
                 Then::Goto(to) => self.chain(to, &joined, depth + 1),
                 Then::Return => {}
                 Then::Nothing => {}
+                Then::Other(target)
+                    if self.hook == Hook::Forward
+                        && LOGS.contains(&target.as_str())
+                        && lines
+                            .as_slice()
+                            .first()
+                            .is_some_and(|next| decides_same(next, line)) =>
+                {
+                    log = true;
+                }
                 Then::Other(target) => {
                     let why = why(TARGETS, target).unwrap_or("there is no word for what it does");
                     self.left_out(line, why);
                 }
                 Then::Unclear(why) => self.left_out(line, why),
-                Then::Decide(verdict) => self.decide(line, &joined, *verdict),
+                Then::Decide(verdict) => {
+                    let verdict = *verdict;
+                    let decision = Decision {
+                        verdict,
+                        log: logged,
+                    };
+                    self.decide(line, &joined, decision);
+                }
                 Then::Snat(worn) => self.snat(line, &joined, worn),
                 Then::Dnat(to, port) => self.dnat(line, &joined, to, *port),
             }
@@ -191,14 +217,14 @@ impl Walk<'_> {
         }
     }
 
-    fn decide(&mut self, line: &Line, joined: &[Match], verdict: Verdict) {
-        match (self.hook, verdict) {
+    fn decide(&mut self, line: &Line, joined: &[Match], decision: Decision) {
+        match (self.hook, decision.verdict) {
             (Hook::Forward, _) => {
                 for when in joined {
                     self.firewall.rules.push(Entry::Rule(Box::new(Rule {
                         when: when.clone(),
                         family: line.family,
-                        verdict,
+                        decision,
                         origin: line.origin.clone(),
                     })));
                 }

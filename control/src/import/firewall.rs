@@ -68,6 +68,23 @@ pub(super) enum Verdict {
     Reject,
 }
 
+/// A verdict, and what else becomes of flows that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) verdict: Verdict,
+    /// They are written into the log.
+    pub(super) log: bool,
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            log: false,
+        }
+    }
+}
+
 impl Verdict {
     /// As it is written.
     pub(super) fn name(self) -> &'static str {
@@ -101,7 +118,7 @@ pub(super) enum Entry {
 pub(super) struct Rule {
     pub(super) when: Match,
     pub(super) family: Family,
-    pub(super) verdict: Verdict,
+    pub(super) decision: Decision,
     pub(super) origin: Origin,
 }
 

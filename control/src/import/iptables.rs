@@ -101,7 +101,7 @@ fn tables_of(firewall: &mut Firewall, tables: &[&Table], family: Family) {
     firewall.defaults.push(Rule {
         when: Match::default(),
         family,
-        verdict,
+        decision: verdict.into(),
         origin,
     });
 }

@@ -159,15 +159,14 @@ fn forwards(firewall: &mut Firewall, all: &Ruleset, one: Family) {
             firewall.defaults.push(Rule {
                 when: Match::default(),
                 family: one,
-                verdict: base.policy,
+                decision: base.policy.into(),
                 origin: base.origin.clone(),
             });
             continue;
         }
         // What this chain accepts, the next ones are asked about.
         let rules = firewall.rules.split_off(before);
-        let refuses =
-            |entry: &Entry| matches!(entry, Entry::Rule(rule) if rule.verdict != Verdict::Accept);
+        let refuses = |entry: &Entry| matches!(entry, Entry::Rule(rule) if rule.decision.verdict != Verdict::Accept);
         let mut accepted: Option<Origin> = None;
         for entry in rules {
             match &entry {
@@ -194,7 +193,7 @@ fn forwards(firewall: &mut Firewall, all: &Ruleset, one: Family) {
         firewall.defaults.push(Rule {
             when: Match::default(),
             family: one,
-            verdict: Verdict::Accept,
+            decision: Verdict::Accept.into(),
             origin: Origin {
                 file: firewall.source.as_str().into(),
                 place: Place::Line(0),

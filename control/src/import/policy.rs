@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::firewall::{Entry, Fate, Firewall, Note, Origin, Rule, Zone};
+use super::firewall::{Decision, Entry, Fate, Firewall, Note, Origin, Rule, Zone};
 use super::links::{self, Links};
 use super::matching::{Addresses, Devices, Family, Match, State};
 use service::service;
@@ -110,7 +110,7 @@ impl Work<'_> {
     fn rule(&mut self, rule: &Rule, ordered: bool) -> Vec<Line> {
         let Rule {
             when,
-            verdict,
+            decision: Decision { verdict, .. },
             origin,
             ..
         } = rule;
@@ -215,7 +215,10 @@ impl Work<'_> {
         }
         let mut family = rule.family;
         let several = self.firewall.families.len() > 1;
-        let mut fields = vec![("action", Value::Text(rule.verdict.name().to_owned()))];
+        let mut fields = vec![(
+            "action",
+            Value::Text(rule.decision.verdict.name().to_owned()),
+        )];
         for (key, side) in [("from", from), ("to", to)] {
             if let Some(side) = side {
                 fields.push((key, Value::Texts(self.sides(side))));
@@ -251,6 +254,9 @@ impl Work<'_> {
         }
         fields.extend(sides);
         fields.extend(service);
+        if rule.decision.log {
+            fields.push(("log", Value::True));
+        }
         Ok(Some(fields))
     }
 
@@ -302,11 +308,11 @@ impl Work<'_> {
         let mut defaults = defaults.to_vec();
         let first = defaults
             .first()
-            .map(|rule| (rule.verdict, rule.when.clone()));
+            .map(|rule| (rule.decision, rule.when.clone()));
         let alike = |rule: &Rule| {
             first
                 .as_ref()
-                .is_some_and(|(verdict, when)| rule.verdict == *verdict && rule.when == *when)
+                .is_some_and(|(decision, when)| rule.decision == *decision && rule.when == *when)
         };
         let families: Vec<Family> = self.firewall.families.clone();
         let every = families

@@ -36,17 +36,21 @@ const OTHERS: &[(&str, Fate, &str)] = &[
     (
         "mangle",
         Fate::Missing,
-        "a rule sets no mark, and traffic is not shaped",
+        "write `mark` at the rules that accept, and `bandwidth` of a guest",
     ),
     (
         "tcrules",
         Fate::Missing,
-        "a rule sets no mark, and traffic is not shaped",
+        "write `mark` at the rules that accept, and `bandwidth` of a guest",
     ),
-    ("tcdevices", Fate::Missing, "traffic is not shaped"),
-    ("tcclasses", Fate::Missing, "traffic is not shaped"),
-    ("tcinterfaces", Fate::Missing, "traffic is not shaped"),
-    ("tcpri", Fate::Missing, "traffic is not shaped"),
+    ("tcdevices", Fate::Missing, "write `bandwidth` of a guest"),
+    ("tcclasses", Fate::Missing, "write `bandwidth` of a guest"),
+    (
+        "tcinterfaces",
+        Fate::Missing,
+        "write `bandwidth` of a guest",
+    ),
+    ("tcpri", Fate::Missing, "write `bandwidth` of a guest"),
     ("tos", Fate::Missing, "the traffic class is not changed"),
     ("ecn", Fate::Missing, "ECN is not changed"),
     (
@@ -63,7 +67,7 @@ const OTHERS: &[(&str, Fate, &str)] = &[
     (
         "netmap",
         Fate::Missing,
-        "write `one_to_one` for each address",
+        "write `one_to_one` of the two prefixes",
     ),
     (
         "proxyarp",
@@ -88,7 +92,7 @@ const OTHERS: &[(&str, Fate, &str)] = &[
         Fate::Missing,
         "tapgate answers for what its guests own, and nothing else",
     ),
-    ("secmarks", Fate::Missing, "a rule sets no mark"),
+    ("secmarks", Fate::Missing, "there is no SELinux here"),
     (
         "tunnels",
         Fate::Host,

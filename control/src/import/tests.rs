@@ -289,3 +289,33 @@ fn several_forward_chains_are_not_one() {
     assert!(!accepts.text.contains("port = 22"), "{}", accepts.text);
     assert!(accepts.notes.iter().any(|note| note.fate == Fate::Wider));
 }
+
+#[test]
+fn what_is_logged_and_then_decided_is_one_rule() {
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n\
+        -A FORWARD -i eth0 -p tcp -m tcp --dport 22 -j LOG --log-prefix \"ssh: \"\n\
+        -A FORWARD -i eth0 -p tcp -m tcp --dport 22 -j DROP\n\
+        -A FORWARD -i eth0 -o eth1 -j LOG\n\
+        -A FORWARD -i eth0 -p udp -j DROP\nCOMMIT\n";
+    let options = Options {
+        uplinks: vec![("eth0".to_owned(), None)],
+        ..Options::default()
+    };
+    let read = iptables::read(&[("a".to_owned(), text.to_owned())]).unwrap();
+    let written = translate(read, &options);
+    let rules: Vec<&str> = written
+        .text
+        .lines()
+        .filter(|line| line.trim_start().starts_with("{ action = \"drop\""))
+        .collect();
+    assert_eq!(rules.len(), 2, "{}", written.text);
+    assert!(
+        rules[0].ends_with("port = 22, log = true },"),
+        "{}",
+        rules[0]
+    );
+    assert!(!rules[1].contains("log"), "{}", rules[1]);
+    let missing: Vec<&str> = written.notes.iter().map(|note| &*note.why).collect();
+    let asked = "write `log = true` at the rule that decides about these";
+    assert_eq!(missing, [asked]);
+}

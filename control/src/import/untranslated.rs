@@ -1,13 +1,24 @@
 //! What other firewalls can say and this policy can not (yet): in one place, so that who gives it
 //! another word finds what to take out here.
 
+/// Beyond a rule's `rate` flows are refused, and not asked about by the next one; and each guest has its own.
+const RATE: &str = "`rate` of a rule counts each guest by itself, and what is beyond is dropped: write it where it is accepted";
+const CONNECTIONS: &str = "`connections` of a rule counts each guest by itself, and what is beyond is dropped: write it where it is accepted";
+const LOG: &str = "write `log = true` at the rule that decides about these";
+
+const MARK: &str = "write `mark` at the rule that accepts these";
+
+/// Targets that write into the log.
+pub(super) const LOGS: &[&str] = &["LOG", "NFLOG", "ULOG"];
+
 /// iptables' matches, by the name after `-m`, and why there is none here.
 pub(super) const MATCHES: &[(&str, &str)] = &[
-    ("limit", "a rule has no rate"),
-    ("hashlimit", "a rule has no rate"),
-    ("connlimit", "a rule has no number of connections"),
-    ("mark", "a rule has no mark"),
-    ("connmark", "a rule has no mark"),
+    ("limit", RATE),
+    ("hashlimit", RATE),
+    ("ct count", CONNECTIONS),
+    ("connlimit", CONNECTIONS),
+    ("mark", "a rule does not ask for a mark"),
+    ("connmark", "a rule does not ask for a mark"),
     ("recent", "a rule does not remember who came before"),
     (
         "mac",
@@ -42,25 +53,13 @@ pub(super) const MATCHES: &[(&str, &str)] = &[
 
 /// iptables' targets and nft's statements that decide nothing, and why they are not here.
 pub(super) const TARGETS: &[(&str, &str)] = &[
-    (
-        "LOG",
-        "a rule does not log; `tapgate show drops` counts, `tapgate explain` tells",
-    ),
-    (
-        "NFLOG",
-        "a rule does not log; `tapgate show drops` counts, `tapgate explain` tells",
-    ),
-    (
-        "ULOG",
-        "a rule does not log; `tapgate show drops` counts, `tapgate explain` tells",
-    ),
-    ("MARK", "a rule sets no mark"),
-    ("CONNMARK", "a rule sets no mark"),
+    ("LOG", LOG),
+    ("NFLOG", LOG),
+    ("ULOG", LOG),
+    ("MARK", MARK),
+    ("CONNMARK", MARK),
     ("CT", "there are no application helpers, and all is tracked"),
-    (
-        "TCPMSS",
-        "the MSS is not changed; give the port its `mtu`, and guests are told by ICMP",
-    ),
+    ("TCPMSS", "write `clamp_mss = true` at the personality"),
     ("TOS", "the traffic class is not changed"),
     ("DSCP", "the traffic class is not changed"),
     ("TTL", "the TTL is only counted down"),
@@ -68,7 +67,7 @@ pub(super) const TARGETS: &[(&str, &str)] = &[
     ("NFQUEUE", "no other program is asked"),
     ("QUEUE", "no other program is asked"),
     ("NOTRACK", "all is tracked"),
-    ("NETMAP", "write `one_to_one` for each address"),
+    ("NETMAP", "write `one_to_one` of the two prefixes"),
     (
         "REDIRECT",
         "the host's own services are reached at the host's own ports, without tapgate",

@@ -236,9 +236,9 @@ fn then(kind: &str, value: &Value) -> Then {
             Ok(ports) => Then::Snat(Worn::Device { ports }),
             Err(why) => Then::Unclear(why),
         },
-        "snat" | "dnat" if value.get("type_flags").is_some() => {
-            Then::Unclear("each address becomes another: write `one_to_one` for each".to_owned())
-        }
+        "snat" | "dnat" if value.get("type_flags").is_some() => Then::Unclear(
+            "each address becomes another: write `one_to_one` of the two prefixes".to_owned(),
+        ),
         "snat" | "dnat" => match (range(value.get("addr")), span(value.get("port"))) {
             (Some(addresses), Ok(ports)) if kind == "snat" => Then::Snat(Worn::Addresses {
                 ranges: vec![addresses],

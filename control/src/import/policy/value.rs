@@ -9,4 +9,5 @@ pub(in crate::import) enum Value {
     /// Written as one or as a list.
     Texts(Vec<String>),
     Ports(Vec<Ports>),
+    True,
 }

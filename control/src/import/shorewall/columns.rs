@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::firewall::Fate;
 use super::super::matching::{Ports, Service, other_ports};
+use super::super::untranslated::{MATCHES, why};
 use super::super::words;
 use super::macros::Body;
 
@@ -18,6 +19,8 @@ pub(super) struct Columns<'c> {
     pub(super) source_port: String,
     pub(super) original: String,
     pub(super) limit: Option<&'static str>,
+    /// Flows are written into the log.
+    pub(super) log: bool,
 }
 
 /// The action without its log level, and whether there was one.
@@ -59,7 +62,12 @@ pub(super) fn fate_of(name: &str, parameter: &str) -> Fate {
 }
 
 /// A macro's rule in the place where it is called: what is said there goes first.
-pub(super) fn merged<'c>(called: &Columns<'_>, body: &Body, action: &'c str) -> Columns<'c> {
+pub(super) fn merged<'c>(
+    called: &Columns<'_>,
+    body: &Body,
+    (action, log): (&'c str, bool),
+) -> Columns<'c> {
+    let rate = why(MATCHES, "limit").unwrap_or_default();
     let first = |said: &str, own: &str| {
         if said.is_empty() {
             own.to_owned()
@@ -81,7 +89,8 @@ pub(super) fn merged<'c>(called: &Columns<'_>, body: &Body, action: &'c str) -> 
         port: first(&called.port, &body.port),
         source_port: first(&called.source_port, &body.source_port),
         original: first(&called.original, &body.origin),
-        limit: called.limit.or(body.limit.then_some("a rule has no rate")),
+        limit: called.limit.or(body.limit.then_some(rate)),
+        log,
     }
 }
 

@@ -5,9 +5,9 @@ mod order;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::firewall::{Dnat, Fate, Note, Origin, Place, Verdict};
+use super::super::firewall::{Decision, Dnat, Fate, Note, Origin, Place, Verdict};
 use super::super::matching::{Addresses, Family, Match, few};
-use super::super::untranslated::{TARGETS, why};
+use super::super::untranslated::{MATCHES, TARGETS, why};
 use super::super::words::goal;
 use super::columns::{Columns, action_of, fate_of, is_verdict, merged, parameter_of, service};
 use super::lines::{Reader, Row};
@@ -27,7 +27,7 @@ struct Line {
 }
 
 enum What {
-    Rule(Box<Match>, Verdict, Origin),
+    Rule(Box<Match>, Decision, Origin),
     Gap(Note),
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read(reader: &mut Reader<'_>, zones: &Zones, macros: &Path) {
             place: Place::Line(0),
             text: "what no policy is for is dropped".to_owned(),
         };
-        work.default(Match::default(), Verdict::Drop, &origin);
+        work.default(Match::default(), Verdict::Drop.into(), &origin);
     }
     if let Some((first, more)) = hosts.split_first() {
         let why = match more.len() {
@@ -97,10 +97,14 @@ impl Work<'_, '_> {
             };
         }
         let limits = [
-            (7, "rate", "a rule has no rate"),
+            (7, "rate", why(MATCHES, "limit").unwrap_or_default()),
             (8, "user", "it is about the host's own processes"),
-            (9, "mark", "a rule has no mark"),
-            (10, "connlimit", "a rule has no number of connections"),
+            (9, "mark", why(MATCHES, "mark").unwrap_or_default()),
+            (
+                10,
+                "connlimit",
+                why(MATCHES, "connlimit").unwrap_or_default(),
+            ),
             (11, "time", "a rule does not know the time"),
             (12, "headers", "a rule does not ask for headers"),
             (13, "switch", "a rule has no switch"),
@@ -124,16 +128,14 @@ impl Work<'_, '_> {
             source_port: row.column(5, "sport").to_owned(),
             original: row.column(6, "origdest").to_owned(),
             limit: limit.map(|(.., why)| *why),
+            log: false,
         };
         self.rule(&columns, &row.origin, 0);
     }
 
     fn rule(&mut self, columns: &Columns<'_>, origin: &Origin, depth: usize) {
         let (action, logged) = action_of(columns.action);
-        if logged && depth == 0 {
-            let why = why(TARGETS, "LOG").unwrap_or_default();
-            self.reader.firewall.note(origin, Fate::Missing, why);
-        }
+        let log = columns.log || logged;
         let (name, parameter) = parameter_of(action);
         if name == "REDIRECT" || name == "REDIRECT-" {
             let why = why(TARGETS, "REDIRECT").unwrap_or_default().to_owned();
@@ -160,7 +162,9 @@ impl Work<'_, '_> {
                 let all = self.dnat(columns, &source, origin);
                 match all {
                     Ok(when) if name == "DNAT" => {
-                        return self.push(pairs, &source, when, Verdict::Accept, origin);
+                        let verdict = Verdict::Accept;
+                        let decision = Decision { verdict, log };
+                        return self.push(pairs, &source, when, decision, origin);
                     }
                     Ok(_) => return,
                     Err(why) => return self.gap(origin, Fate::Missing, why, Some(pairs)),
@@ -181,11 +185,11 @@ impl Work<'_, '_> {
                     "answers and errors follow their flow",
                 );
             }
-            macro_ => return self.macro_(macro_, parameter, columns, origin, depth),
+            macro_ => return self.macro_((macro_, parameter), columns, log, origin, depth),
         };
         let when = self.when(columns, &destination);
         match when {
-            Ok(when) => self.push(pairs, &source, when, verdict, origin),
+            Ok(when) => self.push(pairs, &source, when, Decision { verdict, log }, origin),
             Err(why) => self.gap(origin, verdict.missing(), why, Some(pairs)),
         }
     }
@@ -193,9 +197,9 @@ impl Work<'_, '_> {
     /// A rule that is written as a macro.
     fn macro_(
         &mut self,
-        name: &str,
-        parameter: &str,
+        (name, parameter): (&str, &str),
         columns: &Columns<'_>,
+        log: bool,
         origin: &Origin,
         depth: usize,
     ) {
@@ -224,7 +228,7 @@ impl Work<'_, '_> {
                 (target, "") if !is_verdict(target) => format!("{target}({parameter})"),
                 _ => body.action.clone(),
             };
-            let columns = merged(columns, body, &action);
+            let columns = merged(columns, body, (&action, log));
             self.rule(&columns, origin, depth + 1);
         }
     }
@@ -312,7 +316,7 @@ impl Work<'_, '_> {
         pairs: BTreeSet<Pair>,
         source: &Side,
         mut when: Match,
-        verdict: Verdict,
+        decision: Decision,
         origin: &Origin,
     ) {
         match when.and(&source.when) {
@@ -326,7 +330,7 @@ impl Work<'_, '_> {
                 );
             }
         }
-        let what = What::Rule(Box::new(when), verdict, origin.clone());
+        let what = What::Rule(Box::new(when), decision, origin.clone());
         self.lines.push(Line { pairs, what });
     }
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::super::firewall::{Entry, Fate, Origin, Place, Rule, Verdict};
+use super::super::super::firewall::{Decision, Entry, Fate, Origin, Place, Rule, Verdict};
 use super::super::super::matching::{Family, Match};
-use super::super::super::untranslated::{TARGETS, why};
 use super::super::lines::Row;
 use super::super::side::{Pair, Side, grouped, within};
 use super::{Line, What, Work};
@@ -14,7 +13,7 @@ pub(super) struct Policy {
     from: Side,
     to: Side,
     /// None: flows go on to be asked as of a zone around.
-    verdict: Option<Verdict>,
+    decision: Option<Decision>,
     origin: Origin,
 }
 
@@ -62,12 +61,10 @@ impl Work<'_, '_> {
                 continue;
             }
             let logs = row.column(3, "loglevel");
-            if !logs.is_empty() && !logs.eq_ignore_ascii_case("none") {
-                let why = why(TARGETS, "LOG").unwrap_or_default();
-                self.reader.firewall.note(&row.origin, Fate::Missing, why);
-            }
+            let log = !logs.is_empty() && !logs.eq_ignore_ascii_case("none");
             if !row.column(4, "limit").is_empty() || !row.column(5, "connlimit").is_empty() {
-                let why = "a policy has no rate and no number of connections";
+                let why =
+                    "what holds where no rule says more has no rate and no number of connections";
                 let fate = if verdict == Some(Verdict::Accept) {
                     Fate::Wider
                 } else {
@@ -78,7 +75,7 @@ impl Work<'_, '_> {
             policies.push(Policy {
                 from,
                 to,
-                verdict,
+                decision: verdict.map(|verdict| Decision { verdict, log }),
                 origin: row.origin.clone(),
             });
         }
@@ -90,9 +87,9 @@ impl Work<'_, '_> {
         for line in lines {
             match line.what {
                 What::Gap(note) => self.reader.firewall.rules.push(Entry::Gap(note)),
-                What::Rule(when, verdict, origin) => {
+                What::Rule(when, decision, origin) => {
                     for (from, to) in grouped(&line.pairs) {
-                        self.emit((&from, &to), &when, verdict, &origin);
+                        self.emit((&from, &to), &when, decision, &origin);
                     }
                 }
             }
@@ -101,15 +98,15 @@ impl Work<'_, '_> {
             let said = policies.iter().any(|policy| policy.is_for((zone, zone)));
             if let (false, Some(when)) = (said, self.within(zone)) {
                 let origin = self.implicit(zone, policies);
-                self.default(when, Verdict::Accept, &origin);
+                self.default(when, Verdict::Accept.into(), &origin);
             }
         }
         for policy in policies {
-            let Some(verdict) = policy.verdict else {
+            let Some(decision) = policy.decision else {
                 continue;
             };
             for side in self.both(&policy.from.zones, &policy.to.zones) {
-                self.default(side, verdict, &policy.origin);
+                self.default(side, decision, &policy.origin);
             }
         }
     }
@@ -137,21 +134,21 @@ impl Work<'_, '_> {
                             self.reader.firewall.rules.push(Entry::Gap(note.clone()));
                         }
                     }
-                    What::Rule(when, verdict, origin) => {
-                        self.emit((&from, &to), when, *verdict, origin)
+                    What::Rule(when, decision, origin) => {
+                        self.emit((&from, &to), when, *decision, origin)
                     }
                 }
             }
             match policies.iter().find(|policy| policy.is_for(pair)) {
                 Some(policy) => {
-                    if let Some(verdict) = policy.verdict {
-                        self.emit((&from, &to), &Match::default(), verdict, &policy.origin);
+                    if let Some(decision) = policy.decision {
+                        self.emit((&from, &to), &Match::default(), decision, &policy.origin);
                     }
                 }
                 None if pair.0 == pair.1 => {
                     if let Some(when) = self.within(pair.0) {
                         let origin = self.implicit(pair.0, policies);
-                        self.emit((&from, &to), &when, Verdict::Accept, &origin);
+                        self.emit((&from, &to), &when, Verdict::Accept.into(), &origin);
                     }
                 }
                 None => {}
@@ -163,24 +160,24 @@ impl Work<'_, '_> {
         &mut self,
         (from, to): (&BTreeSet<usize>, &BTreeSet<usize>),
         when: &Match,
-        verdict: Verdict,
+        decision: Decision,
         origin: &Origin,
     ) {
         for when in self.both(from, to).iter().filter_map(|side| side.and(when)) {
             self.reader.firewall.rules.push(Entry::Rule(Box::new(Rule {
                 when,
                 family: Family::V4,
-                verdict,
+                decision,
                 origin: origin.clone(),
             })));
         }
     }
 
-    pub(super) fn default(&mut self, when: Match, verdict: Verdict, origin: &Origin) {
+    pub(super) fn default(&mut self, when: Match, decision: Decision, origin: &Origin) {
         self.reader.firewall.defaults.push(Rule {
             when,
             family: Family::V4,
-            verdict,
+            decision,
             origin: origin.clone(),
         });
     }
