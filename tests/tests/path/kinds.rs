@@ -451,6 +451,47 @@ fn t02_of_a_pool_a_guest_keeps_one_address() {
     assert_eq!(worn("a", "10.0.0.4"), a, "for all that the guest has");
 }
 
+/// Prefixes begin at round numbers: that must not lead all of them to the same addresses.
+#[test]
+fn t02_guests_with_prefixes_are_spread_over_a_pool() {
+    let guests: String = (0..16)
+        .map(|n| {
+            format!(
+                "g{n} = {{ port = \"a\", addresses = [\"10.0.0.{}/29\"] }}\n",
+                8 * n
+            )
+        })
+        .collect();
+    let mut router = Router::settled(&format!(
+        r#"
+[ports]
+uplink = {{ memory = true }}
+a = {{ memory = true }}
+[personalities]
+x = {{ port = "uplink", mac = "{X}", gateway = "{GATEWAY}", addresses = ["203.0.113.10/24", "203.0.113.11/32", "203.0.113.12/32", "203.0.113.13/32"] }}
+[networks]
+n = {{ ports = ["a"], addresses = ["10.0.0.254/24"], mac = "{NET_A}" }}
+[guests]
+{guests}
+[tables]
+main = [{{ to = "default", dev = "x" }}]
+[nat]
+snat = [{{ from = "10.0.0.0/24", to = "203.0.113.10-203.0.113.13" }}]
+"#
+    ));
+    router.answer_everything();
+    let mut worn = std::collections::BTreeMap::new();
+    for n in 0..16 {
+        let own = format!("10.0.0.{}:5000", 8 * n + 3);
+        let sent = udp(&own, "192.0.2.1:53", b"x").link(GUEST_A, NET_A);
+        router.inject("a", sent.bytes());
+        let left = router.take_packets("uplink");
+        let bytes = left.first().expect("it leaves");
+        *worn.entry(bytes[26..30].to_vec()).or_insert(0) += 1;
+    }
+    assert_eq!(worn.into_values().collect::<Vec<_>>(), [4; 4]);
+}
+
 #[test]
 fn t17_destinations_are_left_out() {
     let nat = r#"snat = [

@@ -369,11 +369,17 @@ impl Snat {
         }
         let owner = owners.owner(source);
         let stands = owner.and_then(|guest| guest.first_address(source.is_ipv4()));
-        let bits = match stands.unwrap_or(source) {
-            IpAddr::V4(address) => u32::from(address).into(),
-            IpAddr::V6(address) => u128::from(address),
+        // One after the other: guests' addresses, or their prefixes, of which each begins at a round number.
+        let (stands, length) = stands.map_or((source, None), |stands| {
+            (stands, owners.find(stands).map(|(_, length)| length))
+        });
+        let (bits, width) = match stands {
+            IpAddr::V4(address) => (u32::from(address).into(), 32),
+            IpAddr::V6(address) => (u128::from(address), 128),
         };
-        let address = self.to[(bits % self.to.len() as u128) as usize];
+        let behind = width - u32::from(length.unwrap_or(width as u8));
+        let turn = bits.checked_shr(behind).unwrap_or(0);
+        let address = self.to[(turn % self.to.len() as u128) as usize];
         Some((address, self.ports))
     }
 }
