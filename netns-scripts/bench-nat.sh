@@ -104,7 +104,7 @@ NFT
 kernel_up() {
   ip -n "$ROUTER" link set eth0 address "$MAC_A"
   ip -n "$ROUTER" link set veth-a address "$MAC_GATEWAY"
-  ip -n "$ROUTER" address add "$FIRST/32" dev eth0
+  addresses | sed 's/.*/address add &\/32 dev eth0/' | ip -n "$ROUTER" -batch -
   ip -n "$ROUTER" address add "$GATEWAY/16" dev veth-a
   ip -n "$ROUTER" route add default via 192.0.2.1 dev eth0 onlink
   {
@@ -149,11 +149,8 @@ $(addresses | sed 's/.*/  "&\/32",/')
 [networks]
 a = { ports = ["guest"], addresses = ["$GATEWAY/16"], mac = "$MAC_GATEWAY" }
 
-[guests.guest]
-port = "guest"
-mac = "$MAC_GUEST"
-addresses = ["10.0.0.0/20"]
-limits = { sessions = $SESSIONS, ports = 65535, new_sessions_per_second = 10_000_000, new_destinations_per_second = 10_000_000 }
+[guests]
+$(guests)
 
 [tables]
 main = [{ to = "default", dev = "A" }]
@@ -174,6 +171,15 @@ TOML
 # Address and port that each rule but the last is about: some of the addresses are spoken to, the ports not.
 others() {
   seq 2 "$1" | awk '{ printf "198.18.%d.%d %d\n", $1 / 256 % 256, $1 % 256, 1000 + $1 }'
+}
+
+# Of the range each guest has one address: as many guests as there are addresses.
+guests() {
+  local n
+  for ((n = 0; n < SOURCES / 32; n++)); do
+    echo "g$n = { port = \"guest\", addresses = [\"10.0.$((n / 8)).$((n % 8 * 32))/27\"], limits = {" \
+      "sessions = $SESSIONS, ports = 65535, new_sessions_per_second = 10_000_000, new_destinations_per_second = 10_000_000 } }"
+  done
 }
 
 addresses() {
