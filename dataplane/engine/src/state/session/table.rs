@@ -26,7 +26,7 @@ pub struct Hit {
 }
 
 /// Most sessions that one look for expired ones ends: each takes as long as looking at several.
-pub(crate) const ENDED_AT_ONCE: u64 = 64;
+pub(crate) const ENDED_AT_ONCE: u64 = 32;
 
 /// Ends the chain of free records.
 const END: u32 = u32::MAX;
