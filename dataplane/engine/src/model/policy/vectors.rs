@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use foldhash::fast::FixedState;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::IpNet;
 
 use super::question::End;
 use crate::base::addr::InterfaceId;
@@ -44,18 +43,22 @@ pub(super) struct Sides {
     guests: Vec<Number>,
 }
 
-/// By the longest prefix.
+/// From each key on up to the next; the first is the least there is.
+#[derive(Debug, Clone)]
+struct Spans<K>(Vec<(K, Number)>);
+
+/// By address.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Addresses {
-    v4: PrefixMap<Ipv4Net, Number>,
-    v6: PrefixMap<Ipv6Net, Number>,
+    v4: Spans<u32>,
+    v6: Spans<u128>,
 }
 
-/// By protocol: the vector from each port on up to the next.
+/// By protocol and port.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ports {
-    by_protocol: Vec<Vec<(u16, Number)>>,
-    /// Of those that no rule names.
+    by_protocol: Vec<Spans<u16>>,
+    /// Of protocols that no rule names.
     other: Number,
 }
 
@@ -227,6 +230,56 @@ impl Sides {
     }
 }
 
+impl<K> Default for Spans<K> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: Copy + Default + Ord> Spans<K> {
+    /// Of rules, each for the keys from one up to before another, or to the last of all. Those that are for
+    /// any are in `any`.
+    fn build(
+        rules: impl Iterator<Item = (K, Option<K>, usize)>,
+        any: &Vector,
+        vectors: &mut Vectors,
+    ) -> Self {
+        let mut borders: Vec<(K, bool, usize)> = Vec::new();
+        for (first, after, rule) in rules {
+            borders.push((first, true, rule));
+            borders.extend(after.map(|after| (after, false, rule)));
+        }
+        borders.sort_unstable();
+        // A rule may name the same key twice.
+        let mut depth: HashMap<usize, u32> = HashMap::new();
+        let (mut now, mut spans) = (
+            any.clone(),
+            vec![(K::default(), vectors.number(any.clone()))],
+        );
+        for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
+            for &(_, begins, rule) in chunk {
+                let depth = depth.entry(rule).or_default();
+                *depth = match begins {
+                    true => depth.saturating_add(1),
+                    false => depth.saturating_sub(1),
+                };
+                match *depth {
+                    0 => now.clear(rule),
+                    _ => now.set(rule),
+                }
+            }
+            spans.push((chunk[0].0, vectors.number(now.clone())));
+        }
+        Self(spans)
+    }
+
+    #[inline]
+    fn find(&self, key: K) -> Option<Number> {
+        let next = self.0.partition_point(|(from, _)| *from <= key);
+        Some(self.0[next.checked_sub(1)?].1)
+    }
+}
+
 impl Addresses {
     pub(super) fn build(
         rules: &[CheckedRule],
@@ -234,37 +287,33 @@ impl Addresses {
         vectors: &mut Vectors,
     ) -> Self {
         let any = Vector::of_all(rules, of);
-        let mut by_prefix: HashMap<IpNet, Vec<usize>, FixedState> = HashMap::default();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (n, rule) in rules.iter().enumerate() {
             for prefix in of(rule) {
-                by_prefix.entry(*prefix).or_default().push(n);
+                match prefix {
+                    IpNet::V4(net) => {
+                        let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                        v4.push((first, last.checked_add(1), n));
+                    }
+                    IpNet::V6(net) => {
+                        let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                        v6.push((first, last.checked_add(1), n));
+                    }
+                }
             }
         }
-        let mut addresses = Self::default();
-        let number = vectors.number(any);
-        addresses.v4.insert(Ipv4Net::default(), number);
-        addresses.v6.insert(Ipv6Net::default(), number);
-        // The shortest first: each has what is said of those around it.
-        let mut prefixes: Vec<_> = by_prefix.into_iter().collect();
-        prefixes.sort_unstable_by_key(|(prefix, _)| (prefix.prefix_len(), *prefix));
-        for (prefix, rules) in prefixes {
-            let around = addresses.find(prefix.addr());
-            let vector = vectors.all[around as usize].with(&rules);
-            let number = vectors.number(vector);
-            match prefix {
-                IpNet::V4(prefix) => drop(addresses.v4.insert(prefix, number)),
-                IpNet::V6(prefix) => drop(addresses.v6.insert(prefix, number)),
-            }
+        Self {
+            v4: Spans::build(v4.into_iter(), &any, vectors),
+            v6: Spans::build(v6.into_iter(), &any, vectors),
         }
-        addresses
     }
 
     pub(super) fn find(&self, address: IpAddr) -> Number {
         let found = match address {
-            IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, number)| number),
-            IpAddr::V6(address) => self.v6.get_lpm(&address.into()).map(|(_, number)| number),
+            IpAddr::V4(address) => self.v4.find(address.to_bits()),
+            IpAddr::V6(address) => self.v6.find(address.to_bits()),
         };
-        found.copied().unwrap_or(0)
+        found.unwrap_or(0)
     }
 }
 
@@ -275,38 +324,16 @@ impl Ports {
         vectors: &mut Vectors,
     ) -> Self {
         let any = Vector::of_all(rules, of);
-        // By protocol: where rules begin, and one past where they end.
-        let mut borders: HashMap<u8, Vec<(u32, bool, usize)>> = HashMap::new();
+        let mut protocols: HashMap<u8, Vec<(u16, Option<u16>, usize)>> = HashMap::new();
         for (n, rule) in rules.iter().enumerate() {
             for &(protocol, (first, last)) in of(rule) {
-                let borders = borders.entry(protocol).or_default();
-                borders.push((u32::from(first), true, n));
-                borders.push((u32::from(last) + 1, false, n));
+                let spans = protocols.entry(protocol).or_default();
+                spans.push((first, last.checked_add(1), n));
             }
         }
-        let mut by_protocol = vec![Vec::new(); 1 + usize::from(u8::MAX)];
-        for (protocol, mut borders) in borders {
-            borders.sort_unstable();
-            // A rule may name the same port twice.
-            let mut depth: HashMap<usize, u32> = HashMap::new();
-            let (mut now, mut spans) = (any.clone(), vec![(0, vectors.number(any.clone()))]);
-            for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
-                for &(_, begins, rule) in chunk {
-                    let depth = depth.entry(rule).or_default();
-                    match begins {
-                        true => *depth += 1,
-                        false => *depth -= 1,
-                    }
-                    match *depth {
-                        0 => now.clear(rule),
-                        _ => now.set(rule),
-                    }
-                }
-                if let Ok(from) = u16::try_from(chunk[0].0) {
-                    spans.push((from, vectors.number(now.clone())));
-                }
-            }
-            by_protocol[usize::from(protocol)] = spans;
+        let mut by_protocol = vec![Spans::default(); 1 + usize::from(u8::MAX)];
+        for (protocol, spans) in protocols {
+            by_protocol[usize::from(protocol)] = Spans::build(spans.into_iter(), &any, vectors);
         }
         Self {
             by_protocol,
@@ -316,10 +343,6 @@ impl Ports {
 
     pub(super) fn find(&self, protocol: u8, port: u16) -> Number {
         let spans = &self.by_protocol[usize::from(protocol)];
-        let next = spans.partition_point(|(from, _)| *from <= port);
-        match next.checked_sub(1) {
-            Some(span) => spans[span].1,
-            None => self.other,
-        }
+        spans.find(port).unwrap_or(self.other)
     }
 }
