@@ -26,7 +26,7 @@ use super::forward::begin;
 use super::judge::{Course, judge};
 use super::policy::permits_answers;
 use super::query::Query;
-use super::{admit, bandwidth, limits, log, offload, standing};
+use super::{admit, bandwidth, errors, limits, log, offload, standing};
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
@@ -38,7 +38,6 @@ use crate::state::egress;
 use crate::state::session::{Hit, Path};
 use crate::state::shard::Tracked;
 use crate::wire::frame::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Link, Verdict};
-use crate::wire::icmp::{self, Quoted};
 use crate::wire::mld;
 use crate::wire::nd;
 use crate::wire::packet::{Family, Packet, Part, Transport};
@@ -290,23 +289,7 @@ fn error<'s, A: Tracked, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
-    icmp::verify(frame, packet)?;
-    let quoted = Quoted::parse(frame.bytes, packet).ok_or(DropReason::IcmpUnmatched)?;
-    let sessions = &A::flows(ctx.shard).sessions;
-    let hit = sessions.find(&quoted.flow.reversed());
-    let Hit { number, direction } = hit.ok_or(DropReason::IcmpUnmatched)?;
-    if !standing::is_current::<A, T>(ctx, number, Ticks::from(ctx.now)) {
-        return Err(DropReason::IcmpUnmatched);
-    }
-    let record = A::flows(ctx.shard).sessions.get(number);
-    if record.received(direction).destination != packet.flow.destination {
-        return Err(DropReason::IcmpUnmatched);
-    }
-    let back = record.path(direction.reversed());
-    if back.is_none_or(|path| path.interface != arrival.interface.id) {
-        return Err(DropReason::WrongInterface);
-    }
-    ctx.trace.step(|| Step::QuotesSession);
+    errors::about(ctx, frame, packet, arrival)?;
     let verdict = cross(ctx, frame, packet, arrival)?;
     ctx.shard.counters.bridged += 1;
     Ok(verdict)

@@ -25,25 +25,9 @@ pub(crate) fn translate<A: Tracked, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'_>,
 ) -> Result<Verdict, DropReason> {
-    icmp::verify(frame, packet)?;
-    let quoted = Quoted::parse(frame.bytes, packet).ok_or(DropReason::IcmpUnmatched)?;
-    let hit = A::flows(ctx.shard)
-        .sessions
-        .find(&quoted.flow.reversed())
-        .ok_or(DropReason::IcmpUnmatched)?;
-    let Hit { number, direction } = hit;
-    if !standing::is_current::<A, T>(ctx, number, Ticks::from(ctx.now)) {
-        return Err(DropReason::IcmpUnmatched);
-    }
-    let record = *A::flows(ctx.shard).sessions.get(number);
-    if record.received(direction).destination != packet.flow.destination {
-        return Err(DropReason::IcmpUnmatched);
-    }
-    let back = record.path(direction.reversed());
-    if back.is_none_or(|path| path.interface != arrival.interface.id) {
-        return Err(DropReason::WrongInterface);
-    }
-    ctx.trace.step(|| Step::QuotesSession);
+    let (quoted, hit) = about(ctx, frame, packet, arrival)?;
+    let direction = hit.direction;
+    let record = *A::flows(ctx.shard).sessions.get(hit.number);
     if packet.ttl <= 1 {
         return Err(DropReason::TtlExceeded);
     }
@@ -63,6 +47,34 @@ pub(crate) fn translate<A: Tracked, T: Trace>(
             Ok(egress::hold(ctx, copy, Some(arrival.port), id))
         }
     }
+}
+
+/// What an error quotes, and the session that sent it: to the sender of that goes the error, and from where
+/// it was sent to it comes (RFC 5508 REQ-4).
+pub(super) fn about<A: Tracked, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+) -> Result<(Quoted<A>, Hit), DropReason> {
+    icmp::verify(frame, packet)?;
+    let quoted = Quoted::parse(frame.bytes, packet).ok_or(DropReason::IcmpUnmatched)?;
+    let sessions = &A::flows(ctx.shard).sessions;
+    let hit = sessions.find(&quoted.flow.reversed());
+    let hit = hit.ok_or(DropReason::IcmpUnmatched)?;
+    if !standing::is_current::<A, T>(ctx, hit.number, Ticks::from(ctx.now)) {
+        return Err(DropReason::IcmpUnmatched);
+    }
+    let record = A::flows(ctx.shard).sessions.get(hit.number);
+    if record.received(hit.direction).destination != packet.flow.destination {
+        return Err(DropReason::IcmpUnmatched);
+    }
+    let back = record.path(hit.direction.reversed());
+    if back.is_none_or(|path| path.interface != arrival.interface.id) {
+        return Err(DropReason::WrongInterface);
+    }
+    ctx.trace.step(|| Step::QuotesSession);
+    Ok((quoted, hit))
 }
 
 /// Puts the session's other side into the error and into what it quotes.

@@ -31,8 +31,8 @@ const ON_THE_WAY: Duration = Duration::from_secs(15);
 /// The same for what may be for the router itself (RFC 1122 §3.3.2, RFC 8200 §4.5; G01).
 const TO_US: Duration = Duration::from_secs(60);
 
-/// A packet that no session knows, or a fragment. Not a part of `process`, whose registers forwarding
-/// needs.
+/// A packet that no session is known for, or a fragment. Not a part of `process`, whose registers
+/// forwarding needs.
 #[inline(never)]
 pub(crate) fn or_first<'s, A: Tracked, T: Trace>(
     ctx: &mut Context<'s, T>,
@@ -41,22 +41,21 @@ pub(crate) fn or_first<'s, A: Tracked, T: Trace>(
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
     match packet.part {
-        Part::Whole => forward::first(ctx, frame, packet, arrival),
+        Part::Whole => unknown(ctx, frame, packet, arrival),
         Part::First | Part::Later => receive(ctx, frame, packet, arrival),
     }
 }
 
-/// A packet on a segment that guests are bridged to, or a fragment of one.
-#[inline(never)]
-pub(crate) fn or_bridged<'s, A: Tracked, T: Trace>(
+/// A packet that no session is known for: it crosses the segment that guests are bridged to, or is routed.
+fn unknown<'s, A: Tracked, T: Trace>(
     ctx: &mut Context<'s, T>,
     frame: &mut Frame<'_>,
     packet: &Packet<A>,
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
-    match packet.part {
-        Part::Whole => bridge::pass(ctx, frame, packet, arrival),
-        Part::First | Part::Later => receive(ctx, frame, packet, arrival),
+    match arrival.interface.bridge {
+        Some(_) => bridge::pass(ctx, frame, packet, arrival),
+        None => forward::first(ctx, frame, packet, arrival),
     }
 }
 
@@ -210,15 +209,13 @@ fn send<'s, A: Tracked, T: Trace>(
     packet: &Packet<A>,
     arrival: Arrival<'s>,
 ) -> Result<Verdict, DropReason> {
-    if arrival.interface.bridge.is_some() {
-        return bridge::pass(ctx, frame, packet, arrival);
-    }
-    if (packet.has_flow() || packet.part == Part::Later)
+    if arrival.interface.bridge.is_none()
+        && (packet.has_flow() || packet.part == Part::Later)
         && let Some(verdict) = forward::by_session(ctx, frame, packet, arrival)?
     {
         return Ok(verdict);
     }
-    forward::first(ctx, frame, packet, arrival)
+    unknown(ctx, frame, packet, arrival)
 }
 
 /// A fragment that has to wait: for the first, or for all others.

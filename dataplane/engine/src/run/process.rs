@@ -163,11 +163,11 @@ fn across<'s, T: Trace>(
     match frame.bytes.get(12..14) {
         Some([0x08, 0x00]) => {
             let packet = Ipv4Addr::parse(frame)?;
-            fragments::or_bridged(ctx, frame, &packet, arrival)
+            fragments::or_first(ctx, frame, &packet, arrival)
         }
         _ => {
             let packet = Ipv6Addr::parse(frame)?;
-            fragments::or_bridged(ctx, frame, &packet, arrival)
+            fragments::or_first(ctx, frame, &packet, arrival)
         }
     }
 }
