@@ -1,11 +1,18 @@
-//! What the tools of the side-by-side harness share: how they end, and a socket to send frames by.
+//! What the tools of the side-by-side harness share: how they end, a socket to send frames by, and headers.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 
 use serde::Serialize;
 use tapgate_engine::addr::MacAddr;
+use tapgate_engine::checksum::{checksum, fold, pseudo_header};
+
+/// Length of the headers that [`write_headers`] writes.
+pub const HEADERS: usize = 14 + 20 + 8;
+/// Place of the UDP checksum in a frame with such.
+pub const UDP_CHECKSUM: usize = 40;
 
 /// Prints what a tool found as JSON, or why it found nothing; `about` says about what.
 pub fn end<R: Serialize>(
@@ -97,4 +104,28 @@ pub fn sender(dev: &str) -> io::Result<OwnedFd> {
         0 => Ok(socket),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Writes the headers of a frame that ends with a UDP datagram, for which it must have room; the first of
+/// `ends` is the sender's address and port. The UDP checksum is the sum of the pseudo-header only, which
+/// is what a device that completes it wants to find (RFC 768).
+pub fn write_headers(frame: &mut [u8], macs: [MacAddr; 2], ends: [(Ipv4Addr, u16); 2]) {
+    let [source, destination] = ends.map(|(address, _)| address.octets());
+    let udp_length = frame.len() - (HEADERS - 8);
+    frame[0..6].copy_from_slice(&macs[1].0);
+    frame[6..12].copy_from_slice(&macs[0].0);
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    let ip = &mut frame[14..];
+    ip[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+    ip[2..4].copy_from_slice(&((20 + udp_length) as u16).to_be_bytes());
+    ip[12..16].copy_from_slice(&source);
+    ip[16..20].copy_from_slice(&destination);
+    let header = checksum(&ip[..20]);
+    ip[10..12].copy_from_slice(&header.to_be_bytes());
+    let udp = &mut ip[20..];
+    udp[0..2].copy_from_slice(&ends[0].1.to_be_bytes());
+    udp[2..4].copy_from_slice(&ends[1].1.to_be_bytes());
+    udp[4..6].copy_from_slice(&(udp_length as u16).to_be_bytes());
+    let partial = fold(pseudo_header(&source, &destination, 17, udp_length));
+    udp[6..8].copy_from_slice(&partial.to_be_bytes());
 }

@@ -12,7 +12,7 @@ use clap::Parser;
 use serde::Serialize;
 use tapgate_benches::tool;
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::checksum::{checksum, fold, pseudo_header, sum};
+use tapgate_engine::checksum::{fold, sum};
 
 /// Frames per system call.
 const BATCH: usize = 64;
@@ -66,13 +66,13 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<Opened> {
     let mac = tool::mac_of(&options.dev)?;
     let socket = tool::sender(&options.dev)?;
-    let mut frames = vec![frame(options, mac); BATCH];
+    let mut frames = vec![vec![0; 60]; BATCH];
     let start = Instant::now();
     let end = Duration::from_secs_f64(options.seconds);
     let (mut flows, mut refused) = (0, 0);
     while start.elapsed() < end {
         for (frame, flow) in frames.iter_mut().zip(flows..) {
-            set(frame, options, flow);
+            set(frame, options, mac, flow);
         }
         let sent = tool::send(&socket, &mut frames)?;
         flows += sent as u64;
@@ -86,34 +86,18 @@ fn run(options: &Options) -> io::Result<Opened> {
     })
 }
 
-/// A frame without addresses, source port and checksums.
-fn frame(options: &Options, mac: MacAddr) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[0..6].copy_from_slice(&options.to_mac.0);
-    frame[6..12].copy_from_slice(&mac.0);
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17]);
-    frame[36..38].copy_from_slice(&options.port.to_be_bytes());
-    frame[38..40].copy_from_slice(&26u16.to_be_bytes());
-    frame
-}
-
 /// Makes a frame that of flow number `flow`.
-fn set(frame: &mut [u8], options: &Options, flow: u64) {
+fn set(frame: &mut [u8], options: &Options, mac: MacAddr, flow: u64) {
     let sources = u64::from(options.sources);
     // Neighbouring flows go far apart.
     let far = (flow as u32).wrapping_mul(0x9e37_79b1) >> 8;
-    let nth = |first: Ipv4Addr, n: u32| Ipv4Addr::from_bits(first.to_bits() + n).octets();
+    let nth = |first: Ipv4Addr, n: u32| Ipv4Addr::from_bits(first.to_bits() + n);
     let from = nth(options.from, (flow % sources) as u32);
     let to = nth(options.to, far % options.destinations);
     let port = 1_024 + (flow / sources % PORTS) as u16;
-    frame[24..26].fill(0);
-    frame[26..30].copy_from_slice(&from);
-    frame[30..34].copy_from_slice(&to);
-    let header = checksum(&frame[14..34]);
-    frame[24..26].copy_from_slice(&header.to_be_bytes());
-    frame[34..36].copy_from_slice(&port.to_be_bytes());
-    frame[40..42].fill(0);
-    let whole = !fold(sum(&frame[34..], pseudo_header(&from, &to, 17, 26)));
-    frame[40..42].copy_from_slice(&whole.to_be_bytes());
+    let ends = [(from, port), (to, options.port)];
+    tool::write_headers(frame, [mac, options.to_mac], ends);
+    // Beside the payload the field holds what the pseudo-header adds.
+    let whole = !fold(sum(&frame[34..], 0));
+    frame[tool::UDP_CHECKSUM..][..2].copy_from_slice(&whole.to_be_bytes());
 }

@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rustix::net::SendFlags;
 use serde::Serialize;
-use tapgate_benches::tool;
+use tapgate_benches::tool::{self, HEADERS, UDP_CHECKSUM};
 use tapgate_engine::addr::MacAddr;
-use tapgate_engine::checksum::{self, checksum};
 
 /// Frames per super-frame, all of one flow.
 const SEGMENTS: usize = 16;
 /// Payload that makes a frame 60 bytes long, the smallest Ethernet carries (64 with FCS).
 const PAYLOAD: usize = 60 - HEADERS;
-const HEADERS: usize = 14 + 20 + 8;
 /// Length of a `virtio_net_hdr`, which precedes a frame on a socket with PACKET_VNET_HDR.
 const VNET_HEADER: usize = 10;
 
@@ -107,36 +105,16 @@ fn run(options: &Options) -> io::Result<Sent> {
 /// `SEGMENTS` datagrams of one flow in one super-frame, with the metadata that says so
 /// (VIRTIO 1.2 §5.1.6).
 fn super_frame(options: &Options, mac: MacAddr, source_port: u16) -> SuperFrame {
-    let (from, to) = (options.from.octets(), options.to.octets());
-    let udp_length = 8 + SEGMENTS * PAYLOAD;
     let mut bytes = [0; _];
     let (vnet, frame) = bytes.split_at_mut(VNET_HEADER);
     vnet[0] = 1; // VIRTIO_NET_HDR_F_NEEDS_CSUM
     vnet[1] = 5; // VIRTIO_NET_HDR_GSO_UDP_L4
-    for (at, value) in [(2, HEADERS), (4, PAYLOAD), (6, 14 + 20), (8, 6)] {
+    let (start, offset) = (HEADERS - 8, UDP_CHECKSUM + 8 - HEADERS);
+    for (at, value) in [(2, HEADERS), (4, PAYLOAD), (6, start), (8, offset)] {
         vnet[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes());
     }
-
-    frame[0..6].copy_from_slice(&options.to_mac.0);
-    frame[6..12].copy_from_slice(&mac.0);
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    let ip = &mut frame[14..];
-    ip[0] = 0x45;
-    ip[2..4].copy_from_slice(&((20 + udp_length) as u16).to_be_bytes());
-    ip[8] = 64;
-    ip[9] = 17;
-    ip[12..16].copy_from_slice(&from);
-    ip[16..20].copy_from_slice(&to);
-    let header_sum = checksum(&ip[..20]);
-    ip[10..12].copy_from_slice(&header_sum.to_be_bytes());
-
-    let udp = &mut ip[20..];
-    udp[0..2].copy_from_slice(&source_port.to_be_bytes());
-    udp[2..4].copy_from_slice(&options.port.to_be_bytes());
-    udp[4..6].copy_from_slice(&(udp_length as u16).to_be_bytes());
-    // Partial: the sum of the pseudo-header only (RFC 768).
-    let pseudo_sum = checksum::fold(checksum::pseudo_header(&from, &to, 17, udp_length));
-    udp[6..8].copy_from_slice(&pseudo_sum.to_be_bytes());
+    let ends = [(options.from, source_port), (options.to, options.port)];
+    tool::write_headers(frame, [mac, options.to_mac], ends);
     bytes
 }
 
