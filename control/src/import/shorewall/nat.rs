@@ -7,20 +7,24 @@ use super::columns::service;
 use super::lines::{Reader, Row};
 use super::zones::{Zones, addresses};
 
+/// Columns by which an entry is for some packets only; `masq` has all but the last.
+const LIMITS: [(usize, &str); 6] = [
+    (5, "ipsec"),
+    (6, "mark"),
+    (7, "user"),
+    (8, "switch"),
+    (9, "origdest"),
+    (10, "probability"),
+];
+
 /// Source translations, as `masq` has them and as `snat` has.
 pub(super) fn masquerades([masq, snat]: &[Vec<Row>; 2], zones: &Zones, reader: &mut Reader<'_>) {
     for row in masq {
         let worn = worn_of(row.column(2, "address"));
         let entry = (row.column(0, "interface"), row.column(1, "source"));
-        let limits = [
-            (5, "ipsec"),
-            (6, "mark"),
-            (7, "user"),
-            (8, "switch"),
-            (9, "origdest"),
-        ];
+        let limits = &LIMITS[..5];
         let asked = (row.column(3, "proto"), row.column(4, "port"));
-        write(row, entry, worn, asked, &limits, (zones, &mut *reader));
+        write(row, entry, worn, asked, limits, (zones, &mut *reader));
     }
     for row in snat {
         let action = row.column(0, "action");
@@ -47,16 +51,8 @@ pub(super) fn masquerades([masq, snat]: &[Vec<Row>; 2], zones: &Zones, reader: &
             _ => Err(format!("the action {action} is not read")),
         };
         let entry = (row.column(2, "dest"), row.column(1, "source"));
-        let limits = [
-            (5, "ipsec"),
-            (6, "mark"),
-            (7, "user"),
-            (8, "switch"),
-            (9, "origdest"),
-            (10, "probability"),
-        ];
         let asked = (row.column(3, "proto"), row.column(4, "port"));
-        write(row, entry, worn, asked, &limits, (zones, &mut *reader));
+        write(row, entry, worn, asked, &LIMITS, (zones, &mut *reader));
     }
 }
 
