@@ -118,10 +118,13 @@ impl Flow {
         }
     }
 
-    /// Whether two conversations would be one to the router.
+    /// Whether two conversations would be one to the router. What a guest says to itself and what it says to
+    /// its own external address are one to the kernel, which translates the destination first.
     pub fn meets(&self, other: &Self) -> bool {
         let same = self.protocol == other.protocol && self.family == other.family;
-        same && (self.protocol == PLAIN || (self.from, self.to) == (other.from, other.to))
+        let to_itself = |flow: &Self| flow.to.0 == flow.from.0;
+        let same_end = self.to == other.to || to_itself(self) || to_itself(other);
+        same && (self.protocol == PLAIN || self.from == other.from && same_end)
     }
 
     /// What an end says next (0: the opener, 1: the other), and whether that is in order.

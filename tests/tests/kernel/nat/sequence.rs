@@ -251,12 +251,13 @@ impl<'m> Sequence<'m> {
         let mut seen: Both<Vec<Seen>> = Default::default();
         let mut told = [0; 2];
         for side in 0..2 {
-            came[side] = whole(sides[side].offer(port, &sent[side]));
-            seen[side] = Seen::all(&came[side]);
-            if !matches!(act, Act::Error(_)) {
-                let all = seen[side].len();
-                seen[side].retain(|seen| !seen.is_error());
-                told[side] = all - seen[side].len();
+            let mut frames = sides[side].offer(port, &sent[side]);
+            came[side] = whole(frames.clone());
+            (seen[side], told[side]) = heard(&came[side], act);
+            if seen[side].len() < seen[0].len() {
+                frames.extend(sides[side].late());
+                came[side] = whole(frames);
+                (seen[side], told[side]) = heard(&came[side], act);
             }
             let Some(flow) = &mut flow else { continue };
             if let (Act::Opens, None, [first]) = (act, flow.chosen[side], &seen[side][..]) {
@@ -310,4 +311,13 @@ impl<'m> Sequence<'m> {
             told,
         });
     }
+}
+
+/// The packets that came out, and how many more were what the router itself says.
+fn heard(came: &[At], act: Act) -> (Vec<Seen>, usize) {
+    let mut seen = Seen::all(came);
+    let all = seen.len();
+    seen.retain(|seen| matches!(act, Act::Error(_)) || !seen.is_error());
+    let told = all - seen.len();
+    (seen, told)
 }

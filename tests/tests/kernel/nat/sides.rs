@@ -1,5 +1,7 @@
 //! The two sides: the engine in its harness, and the kernel between TAPs in a namespace of its own.
 
+use std::time::Duration;
+
 use tapgate_tests::netns;
 use tapgate_tests::router::Router;
 use tun_tap::{Iface, Mode};
@@ -9,6 +11,9 @@ use super::model::{Model, PORTS};
 /// Bytes of the largest frame.
 const FRAME: usize = 2_048;
 
+/// Milliseconds that a busy kernel is waited for.
+const LATE: u32 = 60;
+
 /// A frame, and the number of its port.
 pub type At = (usize, Vec<u8>);
 
@@ -16,6 +21,9 @@ pub type At = (usize, Vec<u8>);
 pub trait Side {
     /// Frames come in by a port; what comes out.
     fn offer(&mut self, port: usize, frames: &[Vec<u8>]) -> Vec<At>;
+
+    /// What comes out after all, when more should.
+    fn late(&mut self) -> Vec<At>;
 }
 
 impl Side for Router {
@@ -28,6 +36,10 @@ impl Side for Router {
             (port.expect("one of its ports"), bytes)
         });
         sent.collect()
+    }
+
+    fn late(&mut self) -> Vec<At> {
+        Vec::new()
     }
 }
 
@@ -65,11 +77,28 @@ impl Kernel {
 }
 
 impl Side for Kernel {
-    /// A frame that is written to a TAP is forwarded before the call returns.
+    /// A frame that is written to a TAP is forwarded before the call returns, unless the kernel is busy.
     fn offer(&mut self, port: usize, frames: &[Vec<u8>]) -> Vec<At> {
         for frame in frames {
             self.taps[port].send(frame).expect("the TAP is up");
         }
+        self.drain()
+    }
+
+    fn late(&mut self) -> Vec<At> {
+        for _ in 0..LATE {
+            std::thread::sleep(Duration::from_millis(1));
+            let out = self.drain();
+            if !out.is_empty() {
+                return out;
+            }
+        }
+        Vec::new()
+    }
+}
+
+impl Kernel {
+    fn drain(&self) -> Vec<At> {
         let mut out = Vec::new();
         let mut buffer = [0; FRAME];
         for (port, tap) in self.taps.iter().enumerate() {
