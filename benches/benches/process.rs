@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use tapgate_benches::{
     BATCH, GUESTS, NEW_FLOWS, PERSONALITIES, Router, TCP_SUPER_FRAME, UDP_FRAME, UDP6_FRAME,
-    turn_around, write_malformed, write_new_udp, write_tcp, write_udp, write_udp6,
+    random, turn_around, write_malformed, write_new_udp, write_tcp, write_udp, write_udp6,
     write_without_route, write_without_translation,
 };
 use tapgate_engine::frame::Verdict;
@@ -99,7 +99,7 @@ fn at_random(
     flows: u32,
 ) {
     // A large one takes seconds: it is made if it is measured.
-    let (mut random, mut router) = (1, None);
+    let (mut state, mut router) = (1, None);
     // What lies in the cache needs no warming; of what does not, the bar is for the worker's way.
     let cold = bar.filter(|_| flows <= 1_000);
     for (way, warming, bar) in [("cold", Warming::None, cold), ("warm", Warming::Batch, bar)] {
@@ -107,7 +107,7 @@ fn at_random(
             let load = Load {
                 length,
                 warming,
-                write: |bytes: &mut [u8]| write(bytes, next(&mut random) % flows),
+                write: |bytes: &mut [u8]| write(bytes, random(&mut state) % flows),
                 process: Router::from_guest,
                 expected: Router::leaves,
             };
@@ -361,12 +361,4 @@ where
         }
         timing
     }
-}
-
-/// The next of a row of random numbers (an LCG of period 2^64, upper half).
-fn next(state: &mut u64) -> u32 {
-    *state = state
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 32) as u32
 }

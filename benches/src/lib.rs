@@ -436,3 +436,11 @@ fn configuration(sessions: u32) -> Value {
         "nat": { "snat": snat },
     })
 }
+
+/// The next of a row of random numbers (an LCG of period 2^64, upper half).
+pub fn random(state: &mut u64) -> u32 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 32) as u32
+}

@@ -1,5 +1,5 @@
 //! Values without policy: addresses, time, random numbers, checksums, keyed hashes, a hash index,
-//! token buckets, deadlines, shares, and the names of what is counted.
+//! look-ups by prefix and range, token buckets, deadlines, shares, and the names of what is counted.
 
 pub mod addr;
 pub mod bucket;
@@ -12,4 +12,5 @@ pub mod index;
 pub mod ip;
 pub mod random;
 pub mod shares;
+pub mod spans;
 pub mod time;

@@ -4,7 +4,7 @@ use super::owners::Owners;
 use super::rules::Rule;
 use super::tables::{Action, Fib};
 use crate::base::addr::InterfaceId;
-use crate::config::{Config, RouteAction, Table};
+use crate::config::{Config, Route, RouteAction, Table};
 
 /// The place of `main` among the tables.
 pub(crate) const MAIN_TABLE: usize = 0;
@@ -20,24 +20,17 @@ impl Routing {
     /// Those of `config`; `interfaces`: the number of each of its interfaces.
     pub(super) fn build(config: &Config, interfaces: &[InterfaceId], owners: &Owners) -> Self {
         let compile = |(place, table): (usize, &Table)| {
-            let mut fib = Fib::default();
-            for route in &table.routes {
-                fib.insert(route.to, action(&route.action, interfaces));
-            }
+            let own = |route: &Route| (route.to, action(&route.action, interfaces));
+            let mut routes: Vec<_> = table.routes.iter().map(own).collect();
             if place == MAIN_TABLE {
                 // What may be alive in a network is looked for there, not on the uplink.
-                for (prefix, network) in owners.alive_prefixes() {
+                routes.extend(owners.alive_prefixes().map(|(prefix, network)| {
                     let interfaces = vec![network];
-                    fib.insert(
-                        prefix,
-                        Action::Forward {
-                            interfaces,
-                            via: None,
-                        },
-                    );
-                }
+                    let via = None;
+                    (prefix, Action::Forward { interfaces, via })
+                }));
             }
-            (table.name.clone(), fib)
+            (table.name.clone(), Fib::new(routes))
         };
         let rules = config.rules().iter().map(|rule| Rule {
             priority: rule.priority,

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::IpNet;
 
 use crate::base::addr::InterfaceId;
 use crate::base::drops::DropReason;
+use crate::base::spans::Spans;
 
 /// What a route does with packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,31 +32,50 @@ pub enum Action {
 /// One table: the longest matching prefix wins.
 #[derive(Debug, Clone, Default)]
 pub struct Fib {
-    v4: PrefixMap<Ipv4Net, Action>,
-    v6: PrefixMap<Ipv6Net, Action>,
+    v4: Spans<u32>,
+    v6: Spans<u128>,
+    /// By prefix: those of IPv4, then those of IPv6.
+    routes: Vec<(IpNet, Action)>,
+    ipv4_routes: usize,
 }
 
 impl Fib {
-    /// Adds a route; one to the same prefix is replaced.
-    pub fn insert(&mut self, to: IpNet, action: Action) {
-        match to {
-            IpNet::V4(to) => drop(self.v4.insert(to, action)),
-            IpNet::V6(to) => drop(self.v6.insert(to, action)),
+    /// A table of these routes; of those to the same prefix the last counts.
+    pub fn new(mut routes: Vec<(IpNet, Action)>) -> Self {
+        // Stable: what was added later comes later, and is kept.
+        routes.sort_by_key(|(to, _)| *to);
+        routes.reverse();
+        routes.dedup_by_key(|(to, _)| *to);
+        routes.reverse();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (to, _) in &routes {
+            match to {
+                IpNet::V4(to) => v4.push((to.network().to_bits(), to.broadcast().to_bits())),
+                IpNet::V6(to) => v6.push((to.network().to_bits(), to.broadcast().to_bits())),
+            }
+        }
+        Self {
+            v4: Spans::innermost(&v4).0,
+            v6: Spans::innermost(&v6).0,
+            ipv4_routes: v4.len(),
+            routes,
         }
     }
 
     /// The route with the longest prefix that covers `destination`.
+    #[inline]
     pub fn lookup(&self, destination: IpAddr) -> Option<(IpNet, &Action)> {
-        match destination {
-            IpAddr::V4(address) => {
-                let (prefix, action) = self.v4.get_lpm(&Ipv4Net::from(address))?;
-                Some((IpNet::V4(prefix), action))
-            }
-            IpAddr::V6(address) => {
-                let (prefix, action) = self.v6.get_lpm(&Ipv6Net::from(address))?;
-                Some((IpNet::V6(prefix), action))
-            }
-        }
+        let (number, before) = match destination {
+            IpAddr::V4(address) => (self.v4.find(address.to_bits())?, 0),
+            IpAddr::V6(address) => (self.v6.find(address.to_bits())?, self.ipv4_routes),
+        };
+        let (to, action) = self.routes.get(before + number as usize)?;
+        Some((*to, action))
+    }
+
+    /// Bytes it takes, but for what actions name.
+    pub fn memory(&self) -> usize {
+        self.v4.memory() + self.v6.memory() + size_of_val(&*self.routes)
     }
 }
 

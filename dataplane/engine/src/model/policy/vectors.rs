@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::question::End;
 use crate::base::addr::InterfaceId;
+use crate::base::spans::{Key, Spans};
 use crate::config::policy::{CheckedRule, PortSpan, Side};
 use crate::config::{Config, Guest};
 
@@ -42,10 +43,6 @@ pub(super) struct Sides {
     interfaces: Vec<Number>,
     guests: Vec<Number>,
 }
-
-/// From each key on up to the next; the first is the least there is.
-#[derive(Debug, Clone)]
-struct Spans<K>(Vec<(K, Number)>);
 
 /// By address.
 #[derive(Debug, Clone, Default)]
@@ -85,27 +82,31 @@ fn first_of<const N: usize>(vectors: [&Vector; N], range: Range<usize>) -> Optio
     let (begin, end) = (range.start / BLOCK, (range.end - 1) / BLOCK);
     let within = (u128::MAX << begin) & (u128::MAX >> (127 - end));
     let all = vectors.iter().map(|vector| vector.summary);
-    let mut left = all.fold(within, |left, summary| left & summary);
-    while left != 0 {
-        let number = left.trailing_zeros() as usize;
-        left &= left - 1;
-        let blocks = vectors.map(|vector| &vector.blocks[number]);
-        let mut block: [u64; WORDS] = std::array::from_fn(|word| {
-            let words = blocks.iter().map(|block| block[word]);
-            words.fold(u64::MAX, |all, word| all & word)
-        });
-        // Most have none: to know that takes a part of what it takes to find it.
-        if block.iter().fold(0, |any, word| any | word) == 0 {
-            continue;
-        }
-        if number == begin {
-            let (word, bit) = (range.start % BLOCK / 64, range.start % 64);
-            block[..word].fill(0);
-            block[word] &= u64::MAX << bit;
-        }
-        if let Some(word) = block.iter().position(|word| *word != 0) {
-            let rule = number * BLOCK + word * 64 + block[word].trailing_zeros() as usize;
-            return Some(rule).filter(|rule| *rule < range.end);
+    let left = all.fold(within, |left, summary| left & summary);
+    // Of one length, which is then compared with once.
+    let blocks = vectors.map(|vector| &vector.blocks[..=end]);
+    for (half, mut left) in [left as u64, (left >> 64) as u64].into_iter().enumerate() {
+        while left != 0 {
+            let number = 64 * half + left.trailing_zeros() as usize;
+            left &= left - 1;
+            let blocks = blocks.map(|blocks| &blocks[number]);
+            let of_all = |word: usize| {
+                let words = blocks.iter().map(|block| block[word]);
+                words.fold(u64::MAX, |all, word| all & word)
+            };
+            // Most have none: to know that takes a part of what it takes to find it.
+            if (0..WORDS).fold(0, |any, word| any | of_all(word)) == 0 {
+                continue;
+            }
+            let before = range.start.saturating_sub(number * BLOCK);
+            let found = (before / 64..WORDS).find_map(|word| {
+                let from = if word == before / 64 { before % 64 } else { 0 };
+                let bits = of_all(word) & u64::MAX << from;
+                (bits != 0).then(|| number * BLOCK + word * 64 + bits.trailing_zeros() as usize)
+            });
+            if let Some(rule) = found {
+                return Some(rule).filter(|rule| *rule < range.end);
+            }
         }
     }
     None
@@ -230,54 +231,37 @@ impl Sides {
     }
 }
 
-impl<K> Default for Spans<K> {
-    fn default() -> Self {
-        Self(Vec::new())
+/// Which vector each key leads to. Of rules, each for the keys from one up to before another, or to the
+/// last of all; those that are for any are in `any`.
+fn spans<K: Key>(
+    rules: impl Iterator<Item = (K, Option<K>, usize)>,
+    any: &Vector,
+    vectors: &mut Vectors,
+) -> Spans<K> {
+    let mut borders: Vec<(K, bool, usize)> = Vec::new();
+    for (first, after, rule) in rules {
+        borders.push((first, true, rule));
+        borders.extend(after.map(|after| (after, false, rule)));
     }
-}
-
-impl<K: Copy + Default + Ord> Spans<K> {
-    /// Of rules, each for the keys from one up to before another, or to the last of all. Those that are for
-    /// any are in `any`.
-    fn build(
-        rules: impl Iterator<Item = (K, Option<K>, usize)>,
-        any: &Vector,
-        vectors: &mut Vectors,
-    ) -> Self {
-        let mut borders: Vec<(K, bool, usize)> = Vec::new();
-        for (first, after, rule) in rules {
-            borders.push((first, true, rule));
-            borders.extend(after.map(|after| (after, false, rule)));
-        }
-        borders.sort_unstable();
-        // A rule may name the same key twice.
-        let mut depth: HashMap<usize, u32> = HashMap::new();
-        let (mut now, mut spans) = (
-            any.clone(),
-            vec![(K::default(), vectors.number(any.clone()))],
-        );
-        for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
-            for &(_, begins, rule) in chunk {
-                let depth = depth.entry(rule).or_default();
-                *depth = match begins {
-                    true => depth.saturating_add(1),
-                    false => depth.saturating_sub(1),
-                };
-                match *depth {
-                    0 => now.clear(rule),
-                    _ => now.set(rule),
-                }
+    borders.sort_unstable();
+    // A rule may name the same key twice.
+    let mut depth: HashMap<usize, u32> = HashMap::new();
+    let (mut now, mut spans) = (any.clone(), vec![(K::LEAST, vectors.number(any.clone()))]);
+    for chunk in borders.chunk_by(|a, b| a.0 == b.0) {
+        for &(_, begins, rule) in chunk {
+            let depth = depth.entry(rule).or_default();
+            *depth = match begins {
+                true => depth.saturating_add(1),
+                false => depth.saturating_sub(1),
+            };
+            match *depth {
+                0 => now.clear(rule),
+                _ => now.set(rule),
             }
-            spans.push((chunk[0].0, vectors.number(now.clone())));
         }
-        Self(spans)
+        spans.push((chunk[0].0, vectors.number(now.clone())));
     }
-
-    #[inline]
-    fn find(&self, key: K) -> Option<Number> {
-        let next = self.0.partition_point(|(from, _)| *from <= key);
-        Some(self.0[next.checked_sub(1)?].1)
-    }
+    Spans::new(spans)
 }
 
 impl Addresses {
@@ -303,8 +287,8 @@ impl Addresses {
             }
         }
         Self {
-            v4: Spans::build(v4.into_iter(), &any, vectors),
-            v6: Spans::build(v6.into_iter(), &any, vectors),
+            v4: spans(v4.into_iter(), &any, vectors),
+            v6: spans(v6.into_iter(), &any, vectors),
         }
     }
 
@@ -327,13 +311,13 @@ impl Ports {
         let mut protocols: HashMap<u8, Vec<(u16, Option<u16>, usize)>> = HashMap::new();
         for (n, rule) in rules.iter().enumerate() {
             for &(protocol, (first, last)) in of(rule) {
-                let spans = protocols.entry(protocol).or_default();
-                spans.push((first, last.checked_add(1), n));
+                let ranges = protocols.entry(protocol).or_default();
+                ranges.push((first, last.checked_add(1), n));
             }
         }
         let mut by_protocol = vec![Spans::default(); 1 + usize::from(u8::MAX)];
-        for (protocol, spans) in protocols {
-            by_protocol[usize::from(protocol)] = Spans::build(spans.into_iter(), &any, vectors);
+        for (protocol, ranges) in protocols {
+            by_protocol[usize::from(protocol)] = spans(ranges.into_iter(), &any, vectors);
         }
         Self {
             by_protocol,
