@@ -167,6 +167,8 @@ fn survive(
     }
     let expected: Vec<Expected> = {
         let mut fresh = start(after);
+        // Who is behind another port now may not be heard there.
+        live(&mut fresh, (before, after));
         sessions
             .iter()
             .map(|session| session.expected(after, &mut fresh))
