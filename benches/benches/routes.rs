@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tapgate_benches::random;
-use tapgate_engine::model::tables::{Action, Fib};
+use tapgate_engine::model::tables::{Action, Entry, Fib};
 
 /// How many of a hundred prefixes have each length, about.
 const LENGTHS4: [(u8, u32); 9] = [
@@ -58,7 +58,7 @@ fn main() {
                         let start = Instant::now();
                         for _ in 0..times {
                             let address = all.next().copied().expect("there are some");
-                            black_box(fib.lookup(black_box(address)));
+                            black_box(fib.covering(black_box(address)).next());
                         }
                         let took = start.elapsed();
                         fastest = fastest.min(took.as_nanos() as f64 / times as f64);
@@ -90,7 +90,11 @@ fn made(family: u8, count: usize) -> (Fib, Vec<IpAddr>, Vec<IpAddr>) {
         prefixes.sort_unstable();
         prefixes.dedup();
     }
-    let routes = prefixes.iter().map(|to| (*to, Action::Blackhole));
+    let entry = Entry {
+        metric: 0,
+        action: Action::Blackhole,
+    };
+    let routes = prefixes.iter().map(|to| (*to, entry));
     let start = Instant::now();
     let fib = Fib::new(routes.collect());
     let took = start.elapsed();
@@ -104,7 +108,7 @@ fn made(family: u8, count: usize) -> (Fib, Vec<IpAddr>, Vec<IpAddr>) {
     let mut misses = Vec::with_capacity(ADDRESSES);
     while misses.len() < ADDRESSES {
         let address = within(unicast(family), &mut state);
-        if fib.lookup(address).is_none() {
+        if fib.covering(address).next().is_none() {
             misses.push(address);
         }
     }

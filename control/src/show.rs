@@ -213,10 +213,24 @@ fn rules(table: &mut Table, rows: Vec<RuleRow>) {
 }
 
 fn routes(table: &mut Table, rows: Vec<RouteRow>) {
-    head(table, "TABLE TO TYPE VIA DEV");
+    head(table, "TABLE TO TYPE METRIC> VIA DEV WEIGHT>");
     for row in rows {
-        let dev = (!row.dev.is_empty()).then(|| row.dev.join(" "));
-        table.add_row([row.table, row.to, row.kind, or_dash(row.via), or_dash(dev)]);
+        let several = row.nexthops.len() > 1;
+        let mut first = [row.table, row.to, row.kind, row.metric.to_string()];
+        let mut hops = row.nexthops.into_iter().map(Some).collect::<Vec<_>>();
+        if hops.is_empty() {
+            hops.push(None);
+        }
+        // One row for each next hop; what they have in common stands in the first.
+        for hop in hops {
+            let [name, to, kind, metric] = std::mem::take(&mut first);
+            let (via, dev, weight) = match hop {
+                Some(hop) => (hop.via, Some(hop.dev.join(" ")), Some(hop.weight)),
+                None => (None, None, None),
+            };
+            let weight = or_dash(weight.filter(|_| several));
+            table.add_row([name, to, kind, metric, or_dash(via), or_dash(dev), weight]);
+        }
     }
 }
 

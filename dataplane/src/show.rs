@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
-use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleAction, RuleVerdict};
+use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::explain;
 use tapgate_engine::frame::{Frame, Offload, Verdict};
@@ -14,8 +14,8 @@ use tapgate_engine::run::{self, NeighborView, SessionView, Usage};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
-    CounterRow, DropRow, ExplainQuery, Explanation, GuestRow, InterfaceRow, NeighborRow, PortRow,
-    RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
+    CounterRow, DropRow, ExplainQuery, Explanation, GuestRow, InterfaceRow, NeighborRow,
+    NextHopRow, PortRow, RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
 };
 
 use crate::binding::Binding;
@@ -349,9 +349,9 @@ fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
                 format!("lookup {}", config.tables()[*table].name),
                 *suppress_prefixlength,
             ),
-            RuleVerdict::End(RuleAction::Blackhole) => ("blackhole".to_owned(), None),
-            RuleVerdict::End(RuleAction::Unreachable) => ("unreachable".to_owned(), None),
-            RuleVerdict::End(RuleAction::Prohibit) => ("prohibit".to_owned(), None),
+            RuleVerdict::Goto(target) => (format!("goto {target}"), None),
+            RuleVerdict::Nop => ("nop".to_owned(), None),
+            RuleVerdict::End(end) => (end.name().to_owned(), None),
         };
         let name = |index: usize| config.interfaces()[index].name.clone();
         let terms = rule.condition.terms(name).into_iter();
@@ -368,21 +368,26 @@ fn routes(config: &Config) -> impl Iterator<Item = RouteRow> {
     let name = |index: &usize| config.interfaces()[*index].name.clone();
     config.tables().iter().flat_map(move |table| {
         table.routes.iter().map(move |route| {
-            let (kind, via, dev) = match &route.action {
-                RouteAction::Forward { interfaces, via } => {
-                    ("unicast", *via, interfaces.iter().map(name).collect())
-                }
-                RouteAction::Blackhole => ("blackhole", None, Vec::new()),
-                RouteAction::Unreachable => ("unreachable", None, Vec::new()),
-                RouteAction::Prohibit => ("prohibit", None, Vec::new()),
-                RouteAction::Throw => ("throw", None, Vec::new()),
+            let (kind, forward) = match &route.action {
+                RouteAction::Forward(forward) => ("unicast", Some(forward)),
+                RouteAction::Blackhole => ("blackhole", None),
+                RouteAction::Unreachable => ("unreachable", None),
+                RouteAction::Prohibit => ("prohibit", None),
+                RouteAction::Throw => ("throw", None),
             };
+            let hops = forward.map_or(&[][..], |forward| &forward.hops);
+            let hops = hops.iter().map(|hop| NextHopRow {
+                via: hop.via,
+                dev: hop.interfaces.iter().map(name).collect(),
+                weight: hop.weight,
+            });
             RouteRow {
                 table: table.name.clone(),
                 to: route.to.to_string(),
+                metric: route.metric,
                 kind: kind.to_owned(),
-                via,
-                dev,
+                nexthops: hops.collect(),
+                src: forward.and_then(|forward| forward.src),
             }
         })
     })

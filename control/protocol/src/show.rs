@@ -157,12 +157,25 @@ pub struct RouteRow {
     pub table: String,
     /// Destination prefix.
     pub to: String,
+    /// Of the routes to a prefix the one with the lowest is used whose next hop is alive.
+    pub metric: u32,
     /// `unicast`, `blackhole`, `unreachable`, `prohibit`, `throw` or `local`.
     pub kind: String,
-    /// Next hop.
+    /// Where it leads; flows are shared out among several by weight.
+    pub nexthops: Vec<NextHopRow>,
+    /// The source of what the router sends by it itself.
+    pub src: Option<IpAddr>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NextHopRow {
+    /// The next hop; the destination itself when absent.
     pub via: Option<IpAddr>,
     /// Interfaces to leave by.
     pub dev: Vec<String>,
+    /// How many flows it gets, beside the others' weights.
+    pub weight: u16,
 }
 
 /// A neighbour.

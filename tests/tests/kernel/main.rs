@@ -2,5 +2,7 @@
 //! guests on real devices notice if it takes the router's place.
 
 mod nat;
+mod oracle;
+mod random;
 mod routes;
 mod taps;

@@ -10,7 +10,6 @@ mod flow;
 mod model;
 mod pieces;
 mod purpose;
-mod random;
 mod seen;
 mod sequence;
 mod sides;
@@ -20,9 +19,9 @@ use std::collections::BTreeMap;
 
 use tapgate_tests::router::Router;
 
+use crate::random::Random;
 use flow::Both;
 use model::Model;
-use random::Random;
 use sequence::Sequence;
 use sides::{Kernel, Side};
 use step::{Act, Step, Wrong};

@@ -19,6 +19,7 @@ mod policy;
 mod ports;
 mod prefixes;
 mod quotas;
+mod routing;
 mod tcp;
 mod transfer;
 mod uplink;

@@ -32,7 +32,7 @@ macro_rules! keys {
 
             #[inline]
             fn slot(self, first: Self, shift: u32) -> usize {
-                (self.saturating_sub(first) >> shift) as usize
+                usize::try_from(self.saturating_sub(first) >> shift).unwrap_or(usize::MAX)
             }
 
             fn bits_from(self, first: Self) -> u32 {
@@ -195,7 +195,9 @@ mod tests {
             let wide = few.iter().map(|(key, value)| (at32(key), *value));
             check(wide.collect(), &keys.iter().map(at32).collect::<Vec<_>>());
             let wide = few.iter().map(|(key, value)| (at128(key), *value));
-            check(wide.collect(), &keys.iter().map(at128).collect::<Vec<_>>());
+            // And further away than slots can be counted.
+            let far = keys.iter().map(|key| at128(key).wrapping_add(u128::from(*key) << 100));
+            check(wide.collect(), &keys.iter().map(at128).chain(far).collect::<Vec<_>>());
         }
 
         #[test]

@@ -3,12 +3,13 @@
 //! Field for field what an operator may write; [`super::Config`] is what comes out of checking it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
 use super::nat::Nat;
 use super::policy::Policy;
+use super::routing::{Route, Routing};
 use super::services::{Dhcp, Dhcp6, Ra};
 use super::value::{BitRate, Gateways, PortRange, Prefix};
 use crate::base::addr::MacAddr;
@@ -393,97 +394,4 @@ pub struct Proxy {
     pub personality: String,
     /// The prefixes it answers for.
     pub alive: Vec<Prefix>,
-}
-
-/// One route of a table, as in `ip route`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// The destination prefix, or `default` (IPv4; `::/0` for IPv6).
-    pub to: Prefix,
-    /// The next hop. Absent: the `dev`'s own gateway, or the destination itself is on the link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<IpAddr>,
-    /// A personality or a network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dev: Option<String>,
-    /// `via` is reached directly although no address's prefix on `dev` covers it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub onlink: bool,
-    /// What happens to packets that match.
-    #[serde(
-        default,
-        rename = "type",
-        skip_serializing_if = "RouteType::is_unicast"
-    )]
-    pub kind: RouteType,
-}
-
-/// A route's type, as in `ip route add TYPE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RouteType {
-    /// Forward.
-    #[default]
-    Unicast,
-    /// Drop silently.
-    Blackhole,
-    /// Drop, answer "host unreachable" (ICMP 3/1), as Linux does for routes of this type.
-    Unreachable,
-    /// Drop, answer "administratively prohibited" (ICMP 3/13).
-    Prohibit,
-    /// End the lookup in this table and go on with the next rule.
-    Throw,
-}
-
-impl RouteType {
-    fn is_unicast(&self) -> bool {
-        *self == Self::Unicast
-    }
-}
-
-/// `[routing]`: which table a packet is looked up in.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Routing {
-    /// As in `ip rule`; `main` is always looked up at priority 32766.
-    pub rules: Vec<Rule>,
-}
-
-/// One rule, as in `ip rule`: the lower the priority the earlier.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// 1 to 4294967295; unique.
-    pub priority: u32,
-    /// Source prefix; any when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Prefix>,
-    /// Destination prefix; any when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Prefix>,
-    /// The personality or network the packet came in by; any when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iif: Option<String>,
-    /// The table to look in. Exactly one of `lookup` and `action`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lookup: Option<String>,
-    /// What to do with the packet instead of looking it up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<RuleAction>,
-    /// Ignore routes of the table whose prefix is this long or shorter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suppress_prefixlength: Option<u8>,
-}
-
-/// A rule's action other than looking up a table, as in `ip rule add … TYPE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RuleAction {
-    /// Drop silently.
-    Blackhole,
-    /// Drop, answer "network unreachable".
-    Unreachable,
-    /// Drop, answer "administratively prohibited".
-    Prohibit,
 }

@@ -10,6 +10,7 @@ pub mod condition;
 mod file;
 mod nat;
 pub mod policy;
+mod routing;
 pub mod services;
 mod validate;
 mod value;
@@ -27,11 +28,14 @@ pub use closest::closest;
 use condition::Condition;
 pub use file::{
     Bandwidth, Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
-    Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
-    RuleAction, SourceCheck, Timeouts,
+    Proxy as FileProxy, RouterSection, SourceCheck, Timeouts,
 };
 pub use nat::{
     Filtering, Forward as FileForward, Mapping, Nat, OneToOne as FileOneToOne, Snat as FileSnat,
+};
+pub use routing::{
+    FwMark, NextHop as FileNextHop, Route as FileRoute, RouteType, Routing, Rule as FileRule,
+    RuleAction,
 };
 use services::Services;
 pub use value::{AddressRange, BitRate, Gateways, OneOrMore, PortRange, Prefix, Protocol, Target};
@@ -276,6 +280,8 @@ pub struct Table {
 pub struct Route {
     /// The destination prefix, without host bits.
     pub to: IpNet,
+    /// Of the routes to a prefix the one with the lowest is used whose next hop is alive.
+    pub metric: u32,
     /// What happens to packets that match.
     pub action: RouteAction,
 }
@@ -283,13 +289,8 @@ pub struct Route {
 /// What happens to packets that match a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteAction {
-    /// Send them to the next hop.
-    Forward {
-        /// The interfaces to leave by: one, or every personality that has this prefix connected.
-        interfaces: Vec<usize>,
-        /// The next hop; the destination itself when absent.
-        via: Option<IpAddr>,
-    },
+    /// Send them on.
+    Forward(Forward),
     /// Drop silently.
     Blackhole,
     /// Drop, answer "network unreachable".
@@ -298,6 +299,37 @@ pub enum RouteAction {
     Prohibit,
     /// Go on with the next rule.
     Throw,
+}
+
+/// How a route sends packets on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Forward {
+    /// Where to: one next hop, or several that flows are shared out among.
+    pub hops: Vec<NextHop>,
+    /// The source of what the router itself sends by it without one of its own.
+    pub src: Option<IpAddr>,
+}
+
+impl Forward {
+    /// To one next hop.
+    pub fn to(hop: NextHop) -> Self {
+        Self {
+            hops: vec![hop],
+            src: None,
+        }
+    }
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// The interfaces to leave by, by index: one, or every personality that has the route's prefix
+    /// connected.
+    pub interfaces: Vec<usize>,
+    /// The next hop, of either family; the destination itself when absent.
+    pub via: Option<IpAddr>,
+    /// How many flows it gets, beside the others' weights.
+    pub weight: u16,
 }
 
 /// A rule: packets that match are looked up in a table, or end here.
@@ -321,8 +353,34 @@ pub enum RuleVerdict {
         /// Ignore routes whose prefix is this long or shorter.
         suppress_prefixlength: Option<u8>,
     },
+    /// Go on with the rule of this priority, which comes later.
+    Goto(u32),
+    /// Go on with the next rule.
+    Nop,
     /// End here.
-    End(RuleAction),
+    End(RuleEnd),
+}
+
+/// How a rule ends a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleEnd {
+    /// Drop silently.
+    Blackhole,
+    /// Drop, answer "network unreachable".
+    Unreachable,
+    /// Drop, answer "administratively prohibited".
+    Prohibit,
+}
+
+impl RuleEnd {
+    /// As written in a rule.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+        }
+    }
 }
 
 /// A source translation.

@@ -225,10 +225,26 @@ impl FromStr for ProtocolName {
     }
 }
 
+impl ProtocolName {
+    fn name(self) -> Option<&'static str> {
+        let named = NAMES.iter().find(|(_, numbers)| numbers.contains(&self.0));
+        named.map(|(name, _)| *name)
+    }
+}
+
+impl std::fmt::Display for ProtocolName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
 impl Serialize for ProtocolName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match NAMES.iter().find(|(_, numbers)| numbers.contains(&self.0)) {
-            Some((name, _)) => serializer.serialize_str(name),
+        match self.name() {
+            Some(name) => serializer.serialize_str(name),
             None => serializer.serialize_u8(self.0),
         }
     }

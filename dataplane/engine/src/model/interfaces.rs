@@ -61,13 +61,15 @@ impl Interfaces {
         }
         all.join_segments();
         for route in config.tables().iter().flat_map(|table| &table.routes) {
-            if let RouteAction::Forward {
-                interfaces,
-                via: Some(via),
-            } = &route.action
-            {
-                for interface in interfaces {
-                    all.add_next_hop(numbering.interfaces[*interface], *via);
+            let RouteAction::Forward(forward) = &route.action else {
+                continue;
+            };
+            for hop in &forward.hops {
+                for interface in &hop.interfaces {
+                    let id = numbering.interfaces[*interface];
+                    hop.via
+                        .into_iter()
+                        .for_each(|via| all.add_next_hop(id, via));
                 }
             }
         }

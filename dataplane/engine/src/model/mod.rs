@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod bridge;
 pub mod change;
+pub mod hops;
 pub mod interface;
 mod interfaces;
 mod names;
@@ -18,3 +19,4 @@ pub mod rules;
 pub mod snapshot;
 pub mod tables;
 pub mod trace;
+mod vectors;

@@ -9,16 +9,16 @@
 mod question;
 mod vectors;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::vectors::{Addresses, Vector, Vectors, first};
 use crate::base::addr::InterfaceId;
 use crate::config::Config;
 use crate::config::policy::{Action, CheckedRule, Facing, Origin, PortSpan, RuleLimits, Side};
 pub use question::{End, Question};
-use vectors::{Addresses, Ports, Sides, Vector, Vectors, first};
+use vectors::{Ports, Sides};
 
 /// What about a flow a rule does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +89,19 @@ impl Policy {
             Sides::build(rules, of, config, interfaces, &mut vectors)
         };
         let (from, to) = (side(|rule| &rule.from), side(|rule| &rule.to));
-        let mut addresses =
-            |of: fn(&CheckedRule) -> &[IpNet]| Addresses::build(rules, of, &mut vectors);
+        let mut addresses = |of: fn(&CheckedRule) -> &[IpNet]| {
+            let any = Vector::of(rules.len(), |rule| of(&rules[rule]).is_empty());
+            let named = rules.iter().enumerate();
+            let prefixes = named.flat_map(|(n, rule)| of(rule).iter().map(move |net| (*net, n)));
+            Addresses::build(prefixes, &any, &mut vectors)
+        };
         let source = addresses(|rule| &rule.source);
         let destination = addresses(|rule| &rule.destination);
         let mut ports =
             |of: fn(&CheckedRule) -> &[(u8, PortSpan)]| Ports::build(rules, of, &mut vectors);
         let services = ports(|rule| &rule.services);
         let source_ports = ports(|rule| &rule.source_ports);
-        vectors.known = HashMap::default();
+        vectors.seal();
         Self {
             rules: (0..).zip(rules).map(Ruling::of).collect(),
             groups,
@@ -194,7 +198,7 @@ impl Policy {
             self.services.find(asked.protocol, asked.service),
             self.source_ports.find(asked.protocol, asked.source_port),
         ]
-        .map(|number| &self.vectors.all[number as usize])
+        .map(|number| self.vectors.get(number))
     }
 }
 

@@ -1,59 +1,116 @@
 //! Finding the way: the rules that choose among the tables.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow::{self, Break, Continue};
 
 use ipnet::IpNet;
 
+use super::hops::{Group, Hop};
 use super::interface::Interface;
-use super::owners::Guest;
+use super::owners::{Guest, Owned};
 use super::routing::MAIN_TABLE;
 use super::snapshot::Snapshot;
-use super::tables::{Action, NoWay};
+use super::tables::{Action, Entry, NoWay};
 use super::trace::{Step, Trace};
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
-use crate::config::condition::Subject;
-use crate::config::{RuleAction, RuleVerdict};
+use crate::config::condition::{Origin, Subject};
+use crate::config::{RuleEnd, RuleVerdict};
 use crate::wire::flow::Flow;
+use crate::wire::packet::{TCP, UDP};
 
 /// The way to a destination: by which interface, to which next hop.
 #[derive(Debug, Clone, Copy)]
-pub struct Way<'s, A> {
+pub struct Way<'s> {
     /// The egress interface.
     pub interface: &'s Interface,
-    /// The next hop on it.
-    pub next_hop: A,
+    /// The next hop on it, of either family.
+    pub next_hop: IpAddr,
     /// The guest that owns the destination, if one does.
     pub guest: Option<&'s Guest>,
+    /// What the route says of packets that take it, if it says anything.
+    pub route: Option<&'s Group>,
 }
 
-/// What rules can ask of a packet.
+impl Way<'_> {
+    /// The source of what the router itself sends to `peer` this way: what the route says, else the
+    /// interface's address.
+    pub fn source_for<A: Address>(&self, peer: A) -> Option<A> {
+        let preferred = self.route.and_then(|route| A::from_ip(route.source?));
+        preferred.or_else(|| self.interface.source_for(peer))
+    }
+}
+
+/// What rules and routes can ask of a packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Selector<A> {
-    /// Its source.
-    pub source: A,
-    /// Its destination.
-    pub destination: A,
+    /// Its flow.
+    pub flow: Flow<A>,
     /// Where it came in; `None`: it is our own.
     pub iif: Option<InterfaceId>,
+    /// The interface that it is bound to, if it is our own.
+    pub oif: Option<InterfaceId>,
+    /// The mark of its flow; 0 is none.
+    pub mark: u32,
+    /// Its type of service or traffic class.
+    pub tos: u8,
 }
 
 impl<A: Address> Selector<A> {
-    /// What rules can ask of a packet of `flow` that came in by `iif`.
-    pub fn of(flow: &Flow<A>, iif: Option<InterfaceId>) -> Self {
+    /// What can be asked of a packet of `flow` that came in by `iif`, with this type of service.
+    pub fn of(flow: &Flow<A>, iif: Option<InterfaceId>, tos: u8) -> Self {
         Self {
-            source: flow.source,
-            destination: flow.destination,
+            flow: *flow,
             iif,
+            oif: None,
+            mark: 0,
+            tos,
         }
     }
 
-    /// What rules can ask of a packet of our own.
-    pub fn ours(source: A, destination: A) -> Self {
-        Self {
+    /// The same with a mark.
+    pub fn marked(self, mark: u32) -> Self {
+        Self { mark, ..self }
+    }
+
+    /// What can be asked of a packet of our own, with this protocol.
+    pub fn ours(source: A, destination: A, protocol: u8) -> Self {
+        let flow = Flow {
             source,
             destination,
-            iif: None,
+            source_port: 0,
+            destination_port: 0,
+            protocol,
+        };
+        Self::of(&flow, None, 0)
+    }
+
+    /// Whether it may leave by an interface: what is bound to one leaves by no other.
+    fn may_leave_by(&self, interface: &Interface) -> bool {
+        self.oif.is_none_or(|oif| oif == interface.id)
+    }
+
+    fn subject(&self) -> Subject<InterfaceId> {
+        let Flow {
+            source_port,
+            destination_port,
+            protocol,
+            ..
+        } = self.flow;
+        // ICMP's identifier stands in place of a port.
+        let has_ports = [TCP, UDP].contains(&protocol);
+        Subject {
+            source: self.flow.source.into(),
+            destination: self.flow.destination.into(),
+            iif: self.iif.map_or(Origin::Own, Origin::Interface),
+            oif: self.oif,
+            mark: self.mark,
+            tos: self.tos,
+            protocol,
+            ports: match has_ports {
+                true => (source_port, destination_port),
+                false => (0, 0),
+            },
         }
     }
 }
@@ -67,43 +124,53 @@ pub fn route<'s, A: Address>(
     snapshot: &'s Snapshot,
     packet: Selector<A>,
     trace: &mut impl Trace,
-) -> Result<Way<'s, A>, NoWay> {
-    let subject = Subject {
-        source: packet.source.into(),
-        destination: packet.destination.into(),
-        iif: packet.iif,
-    };
-    for rule in snapshot.rules() {
-        if !rule.condition.holds(&subject) {
-            continue;
-        }
-        let (table, suppress) = match &rule.verdict {
+) -> Result<Way<'s>, NoWay> {
+    let subject = packet.subject();
+    let mut rules = snapshot.rules().asked_of(&subject);
+    while let Some(rule) = rules.next() {
+        let priority = rule.priority;
+        match rule.verdict {
             RuleVerdict::Lookup {
                 table,
                 suppress_prefixlength,
-            } => (*table, *suppress_prefixlength),
-            RuleVerdict::End(action) => {
-                trace.step(|| Step::RuleEnds {
-                    priority: rule.priority,
-                    action: *action,
+            } => {
+                trace.step(|| Step::Rule {
+                    priority,
+                    condition: rule.condition,
+                    table,
                 });
-                return Err(match action {
-                    RuleAction::Blackhole => NoWay::Blackhole,
-                    RuleAction::Unreachable => NoWay::RuleUnreachable,
-                    RuleAction::Prohibit => NoWay::Prohibited,
+                let way = look_up(snapshot, &packet, (table, suppress_prefixlength), trace);
+                if let Some(found) = way {
+                    return found;
+                }
+            }
+            RuleVerdict::Goto(target) => {
+                trace.step(|| Step::RuleGoesOn {
+                    priority,
+                    condition: rule.condition,
+                    target: Some(target),
+                });
+                rules.go_to(target);
+            }
+            RuleVerdict::Nop => trace.step(|| Step::RuleGoesOn {
+                priority,
+                condition: rule.condition,
+                target: None,
+            }),
+            RuleVerdict::End(end) => {
+                trace.step(|| Step::RuleEnds {
+                    priority,
+                    action: end,
+                });
+                return Err(match end {
+                    RuleEnd::Blackhole => NoWay::Blackhole,
+                    RuleEnd::Unreachable => NoWay::RuleUnreachable,
+                    RuleEnd::Prohibit => NoWay::Prohibited,
                 });
             }
-        };
-        trace.step(|| Step::Rule {
-            priority: rule.priority,
-            condition: rule.condition,
-            table,
-        });
-        if let Some(found) = look_up(snapshot, &packet, (table, suppress), trace) {
-            return found;
         }
     }
-    let to = packet.destination.into();
+    let to = subject.destination;
     trace.step(|| Step::NoRule { to });
     Err(NoWay::NoRoute)
 }
@@ -115,72 +182,134 @@ fn look_up<'s, A: Address>(
     packet: &Selector<A>,
     (table, suppress): (usize, Option<u8>),
     trace: &mut impl Trace,
-) -> Option<Result<Way<'s, A>, NoWay>> {
-    let to: IpAddr = packet.destination.into();
-    // As in Linux, only routes that lead somewhere are suppressed.
-    let too_short = |length| suppress.is_some_and(|longest| length <= longest);
-    let suppressed = |(prefix, action): &(IpNet, &Action)| {
-        matches!(action, Action::Forward { .. }) && too_short(prefix.prefix_len())
-    };
-    let found = snapshot.table(table).lookup(to);
-    let found = found.filter(|route| !suppressed(route));
+) -> Option<Result<Way<'s>, NoWay>> {
+    let to: IpAddr = packet.flow.destination.into();
     // What guests own is in `main`, as if each had a route there.
-    let longest = found.map_or(0, |(prefix, _)| prefix.prefix_len());
-    if table == MAIN_TABLE
-        && let Some((owned, length)) = snapshot.owners().find(to)
-        && length >= longest
-        && !too_short(length)
-        && let guest = snapshot.owners().guest(owned.guest)
-        && let Some(interface) = leading_to(snapshot, guest, packet.source.into())
-    {
-        trace.step(|| Step::RouteToGuest {
-            to,
-            guest: guest.id,
-        });
-        let next_hop = snapshot.owners().next_hop(guest, to);
-        return Some(Ok(Way {
-            interface,
-            next_hop: A::from_ip(next_hop).unwrap_or(packet.destination),
-            guest: Some(guest),
-        }));
-    }
-    let Some((prefix, action)) = found else {
-        trace.step(|| Step::NoRoute { to, table });
-        return None;
+    let mut owned = match table {
+        MAIN_TABLE => snapshot.owners().find(to),
+        _ => None,
     };
-    let end = match action {
-        Action::Forward { interfaces, via } => {
-            let interface = carrier(snapshot, interfaces, packet.source.into())?;
-            let next_hop = via.and_then(A::from_ip).unwrap_or(packet.destination);
-            if snapshot.health().is_down(interface.id, next_hop.into()) {
-                trace.step(|| Step::NextHopDown {
-                    interface: interface.id,
-                    next_hop: next_hop.into(),
-                });
-                return None;
+    // As in Linux, only what leads somewhere is suppressed.
+    let suppressed = |length| suppress.is_some_and(|longest| length <= longest);
+    for found in snapshot.table(table).covering(to) {
+        let length = found.to.prefix_len();
+        if let Some((owned, length)) = owned.take_if(|(_, own)| *own >= length)
+            && let Break(said) = to_guest(snapshot, packet, (owned, suppressed(length)), trace)
+        {
+            return said;
+        }
+        for entry in found.routes {
+            let place = (found.to, table, suppressed(length));
+            if let Break(said) = take(snapshot, packet, place, entry, trace) {
+                return said;
+            }
+        }
+    }
+    if let Some((owned, length)) = owned
+        && let Break(said) = to_guest(snapshot, packet, (owned, suppressed(length)), trace)
+    {
+        return said;
+    }
+    trace.step(|| Step::NoRoute { to, table });
+    None
+}
+
+/// What ends the look-up in a table: a way or that there is none, or nothing, which leads on to the next
+/// rule.
+type Said<'s> = ControlFlow<Option<Result<Way<'s>, NoWay>>>;
+
+/// The way to the guest that owns the destination, if somebody carries the packet there.
+fn to_guest<'s, A: Address>(
+    snapshot: &'s Snapshot,
+    packet: &Selector<A>,
+    (owned, suppressed): (Owned, bool),
+    trace: &mut impl Trace,
+) -> Said<'s> {
+    let to: IpAddr = packet.flow.destination.into();
+    let guest = snapshot.owners().guest(owned.guest);
+    let leading = leading_to(snapshot, guest, packet.flow.source.into());
+    let Some(interface) = leading.filter(|interface| packet.may_leave_by(interface)) else {
+        return Continue(());
+    };
+    if suppressed {
+        return Break(None);
+    }
+    trace.step(|| Step::RouteToGuest {
+        to,
+        guest: guest.id,
+    });
+    Break(Some(Ok(Way {
+        interface,
+        next_hop: snapshot.owners().next_hop(guest, to),
+        guest: Some(guest),
+        route: None,
+    })))
+}
+
+/// What a route says of a packet that its prefix covers.
+#[inline]
+fn take<'s, A: Address>(
+    snapshot: &'s Snapshot,
+    packet: &Selector<A>,
+    (prefix, table, suppressed): (IpNet, usize, bool),
+    entry: &Entry,
+    trace: &mut impl Trace,
+) -> Said<'s> {
+    let end = match entry.action {
+        Action::Forward(group) => {
+            let group = snapshot.group(group);
+            let mut hops = group.in_turn(&packet.flow);
+            let Some((interface, via)) = hops.find_map(|hop| alive(snapshot, packet, hop, trace))
+            else {
+                return Continue(());
+            };
+            if suppressed {
+                return Break(None);
             }
             trace.step(|| Step::Route {
                 prefix,
-                via: *via,
+                metric: entry.metric,
+                via,
                 interface: interface.id,
                 table,
             });
-            return Some(Ok(Way {
+            return Break(Some(Ok(Way {
                 interface,
-                next_hop,
+                next_hop: via.unwrap_or(packet.flow.destination.into()),
                 guest: None,
-            }));
+                route: Some(group),
+            })));
         }
         Action::Throw => {
             trace.step(|| Step::Throw { prefix, table });
-            return None;
+            return Break(None);
         }
         Action::Blackhole => NoWay::Blackhole,
         Action::Unreachable => NoWay::RouteUnreachable,
         Action::Prohibit => NoWay::Prohibited,
     };
     trace.step(|| Step::RouteEnds { end, prefix, table });
-    Some(Err(end))
+    Break(Some(Err(end)))
+}
+
+/// The interface and address of a next hop, if it is in use and the packet may leave by it.
+#[inline]
+fn alive<'s, A: Address>(
+    snapshot: &'s Snapshot,
+    packet: &Selector<A>,
+    hop: &Hop,
+    trace: &mut impl Trace,
+) -> Option<(&'s Interface, Option<IpAddr>)> {
+    let interface = carrier(snapshot, &hop.interfaces, packet)?;
+    let next_hop = hop.via.unwrap_or(packet.flow.destination.into());
+    if snapshot.health().is_down(interface.id, next_hop) {
+        trace.step(|| Step::NextHopDown {
+            interface: interface.id,
+            next_hop,
+        });
+        return None;
+    }
+    Some((interface, hop.via))
 }
 
 /// The interface by which packets from `source` reach a guest: its network's, or a personality beside
@@ -198,23 +327,24 @@ fn leading_to<'s>(snapshot: &'s Snapshot, guest: &Guest, source: IpAddr) -> Opti
         .find(may_send)
 }
 
-/// Which of `interfaces` carries packets from `source`. Where several personalities share a
-/// connected prefix it is the one that owns the source or translates it to an address of its own,
-/// else the first.
-fn carrier<'s>(
+/// Which of `interfaces` carries a packet. Where several personalities share a connected prefix it is the one
+/// that owns the source or translates it to an address of its own, else the first.
+fn carrier<'s, A: Address>(
     snapshot: &'s Snapshot,
     interfaces: &[InterfaceId],
-    source: IpAddr,
+    packet: &Selector<A>,
 ) -> Option<&'s Interface> {
-    let candidates = || interfaces.iter().filter_map(|id| snapshot.interface(*id));
+    let all = interfaces.iter().filter_map(|id| snapshot.interface(*id));
+    let mut candidates = all.filter(|interface| packet.may_leave_by(interface));
     if interfaces.len() > 1 {
+        let source = packet.flow.source.into();
         let fits = |interface: &&Interface| {
             let translations = snapshot.translations();
             interface.owns(source) || translations.translates(source, interface.id)
         };
-        if let Some(interface) = candidates().find(fits) {
+        if let Some(interface) = candidates.clone().find(fits) {
             return Some(interface);
         }
     }
-    candidates().next()
+    candidates.next()
 }

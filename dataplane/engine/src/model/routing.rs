@@ -1,59 +1,110 @@
 //! Tables, and the rules that choose among them, compiled.
 
+use std::collections::HashMap;
+
+use super::hops::{Group, GroupId};
 use super::owners::Owners;
-use super::rules::Rule;
-use super::tables::{Action, Fib};
+use super::rules::{Rule, Rules};
+use super::tables::{Action, Entry, Fib};
 use crate::base::addr::InterfaceId;
-use crate::config::{Config, Route, RouteAction, Table};
+use crate::config::{Config, Forward, NextHop, Route, RouteAction, Table};
 
 /// The place of `main` among the tables.
 pub(crate) const MAIN_TABLE: usize = 0;
 
-/// All tables by name, and the rules by ascending priority.
+/// All tables by name, the next hops of their routes, and the rules by ascending priority.
 #[derive(Debug)]
 pub(super) struct Routing {
     pub(super) tables: Vec<(String, Fib)>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) groups: Vec<Group>,
+    pub(super) rules: Rules,
 }
 
 impl Routing {
     /// Those of `config`; `interfaces`: the number of each of its interfaces.
     pub(super) fn build(config: &Config, interfaces: &[InterfaceId], owners: &Owners) -> Self {
-        let compile = |(place, table): (usize, &Table)| {
-            let own = |route: &Route| (route.to, action(&route.action, interfaces));
+        let mut groups = Groups::new(config, interfaces);
+        let mut compile = |(place, table): (usize, &Table)| {
+            let own = |route: &Route| (route.to, groups.entry(route));
             let mut routes: Vec<_> = table.routes.iter().map(own).collect();
             if place == MAIN_TABLE {
                 // What may be alive in a network is looked for there, not on the uplink.
                 routes.extend(owners.alive_prefixes().map(|(prefix, network)| {
-                    let interfaces = vec![network];
-                    let via = None;
-                    (prefix, Action::Forward { interfaces, via })
+                    let place = interfaces.iter().position(|id| *id == network);
+                    let action = place.map_or(Action::Unreachable, |place| groups.on_link(place));
+                    (prefix, Entry { metric: 0, action })
                 }));
             }
             (table.name.clone(), Fib::new(routes))
         };
+        let tables = config
+            .tables()
+            .iter()
+            .enumerate()
+            .map(&mut compile)
+            .collect();
         let rules = config.rules().iter().map(|rule| Rule {
             priority: rule.priority,
             condition: rule.condition.map(|index| interfaces[index]),
             verdict: rule.verdict.clone(),
         });
         Self {
-            tables: config.tables().iter().enumerate().map(compile).collect(),
-            rules: rules.collect(),
+            tables,
+            groups: groups.all,
+            rules: Rules::new(rules.collect()),
         }
     }
 }
 
-/// A route's action with interfaces by number.
-fn action(action: &RouteAction, ids: &[InterfaceId]) -> Action {
-    match action {
-        RouteAction::Forward { interfaces, via } => Action::Forward {
-            interfaces: interfaces.iter().map(|index| ids[*index]).collect(),
-            via: *via,
-        },
-        RouteAction::Blackhole => Action::Blackhole,
-        RouteAction::Unreachable => Action::Unreachable,
-        RouteAction::Prohibit => Action::Prohibit,
-        RouteAction::Throw => Action::Throw,
+/// Groups of next hops, each once.
+struct Groups<'c> {
+    config: &'c Config,
+    interfaces: &'c [InterfaceId],
+    all: Vec<Group>,
+    known: HashMap<Forward, GroupId>,
+}
+
+impl<'c> Groups<'c> {
+    fn new(config: &'c Config, interfaces: &'c [InterfaceId]) -> Self {
+        Self {
+            config,
+            interfaces,
+            all: Vec::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    fn entry(&mut self, route: &Route) -> Entry {
+        Entry {
+            metric: route.metric,
+            action: match &route.action {
+                RouteAction::Forward(forward) => Action::Forward(self.number(forward)),
+                RouteAction::Blackhole => Action::Blackhole,
+                RouteAction::Unreachable => Action::Unreachable,
+                RouteAction::Prohibit => Action::Prohibit,
+                RouteAction::Throw => Action::Throw,
+            },
+        }
+    }
+
+    /// To destinations that are on the link of an interface, which is given by its place.
+    fn on_link(&mut self, interface: usize) -> Action {
+        Action::Forward(self.number(&Forward::to(NextHop {
+            interfaces: vec![interface],
+            via: None,
+            weight: 1,
+        })))
+    }
+
+    fn number(&mut self, forward: &Forward) -> GroupId {
+        if let Some(known) = self.known.get(forward) {
+            return *known;
+        }
+        let number = GroupId(self.all.len() as u32);
+        let name = |index: usize| self.config.interfaces()[index].name.clone();
+        self.all
+            .push(Group::new(forward, name, |index| self.interfaces[index]));
+        self.known.insert(forward.clone(), number);
+        number
     }
 }

@@ -1,8 +1,15 @@
-//! Rules, compiled.
+//! Rules, compiled: the first that holds for a packet is found without asking one after the other.
 
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use ipnet::IpNet;
+
+use super::vectors::{Addresses, Number, Vector, Vectors, first, spans};
 use crate::base::addr::InterfaceId;
-use crate::config::RuleVerdict;
-use crate::config::condition::Condition;
+use crate::base::spans::Spans;
+use crate::config::condition::{Condition, Origin, Subject};
+use crate::config::{PortRange, RuleVerdict};
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,4 +20,180 @@ pub struct Rule {
     pub condition: Condition<InterfaceId>,
     /// What to do; tables by index into the snapshot's.
     pub verdict: RuleVerdict,
+}
+
+/// All rules by ascending priority, and which of them a packet leaves in question by what it is asked
+/// for. Of an inverted rule nothing is known beforehand.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    vectors: Vectors,
+    from: Addresses,
+    to: Addresses,
+    iif: Exact<u32>,
+    mark: Exact<u32>,
+    sport: Spans<u16>,
+    dport: Spans<u16>,
+}
+
+/// Vectors by exact value.
+#[derive(Debug, Clone)]
+struct Exact<K> {
+    known: HashMap<K, Number, FixedState>,
+    other: Number,
+}
+
+impl Exact<u32> {
+    /// Of values, each with the rule that names it; `any` are the rules that name none.
+    fn build(named: Vec<(u32, usize)>, any: &Vector, vectors: &mut Vectors) -> Self {
+        let mut by_value: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (value, rule) in named {
+            by_value.entry(value).or_default().push(rule);
+        }
+        let number = |(value, rules): (u32, Vec<usize>)| (value, vectors.number(any.with(&rules)));
+        Self {
+            known: by_value.into_iter().map(number).collect(),
+            other: vectors.number(any.clone()),
+        }
+    }
+
+    #[inline]
+    fn find(&self, value: u32) -> Number {
+        match self.known.is_empty() {
+            true => self.other,
+            false => *self.known.get(&value).unwrap_or(&self.other),
+        }
+    }
+}
+
+impl Rules {
+    /// Rules in order of priority.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let mut vectors = Vectors::default();
+        // What an inverted rule names says nothing.
+        let asked = |rule: usize| {
+            let condition = &rules[rule].condition;
+            (!condition.not).then_some(condition)
+        };
+        let all = || 0..rules.len();
+        let addresses = |of: fn(&Condition<InterfaceId>) -> Option<IpNet>,
+                         vectors: &mut Vectors| {
+            let named = |rule| asked(rule).and_then(of);
+            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let prefixes = all().filter_map(|rule| Some((named(rule)?, rule)));
+            Addresses::build(prefixes, &any, vectors)
+        };
+        let exact = |of: fn(&Condition<InterfaceId>) -> Option<u32>, vectors: &mut Vectors| {
+            let named = |rule| asked(rule).and_then(of);
+            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let values = all().filter_map(|rule| Some((named(rule)?, rule)));
+            Exact::build(values.collect(), &any, vectors)
+        };
+        let ports = |of: fn(&Condition<InterfaceId>) -> Option<PortRange>,
+                     vectors: &mut Vectors| {
+            let named = |rule| asked(rule).and_then(of);
+            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let ranges = all().filter_map(|rule| {
+                let PortRange { first, last } = named(rule)?;
+                Some((first, last.checked_add(1), rule))
+            });
+            spans(ranges, &any, vectors)
+        };
+        let from = addresses(|condition| condition.from, &mut vectors);
+        let to = addresses(|condition| condition.to, &mut vectors);
+        let iif = exact(|condition| condition.iif.map(origin), &mut vectors);
+        // Of a mask, only that it is one.
+        let whole = |condition: &Condition<_>| {
+            let mark = condition.fwmark.filter(|mark| mark.mask == u32::MAX);
+            mark.map(|mark| mark.value)
+        };
+        let mark = exact(whole, &mut vectors);
+        let sport = ports(|condition| condition.sport, &mut vectors);
+        let dport = ports(|condition| condition.dport, &mut vectors);
+        vectors.seal();
+        Self {
+            rules,
+            vectors,
+            from,
+            to,
+            iif,
+            mark,
+            sport,
+            dport,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Those that hold for a packet, in order. `goto` is told where to go on.
+    #[inline]
+    pub fn asked_of<'r>(&'r self, packet: &'r Subject<InterfaceId>) -> Holding<'r> {
+        let number = [
+            self.from.find(packet.source),
+            self.to.find(packet.destination),
+            self.iif.find(origin(packet.iif)),
+            self.mark.find(packet.mark),
+            self.sport.find(packet.ports.0).unwrap_or(0),
+            self.dport.find(packet.ports.1).unwrap_or(0),
+        ];
+        Holding {
+            rules: self,
+            packet,
+            vectors: number.map(|number| self.vectors.get(number)),
+            next: 0,
+        }
+    }
+
+    /// Whether some rule asks for a mark.
+    pub fn ask_for_marks(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.condition.fwmark.is_some())
+    }
+}
+
+/// The rules that hold for a packet.
+pub struct Holding<'r> {
+    rules: &'r Rules,
+    packet: &'r Subject<InterfaceId>,
+    vectors: [&'r Vector; 6],
+    /// The first that was not asked.
+    next: usize,
+}
+
+impl<'r> Iterator for Holding<'r> {
+    type Item = &'r Rule;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'r Rule> {
+        let all = &self.rules.rules;
+        loop {
+            let place = first(&self.vectors, self.next..all.len())?;
+            self.next = place + 1;
+            let rule = &all[place];
+            if rule.condition.holds(self.packet) {
+                return Some(rule);
+            }
+        }
+    }
+}
+
+impl Holding<'_> {
+    /// Goes on with the rule of this priority, or the first after it.
+    pub fn go_to(&mut self, priority: u32) {
+        let all = &self.rules.rules;
+        let place = all.partition_point(|rule| rule.priority < priority);
+        self.next = self.next.max(place);
+    }
+}
+
+/// Where a packet comes from, as a number.
+fn origin(origin: Origin<InterfaceId>) -> u32 {
+    match origin {
+        Origin::Own => u32::MAX,
+        Origin::Interface(interface) => interface.index() as u32,
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::admission::Admission;
 use super::bridge::Bridge;
 use super::change::{Change, Side};
+use super::hops::{Group, GroupId};
 use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
@@ -17,7 +18,7 @@ use super::owners::{Alive, Guest, Owners};
 use super::policy::Policy;
 use super::presence::Presence;
 use super::routing::Routing;
-use super::rules::Rule;
+use super::rules::Rules;
 use super::tables::{Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::config::policy::Origin;
@@ -316,8 +317,14 @@ impl Snapshot {
         &self.health
     }
     /// All rules by ascending priority.
-    pub(crate) fn rules(&self) -> &[Rule] {
+    pub(crate) fn rules(&self) -> &Rules {
         &self.routing.rules
+    }
+
+    /// The next hops of a route.
+    #[inline]
+    pub(crate) fn group(&self, group: GroupId) -> &Group {
+        &self.routing.groups[group.0 as usize]
     }
     /// A table by its place.
     #[inline]

@@ -11,7 +11,7 @@ use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::config::condition::Condition;
 use crate::config::policy::Origin;
-use crate::config::{Filtering, PortRange, RuleAction};
+use crate::config::{Filtering, PortRange, RuleEnd};
 use crate::wire::flow::Direction;
 
 /// Listens to decisions.
@@ -169,14 +169,22 @@ pub enum Step {
     },
     /// No rule translates its source.
     NoTranslation,
+    /// A rule of the policy marks its flow, and rules of routing ask for marks.
+    Marked { mark: u32 },
     /// A rule looks it up in a table.
     Rule {
         priority: u32,
         condition: Condition<InterfaceId>,
         table: usize,
     },
+    /// A rule leads on to another: to one of this priority, or to the next.
+    RuleGoesOn {
+        priority: u32,
+        condition: Condition<InterfaceId>,
+        target: Option<u32>,
+    },
     /// A rule ends it.
-    RuleEnds { priority: u32, action: RuleAction },
+    RuleEnds { priority: u32, action: RuleEnd },
     /// No rule leads to a route.
     NoRule { to: IpAddr },
     /// The table has no route for it.
@@ -186,6 +194,7 @@ pub enum Step {
     /// A route sends it on.
     Route {
         prefix: IpNet,
+        metric: u32,
         via: Option<IpAddr>,
         interface: InterfaceId,
         table: usize,

@@ -142,10 +142,10 @@ fn may_claim<A: Address>(
             None => snapshot.owners().alive_in(claimed) == Some(interface.id),
         },
         Some(check) => {
-            let back = Selector::ours(A::UNSPECIFIED, address);
+            let back = Selector::ours(A::UNSPECIFIED, address, 0);
             let back = route(snapshot, back, &mut Silent);
             // Somebody else's address is not this port's, whatever the routes say.
-            let elsewhere = |way: Way<'_, A>| way.guest.is_some_and(|guest| guest.port != ingress);
+            let elsewhere = |way: Way<'_>| way.guest.is_some_and(|guest| guest.port != ingress);
             match check {
                 SourceCheck::Strict => {
                     back.is_ok_and(|way| way.interface.id == interface.id && !elsewhere(way))

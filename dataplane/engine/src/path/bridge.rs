@@ -242,6 +242,7 @@ fn first<'s, A: Tracked, T: Trace>(
         transport: packet.transport,
         interface: arrival.interface,
         ingress: Some(arrival.port),
+        tos: 0,
         bounds: None,
     };
     let plan = match judge(&query, ctx.snapshot, ctx.trace) {

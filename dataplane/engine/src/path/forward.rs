@@ -175,6 +175,7 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
         transport: packet.transport,
         interface: arrival.interface,
         ingress: Some(arrival.port),
+        tos: A::tos(frame),
         bounds: Some(Bounds {
             ttl: packet.ttl,
             unfragmented: packet.dont_fragment.then(|| packet.wire_len(frame)),
@@ -293,6 +294,7 @@ pub(crate) fn begin<A: Tracked, T: Trace>(
     record.set_path(Direction::Reply, Some(Path::by(arrival.interface.id)));
     record.admit(Direction::Forward, Some(arrival.port));
     let mut detail = SessionDetail::default();
+    detail.set_tos(A::tos(frame));
     detail.set_guest(plan.guest());
     detail.set_rule(plan.rule.map(|rule| (rule.place, rule.mark)));
     detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
@@ -337,7 +339,7 @@ fn make_room<A: Tracked, T>(
 #[cold]
 fn displace<A: Tracked, T>(ctx: &mut Context<'_, T>, payer: Payer) -> Result<(), DropReason> {
     let flows = A::flows_mut(ctx.shard);
-    let (expired, _) = flows.sweep(SWEEP_WHEN_FULL, ctx.now, |_| false);
+    let (expired, _) = flows.sweep(SWEEP_WHEN_FULL, ctx.now, |_, _| false);
     ctx.shard.counters.sessions_expired += expired;
     let flows = A::flows_mut(ctx.shard);
     let ledger = flows.sessions.ledger();

@@ -26,7 +26,7 @@ pub(crate) fn hairpin<A: Address>(
     if translations.translates(source, personality) {
         return personality;
     }
-    let selector = Selector::of(flow, Some(interface.id));
+    let selector = Selector::of(flow, Some(interface.id), 0);
     let way = route(snapshot, selector, &mut Silent);
     let egress = way.ok().map(|way| way.interface);
     let egress = egress.filter(|interface| interface.personality);

@@ -4,7 +4,6 @@ use super::query::Refusal;
 use super::standing;
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
-use crate::base::ip::Address;
 use crate::model::interface::Interface;
 use crate::model::route::Way;
 use crate::model::trace::{Step, Trace};
@@ -37,8 +36,9 @@ pub(crate) fn repair<'s, A: Tracked, T: Trace>(
     ctx: &mut Context<'s, T>,
     Hit { number, direction }: Hit,
 ) -> Result<(&'s Interface, Hop), Refusal> {
-    let record = *A::flows(ctx.shard).sessions.get(number);
-    let way = standing::way(&record, direction, ctx.snapshot, ctx.trace)?;
+    let sessions = &A::flows(ctx.shard).sessions;
+    let (record, detail) = (*sessions.get(number), *sessions.detail(number));
+    let way = standing::way((&record, &detail), direction, ctx.snapshot, ctx.trace)?;
     let hop = resolve(ctx, &way).ok_or(Refusal::NO_NEIGHBOR)?;
     let (Hop::Known(neighbor, ..) | Hop::Pending(neighbor)) = hop;
     let path = Path {
@@ -56,11 +56,8 @@ pub(crate) fn repair<'s, A: Tracked, T: Trace>(
 }
 
 /// The next hop's MAC. If it is not known, it is asked for. `None`: no room to ask.
-pub(crate) fn resolve<A: Address, T: Trace>(
-    ctx: &mut Context<'_, T>,
-    way: &Way<'_, A>,
-) -> Option<Hop> {
-    let (interface, address) = (way.interface.id, way.next_hop.into());
+pub(crate) fn resolve<T: Trace>(ctx: &mut Context<'_, T>, way: &Way<'_>) -> Option<Hop> {
+    let (interface, address) = (way.interface.id, way.next_hop);
     let neighbors = &mut ctx.router.neighbors;
     if let Some(guest) = way.guest
         && let Some(mac) = guest.mac

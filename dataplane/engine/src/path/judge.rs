@@ -52,7 +52,7 @@ pub(crate) struct Plan<'s, A> {
     /// Who sends it, before translation.
     pub(crate) source: A,
     /// Where it goes.
-    pub(crate) way: Way<'s, A>,
+    pub(crate) way: Way<'s>,
     /// Whom it counts against.
     pub(crate) payer: Payer,
     /// What that one may use.
@@ -360,8 +360,9 @@ fn across<'s, A: Family>(
     }
     let way = Way {
         interface,
-        next_hop: flow.destination,
+        next_hop: destination,
         guest,
+        route: None,
     };
     if let Some(guest) = guest {
         trace.step(|| Step::RouteToGuest {
@@ -410,10 +411,18 @@ fn plan<'s, A: Family>(
     trace: &mut impl Trace,
 ) -> Result<Plan<'s, A>, Refusal> {
     let interface = query.interface;
-    let selector = Selector::of(&to, Some(interface.id));
-    let way =
-        route(snapshot, selector, trace).map_err(|no_way| Refusal::no_way(no_way, interface))?;
-    let rule = permit(query, &to, &way, snapshot, trace)?;
+    let selector = Selector::of(&to, Some(interface.id), query.tos);
+    let lost = |no_way| Refusal::no_way(no_way, interface);
+    let mut way = route(snapshot, selector, trace).map_err(lost)?;
+    let mut rule = permit(query, &to, &way, snapshot, trace)?;
+    // A mark may lead elsewhere, where the policy is asked again.
+    if let Some(mark) = rule.map(|rule| rule.mark).filter(|mark| *mark != 0)
+        && snapshot.rules().ask_for_marks()
+    {
+        trace.step(|| Step::Marked { mark });
+        way = route(snapshot, selector.marked(mark), trace).map_err(lost)?;
+        rule = permit(query, &to, &way, snapshot, trace)?;
+    }
     if let Some(Bounds { ttl, .. }) = query.bounds {
         if ttl <= 1 {
             return Err(Refusal::TTL);
@@ -421,7 +430,7 @@ fn plan<'s, A: Family>(
         trace.step(|| Step::Ttl { before: ttl });
     }
     let egress = way.interface;
-    let nobodys = way.guest.is_none() && way.next_hop == to.destination;
+    let nobodys = way.guest.is_none() && way.next_hop == to.destination.into();
     if nobodys
         && let Some(ingress) = query.ingress
         && snapshot.admission(ingress).guests

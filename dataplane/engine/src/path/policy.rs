@@ -29,7 +29,7 @@ use crate::wire::packet::{Family, Transport};
 pub(crate) fn permit<'s, A: Family>(
     query: &Query<'_, A>,
     to: &Flow<A>,
-    way: &Way<'_, A>,
+    way: &Way<'_>,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
 ) -> Result<Option<&'s Ruling>, Refusal> {
@@ -64,7 +64,7 @@ pub(crate) fn permit<'s, A: Family>(
 #[cold]
 pub(crate) fn permits_answers<A: Family>(
     query: &Query<'_, A>,
-    way: &Way<'_, A>,
+    way: &Way<'_>,
     snapshot: &Snapshot,
 ) -> bool {
     let Question { from, to, .. } = question(query, &query.flow, way, snapshot);
@@ -95,7 +95,7 @@ pub(crate) fn permits_answers<A: Family>(
 fn question<A: Family>(
     query: &Query<'_, A>,
     to: &Flow<A>,
-    way: &Way<'_, A>,
+    way: &Way<'_>,
     snapshot: &Snapshot,
 ) -> Question {
     let source = query.flow.source.into();
@@ -129,7 +129,7 @@ fn question<A: Family>(
 fn joins_networks<A: Family>(
     query: &Query<'_, A>,
     to: &Flow<A>,
-    way: &Way<'_, A>,
+    way: &Way<'_>,
     snapshot: &Snapshot,
 ) -> bool {
     let (from, egress) = (query.interface, way.interface);

@@ -26,6 +26,8 @@ pub(crate) struct Query<'s, A> {
     /// The port it came in by. `None`: that is no longer known, and the source is not
     /// checked.
     pub(crate) ingress: Option<PortId>,
+    /// Its type of service or traffic class.
+    pub(crate) tos: u8,
     /// What only a packet at hand has: a session is judged without.
     pub(crate) bounds: Option<Bounds>,
 }

@@ -115,10 +115,7 @@ fn send<A: Family, T: Trace>(
     let mut way = way_back(ctx, interface, source, sender).ok()?;
     if !way.interface.owns(source.into()) && source != asked {
         // F10: from the address of the interface it leaves by.
-        source = way
-            .interface
-            .source_for(sender)
-            .or_else(|| router_id(snapshot))?;
+        source = way.source_for(sender).or_else(|| router_id(snapshot))?;
         way = way_back(ctx, interface, source, sender).ok()?;
     }
     let is_ours = ctx.router.claims.is_ours(way.interface.id, source.into());
@@ -132,26 +129,41 @@ fn send<A: Family, T: Trace>(
 }
 
 /// The way of an answer to `sender`, whose packet came in by `interface`: a link-local sender is on
-/// that link, and every other where the rules say.
+/// that link, and every other where the rules say; but what came to a personality is answered by it,
+/// whatever the rules say of others (T21).
 pub(crate) fn way_back<'w, 's: 'w, A: Family, T: Trace>(
     ctx: &mut Context<'s, T>,
     interface: &'w Interface,
     source: A,
     sender: A,
-) -> Result<Way<'w, A>, DropReason> {
+) -> Result<Way<'w>, DropReason> {
     if sender.is_link_local() {
         return Ok(Way {
             interface,
-            next_hop: sender,
+            next_hop: sender.into(),
             guest: None,
+            route: None,
         });
     }
-    let selector = Selector::ours(source, sender);
-    route(ctx.snapshot, selector, ctx.trace).map_err(|no_way| no_way.reason())
+    let selector = Selector::ours(source, sender, A::ICMP);
+    let way = route(ctx.snapshot, selector, ctx.trace);
+    let other = way.is_ok_and(|way| way.interface.personality && way.interface.id != interface.id);
+    if let Some(next_hop) = interface
+        .next_hop_for(sender)
+        .filter(|_| other && interface.personality)
+    {
+        return Ok(Way {
+            interface,
+            next_hop: next_hop.into(),
+            guest: None,
+            route: None,
+        });
+    }
+    way.map_err(|no_way| no_way.reason())
 }
 
 /// Sends a packet of our own making; it waits if it must.
-fn originate<A: Address, T: Trace>(ctx: &mut Context<'_, T>, frame: OwnedFrame, way: &Way<'_, A>) {
+fn originate<T: Trace>(ctx: &mut Context<'_, T>, frame: OwnedFrame, way: &Way<'_>) {
     match hop::resolve(ctx, way) {
         Some(Hop::Known(_, mac, port)) => egress::send(ctx, frame, way.interface, (mac, port)),
         Some(Hop::Pending(id)) => {

@@ -14,7 +14,7 @@ use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
 use crate::state::context::Context;
-use crate::state::session::{Path, SessionRecord};
+use crate::state::session::{Path, SessionDetail, SessionRecord};
 use crate::state::shard::Tracked;
 use crate::wire::flow::Direction;
 use crate::wire::packet::{Family, TCP, Transport, UDP};
@@ -44,8 +44,9 @@ pub(crate) fn is_current<A: Tracked, T: Trace>(
 #[cold]
 fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     let snapshot = ctx.snapshot;
-    let record = *A::flows(ctx.shard).sessions.get(number);
-    let Some((plan, query)) = plan_of(&record, snapshot, ctx.trace) else {
+    let sessions = &A::flows(ctx.shard).sessions;
+    let (record, tos) = (*sessions.get(number), sessions.detail(number).tos());
+    let Some((plan, query)) = plan_of((&record, tos), snapshot, ctx.trace) else {
         return false;
     };
     if !is_the_same(&record, &plan) {
@@ -71,19 +72,23 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     true
 }
 
-/// Whether a session would stand if it met `snapshot` now.
-pub(crate) fn stands<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot) -> bool {
-    plan_of(record, snapshot, &mut Silent).is_some_and(|(plan, _)| is_the_same(record, &plan))
+/// Whether a session, which was opened with this type of service, would stand if it met `snapshot` now.
+pub(crate) fn stands<A: Family>(
+    (record, tos): (&SessionRecord<A>, u8),
+    snapshot: &Snapshot,
+) -> bool {
+    plan_of((record, tos), snapshot, &mut Silent)
+        .is_some_and(|(plan, _)| is_the_same(record, &plan))
 }
 
 /// What would become of the session's first packet now, if it would be sent on, and by which interface
 /// and port it would come.
 fn plan_of<'s, A: Family>(
-    record: &SessionRecord<A>,
+    (record, tos): (&SessionRecord<A>, u8),
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
 ) -> Option<(Plan<'s, A>, Query<'s, A>)> {
-    let query = query(record, snapshot)?;
+    let query = query((record, tos), snapshot)?;
     match judge(&query, snapshot, trace) {
         Ok(Course::Forward(plan)) => Some((plan, query)),
         _ => None,
@@ -91,7 +96,10 @@ fn plan_of<'s, A: Family>(
 }
 
 /// The session's first packet, as it would come in now.
-fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Option<Query<'s, A>> {
+fn query<'s, A: Family>(
+    (record, tos): (&SessionRecord<A>, u8),
+    snapshot: &'s Snapshot,
+) -> Option<Query<'s, A>> {
     let flow = record.inside();
     let (interface, ingress) = place(record, snapshot)?;
     Some(Query {
@@ -104,6 +112,7 @@ fn query<'s, A: Family>(record: &SessionRecord<A>, snapshot: &'s Snapshot) -> Op
         },
         interface,
         ingress,
+        tos,
         mapped: record.is_by_mapping().then(|| {
             let to = record.outside();
             Mapped {
@@ -127,7 +136,7 @@ fn place<'s, A: Family>(
             return Some(place);
         }
         // The dataplane that knew is gone: take the interface by which an answer would leave now.
-        let back = Selector::ours(flow.destination, flow.source);
+        let back = Selector::ours(flow.destination, flow.source, flow.protocol);
         let way = route(snapshot, back, &mut Silent).ok()?;
         return Some((way.interface, way.guest.map(|guest| guest.port)));
     };
@@ -197,20 +206,21 @@ fn is_the_same<A: Family>(record: &SessionRecord<A>, plan: &Plan<'_, A>) -> bool
 
 /// The way that a session's packets go in `direction` now.
 pub(crate) fn way<'s, A: Family>(
-    record: &SessionRecord<A>,
+    (record, detail): (&SessionRecord<A>, &SessionDetail),
     direction: Direction,
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Result<Way<'s, A>, Refusal> {
+) -> Result<Way<'s>, Refusal> {
     let lost = Refusal::from(DropReason::NoRoute);
     match direction {
         Direction::Forward => {
-            match judge(&query(record, snapshot).ok_or(lost)?, snapshot, trace)? {
+            let query = query((record, detail.tos()), snapshot).ok_or(lost)?;
+            match judge(&query, snapshot, trace)? {
                 Course::Forward(plan) => Ok(plan.way),
                 Course::Local | Course::Error => Err(lost),
             }
         }
-        Direction::Reply => way_back(record, snapshot, trace),
+        Direction::Reply => way_back((record, detail), snapshot, trace),
     }
 }
 
@@ -218,19 +228,18 @@ pub(crate) fn way<'s, A: Family>(
 /// to what came from outside leave by the personality it came to, whatever the rules say of the guest
 /// (T21).
 fn way_back<'s, A: Family>(
-    record: &SessionRecord<A>,
+    (record, detail): (&SessionRecord<A>, &SessionDetail),
     snapshot: &'s Snapshot,
     trace: &mut impl Trace,
-) -> Result<Way<'s, A>, Refusal> {
+) -> Result<Way<'s>, Refusal> {
     let inside = record.inside();
     let came_by = |direction| {
         let path = record.path(direction)?;
         snapshot.interface(path.interface)
     };
-    let selector = Selector::of(
-        &inside.reversed(),
-        came_by(Direction::Forward).map(|interface| interface.id),
-    );
+    let heard = came_by(Direction::Forward).map(|interface| interface.id);
+    // Answers mostly have the type of service that they answer, and the mark is the session's.
+    let selector = Selector::of(&inside.reversed(), heard, detail.tos()).marked(detail.mark());
     let way = route(snapshot, selector, trace);
     if let Some(opened_by) = came_by(Direction::Reply)
         && opened_by.personality
@@ -240,8 +249,9 @@ fn way_back<'s, A: Family>(
             let next_hop = snapshot.owners().next_hop(guest, inside.source.into());
             return Ok(Way {
                 interface: opened_by,
-                next_hop: A::from_ip(next_hop).unwrap_or(inside.source),
+                next_hop,
                 guest: Some(guest),
+                route: None,
             });
         }
         let Some(next_hop) = opened_by.next_hop_for(inside.source) else {
@@ -249,8 +259,9 @@ fn way_back<'s, A: Family>(
         };
         return Ok(Way {
             interface: opened_by,
-            next_hop,
+            next_hop: next_hop.into(),
             guest: None,
+            route: None,
         });
     }
     let answered_by = came_by(Direction::Forward);

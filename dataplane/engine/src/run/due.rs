@@ -14,7 +14,7 @@ use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
 use crate::state::router::Router;
-use crate::state::session::{ENDED_AT_ONCE, SessionRecord};
+use crate::state::session::{ENDED_AT_ONCE, SessionDetail, SessionRecord};
 use crate::state::shard::{Output, Shard, Tracked};
 use crate::wire::error::IcmpError;
 use crate::wire::flow::Direction;
@@ -112,13 +112,13 @@ fn sweep_family<A: Tracked>(
 ) -> (u64, u64) {
     let flows = A::flows_mut(shard);
     let share = flows.sessions.used().div_ceil(steps);
-    let is_gone = |record: &SessionRecord<A>| {
+    let is_gone = |record: &SessionRecord<A>, detail: &SessionDetail| {
         record.generation != snapshot.generation()
             && [Direction::Forward, Direction::Reply]
                 .into_iter()
                 .filter_map(|direction| record.path(direction))
                 .any(|path| !snapshot.is_still(path.interface, record.generation))
-            && !standing::stands(record, snapshot)
+            && !standing::stands((record, detail.tos()), snapshot)
     };
     flows.sweep(share, now, is_gone)
 }

@@ -164,12 +164,13 @@ impl Small {
             transport: packet.transport,
             interface: arrival.interface,
             ingress: Some(arrival.port),
+            tos: A::tos(frame),
             bounds: None,
         };
         if let Ok(Course::Forward(plan)) = judge(&query, snapshot, &mut Silent) {
             self.take_hop(
                 &router.neighbors,
-                (plan.way.interface.id, plan.way.next_hop.into()),
+                (plan.way.interface.id, plan.way.next_hop),
             );
             // Whoever's answers its own could be taken for.
             if let Some(other) = A::flows(shard).sessions.find(&plan.to.reversed()) {
@@ -180,9 +181,9 @@ impl Small {
             self.take_port(&plan, A::flows(shard));
         }
         // The way back to a sender further away.
-        let back = Selector::ours(packet.flow.destination, packet.flow.source);
+        let back = Selector::ours(packet.flow.destination, packet.flow.source, A::ICMP);
         if let Ok(way) = route(snapshot, back, &mut Silent) {
-            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));
+            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop));
         }
     }
 
@@ -194,8 +195,8 @@ impl Small {
     ) {
         let sessions = &A::flows(shard).sessions;
         let (mut record, detail) = (*sessions.get(number), *sessions.detail(number));
-        if let Ok(way) = standing::way(&record, direction, snapshot, &mut Silent) {
-            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop.into()));
+        if let Ok(way) = standing::way((&record, &detail), direction, snapshot, &mut Silent) {
+            self.take_hop(&router.neighbors, (way.interface.id, way.next_hop));
         }
         // Neighbours have other places in the copy: without a place they are found by address.
         for direction in [direction, direction.reversed()] {

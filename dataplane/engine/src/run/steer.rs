@@ -94,12 +94,15 @@ fn outbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, wo
 
 /// Whether an address is a guest's, or in a network.
 fn is_inside(address: IpAddr, snapshot: &Snapshot) -> bool {
-    let in_network = || match snapshot.table(MAIN_TABLE).lookup(address) {
-        Some((_, Action::Forward { interfaces, .. })) => interfaces
-            .first()
-            .and_then(|id| snapshot.interface(*id))
-            .is_some_and(|interface| !interface.personality),
-        _ => false,
+    let leads_to = |action: Action| match action {
+        Action::Forward(group) => snapshot.group(group).hops.first()?.interfaces.first(),
+        _ => None,
+    };
+    let in_network = || {
+        let found = snapshot.table(MAIN_TABLE).covering(address).next();
+        let first = found.and_then(|found| leads_to(found.routes[0].action));
+        let interface = first.and_then(|id| snapshot.interface(*id));
+        interface.is_some_and(|interface| !interface.personality)
     };
     snapshot.owners().owner(address).is_some() || in_network()
 }

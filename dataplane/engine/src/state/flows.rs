@@ -1,7 +1,7 @@
 //! One family's sessions with the external ports they hold.
 
 use super::ports::{ExternalPorts, NoPort, Share, Wanted};
-use super::session::{SessionMemory, SessionRecord, SessionTable, Subject};
+use super::session::{SessionDetail, SessionMemory, SessionRecord, SessionTable, Subject};
 use crate::base::ip::Address;
 use crate::base::time::{Instant, Ticks};
 use crate::config::{Mapping, Timeouts};
@@ -158,7 +158,7 @@ impl<A: Address> Flows<A> {
         &mut self,
         most: usize,
         now: Instant,
-        over: impl Fn(&SessionRecord<A>) -> bool,
+        over: impl Fn(&SessionRecord<A>, &SessionDetail) -> bool,
     ) -> (u64, u64) {
         let Self { sessions, ports } = self;
         ports.tick(now);

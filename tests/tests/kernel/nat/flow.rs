@@ -6,8 +6,8 @@ use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Pa
 use tapgate_tests::packet::mac;
 
 use super::model::{Model, OWNER, PLAIN, REMOTES, ROUTER, STATION};
-use super::random::Random;
 use super::seen::Ends;
+use crate::random::Random;
 
 /// The engine's and the kernel's.
 pub type Both<T> = [T; 2];

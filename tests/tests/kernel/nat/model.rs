@@ -5,7 +5,7 @@ mod toml;
 
 use std::net::IpAddr;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// The ports: the uplink, then those of the guests.
 pub const PORTS: [&str; 4] = ["wan", "ga", "gb", "gc"];

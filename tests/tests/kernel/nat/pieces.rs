@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tapgate_tests::fragments::{cut, fragment, join};
 
-use super::random::Random;
 use super::sides::At;
+use crate::random::Random;
 
 /// In which order fragments are sent, and which are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use super::flow::{Both, Flow, Said, Stage, error, frame};
 use super::model::{Model, PLAIN, REMOTES};
 use super::pieces::{Pieces, whole};
-use super::random::Random;
 use super::seen::{Ends, Seen};
 use super::sides::{At, Side};
 use super::step::{Act, Step, Wrong};
+use crate::random::Random;
 
 /// A few conversations at once.
 pub struct Sequence<'m> {

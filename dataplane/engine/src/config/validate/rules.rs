@@ -1,12 +1,16 @@
 //! `[routing] rules`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::check::{Check, place};
-use crate::config::condition::Condition;
+use crate::config::condition::{Condition, ECN, LEGACY_TOS, OWN, Origin, Tos};
 use crate::config::{
-    File, FileRule, Interface, MAIN, MAIN_PRIORITY, Rule, RuleVerdict, Segment, Table,
+    File, FileRule, Interface, MAIN, MAIN_PRIORITY, Rule, RuleAction, RuleEnd, RuleVerdict,
+    Segment, Table,
 };
+
+/// Rules, at most: of each the router keeps a bit for each prefix that a rule names, so that many take 64 MB.
+const MOST: usize = 16_384;
 
 impl Check {
     /// Checks all rules, and sorts them with the one for [`MAIN`] among them.
@@ -25,10 +29,20 @@ impl Check {
                 suppress_prefixlength: None,
             },
         }];
+        if file.routing.rules.len() > MOST {
+            self.fault(
+                place!["routing", "rules"],
+                format!("{} rules are more than {MOST}", file.routing.rules.len()),
+                "join rules that lead to the same table: a shorter prefix, or a range of ports",
+            );
+            return rules;
+        }
+        let all = file.routing.rules.iter().map(|rule| rule.priority);
+        let all: HashSet<u32> = all.chain([MAIN_PRIORITY]).collect();
         for (n, rule) in file.routing.rules.iter().enumerate() {
             self.priority(n, rule.priority, &mut seen);
             let condition = self.condition(n, rule, interfaces);
-            if let Some(verdict) = self.verdict(n, rule, tables) {
+            if let Some(verdict) = self.verdict(n, rule, (&all, tables)) {
                 rules.push(Rule {
                     priority: rule.priority,
                     condition,
@@ -96,16 +110,81 @@ impl Check {
                 "no packet could match: correct one of them",
             );
         }
-        let iif = rule.iif.as_ref();
+        let iif = rule.iif.as_deref().and_then(|name| match name {
+            OWN => Some(Origin::Own),
+            _ => {
+                let found = self.routed(at("iif"), name, interfaces);
+                found.map(Origin::Interface)
+            }
+        });
+        let oif = rule.oif.as_ref();
+        let oif = oif.and_then(|name| self.routed(at("oif"), name, interfaces));
+        if oif.is_some() && matches!(iif, Some(Origin::Interface(_))) && !rule.not {
+            self.fault(
+                at("oif"),
+                "what came in by an interface is bound to none: no packet could match",
+                format!("remove `iif`, or write `iif = \"{OWN}\"`: `oif` is for what the router sends itself"),
+            );
+        }
         Condition {
+            not: rule.not,
             from: rule.from.map(|prefix| prefix.0.trunc()),
             to: rule.to.map(|prefix| prefix.0.trunc()),
-            iif: iif.and_then(|name| self.routed(at("iif"), name, interfaces)),
+            iif,
+            oif,
+            fwmark: rule.fwmark,
+            tos: self.tos(n, rule),
+            ipproto: rule.ipproto,
+            sport: rule.sport,
+            dport: rule.dport,
         }
     }
 
+    /// The type of service that rule `n` asks for, as Linux takes it.
+    fn tos(&mut self, n: usize, rule: &FileRule) -> Option<Tos> {
+        let at = |key: &str| place!["routing", "rules", n, key];
+        if rule.tos.is_some() && rule.dscp.is_some() {
+            self.fault(
+                at("tos"),
+                "`tos` and `dscp` are the same bits of a packet",
+                "remove one of them",
+            );
+        }
+        if let Some(dscp) = rule.dscp.filter(|dscp| *dscp > 63) {
+            self.fault(
+                at("dscp"),
+                format!("a DSCP has six bits, and {dscp} has more"),
+                "write 0 to 63",
+            );
+        }
+        let ipv6 = [rule.from, rule.to].into_iter().flatten();
+        let ipv6 = ipv6.into_iter().any(|prefix| prefix.0.addr().is_ipv6());
+        let allowed = if ipv6 { !ECN } else { LEGACY_TOS };
+        if let Some(tos) = rule.tos.filter(|tos| tos & !allowed != 0) {
+            self.fault(
+                at("tos"),
+                format!("{tos:#x} has bits that no packet is compared by"),
+                match tos & ECN {
+                    0 => format!(
+                        "write `dscp = {}` for all six bits, or a `tos` of 0x4 to 0x1c",
+                        tos >> 2
+                    ),
+                    _ => "the lower two bits are ECN: write a multiple of 4".to_owned(),
+                },
+            );
+        }
+        let dscp = rule.dscp.map(Tos::Dscp);
+        // As to Linux, 0 is any.
+        dscp.or(rule.tos.filter(|tos| *tos != 0).map(Tos::Tos))
+    }
+
     /// What becomes of a packet that rule `n` applies to; `None` if the rule does not say it.
-    fn verdict(&mut self, n: usize, rule: &FileRule, tables: &[Table]) -> Option<RuleVerdict> {
+    fn verdict(
+        &mut self,
+        n: usize,
+        rule: &FileRule,
+        (all, tables): (&HashSet<u32>, &[Table]),
+    ) -> Option<RuleVerdict> {
         let at = |key: &str| place!["routing", "rules", n, key];
         if rule.suppress_prefixlength.is_some() && rule.lookup.is_none() {
             self.fault(
@@ -114,8 +193,8 @@ impl Check {
                 "add `lookup = \"TABLE\"`, or remove it",
             );
         }
-        match (&rule.lookup, rule.action) {
-            (Some(name), None) => {
+        match (&rule.lookup, rule.goto, rule.action) {
+            (Some(name), None, None) => {
                 let table = tables.iter().position(|table| table.name == *name);
                 if table.is_none() {
                     let known: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
@@ -126,12 +205,33 @@ impl Check {
                     suppress_prefixlength: rule.suppress_prefixlength,
                 })
             }
-            (None, Some(action)) => Some(RuleVerdict::End(action)),
+            (None, Some(target), None) => {
+                if target <= rule.priority {
+                    self.fault(
+                        at("goto"),
+                        format!("rule {target} does not come after rule {}", rule.priority),
+                        "name a later rule: rules are asked in one direction, so that there is an end",
+                    );
+                } else if !all.contains(&target) {
+                    self.fault(
+                        at("goto"),
+                        format!("there is no rule {target}"),
+                        format!("name the priority of a later rule, or add `{{ priority = {target}, action = \"nop\" }}`"),
+                    );
+                }
+                Some(RuleVerdict::Goto(target))
+            }
+            (None, None, Some(action)) => Some(match action {
+                RuleAction::Nop => RuleVerdict::Nop,
+                RuleAction::Blackhole => RuleVerdict::End(RuleEnd::Blackhole),
+                RuleAction::Unreachable => RuleVerdict::End(RuleEnd::Unreachable),
+                RuleAction::Prohibit => RuleVerdict::End(RuleEnd::Prohibit),
+            }),
             _ => {
                 self.fault(
                     place!["routing", "rules", n],
                     "a rule says what to do, once",
-                    "write exactly one of `lookup = \"TABLE\"` and `action = \"unreachable\"`",
+                    "write exactly one of `lookup = \"TABLE\"`, `goto = PRIORITY` and `action = \"unreachable\"`",
                 );
                 None
             }

@@ -8,8 +8,12 @@ use ipnet::IpNet;
 use super::check::{Check, place};
 use crate::base::ip::is_of_a_link;
 use crate::config::{
-    File, FileRoute, Interface, InterfaceKind, MAIN, Route, RouteAction, RouteType, Segment, Table,
+    File, FileNextHop, FileRoute, Forward, Interface, InterfaceKind, MAIN, NextHop, Prefix, Route,
+    RouteAction, RouteType, Segment, Table,
 };
+
+/// Next hops of a route, at most.
+const MOST_HOPS: usize = 64;
 
 impl Check {
     /// Checks all tables; [`MAIN`] comes first, with the connected prefixes in it.
@@ -33,22 +37,27 @@ impl Check {
             for (n, route) in routes.iter().enumerate() {
                 let to = route.to.0.trunc();
                 let at = place!["tables", name, n, "to"];
-                if name == MAIN && main.routes.iter().any(|connected| connected.to == to) {
+                let same = |connected: &Route| connected.to == to && route.metric == 0;
+                if name == MAIN && main.routes.iter().any(same) {
                     self.fault(
                         at.clone(),
                         format!("table \"{MAIN}\" has {to} already: it is connected"),
-                        "remove it, or put it into a table of your own with a rule before 32766",
+                        "remove it, give it a `metric`, or put it into a table of your own with a rule before 32766",
                     );
                 }
                 self.unique(
                     &mut seen,
-                    to,
+                    (to, route.metric),
                     at,
-                    &format!("table \"{name}\" has two routes to {to}"),
-                    "keep one of them",
+                    &format!(
+                        "table \"{name}\" has two routes to {to} with metric {}",
+                        route.metric
+                    ),
+                    "keep one of them, give one a higher `metric`, or write both as `nexthops`",
                 );
                 if let Some(action) = self.route(place!["tables", name, n], route, interfaces) {
-                    checked.push(Route { to, action });
+                    let metric = route.metric;
+                    checked.push(Route { to, metric, action });
                 }
             }
             if name == MAIN {
@@ -87,6 +96,8 @@ impl Check {
                 (route.via.is_some(), "via"),
                 (route.dev.is_some(), "dev"),
                 (route.onlink, "onlink"),
+                (!route.nexthops.is_empty(), "nexthops"),
+                (route.src.is_some(), "src"),
             ] {
                 if given {
                     self.fault(
@@ -98,40 +109,161 @@ impl Check {
             }
             return Some(action);
         }
-        if let Some(via) = route.via {
-            self.next_hop(key("via"), via, route, interfaces);
+        let source_at = key("src");
+        let hops = match route.nexthops.is_empty() {
+            true => {
+                let own = FileNextHop {
+                    via: route.via,
+                    dev: route.dev.clone(),
+                    onlink: route.onlink,
+                    weight: 1,
+                };
+                vec![self.hop(at, route.to, &own, interfaces)]
+            }
+            false => self.hops(at, route, interfaces),
+        };
+        // All, or none: a fault is told, and what is left of the route would mean something else.
+        let hops: Vec<NextHop> = hops.into_iter().collect::<Option<_>>()?;
+        self.preferred_source(source_at, (route, &hops), interfaces);
+        Some(RouteAction::Forward(Forward {
+            hops,
+            src: route.src,
+        }))
+    }
+
+    /// The source of what the router sends by a route itself: an address of its own, and of a personality that
+    /// the route leaves by, since nothing else leaves there.
+    fn preferred_source(
+        &mut self,
+        at: Vec<Segment>,
+        (route, hops): (&FileRoute, &[NextHop]),
+        interfaces: &[Interface],
+    ) {
+        let Some(src) = route.src else { return };
+        let owns = |i: &Interface| i.addresses.iter().any(|prefix| prefix.addr() == src);
+        if src.is_ipv4() != route.to.0.addr().is_ipv4() || !interfaces.iter().any(owns) {
+            self.fault(
+                at,
+                format!(
+                    "{src} is no address of the router's own that can speak to {}",
+                    route.to
+                ),
+                "write an address of a personality or network, of the destination's family",
+            );
+            return;
         }
-        if route.onlink && (route.via.is_none() || route.dev.is_none()) {
+        let all = hops.iter().flat_map(|hop| &hop.interfaces);
+        let mut all = all.map(|index| &interfaces[*index]);
+        let is_personality = |i: &Interface| matches!(i.kind, InterfaceKind::Personality { .. });
+        if let Some(other) = all.find(|i| is_personality(i) && !owns(i)) {
+            self.fault(
+                at,
+                format!(
+                    "{src} is not \"{}\"'s, by which the route leaves",
+                    other.name
+                ),
+                "write an address of that personality: a provider drops what wears another's",
+            );
+        }
+    }
+
+    /// Several next hops.
+    fn hops(
+        &mut self,
+        at: Vec<Segment>,
+        route: &FileRoute,
+        interfaces: &[Interface],
+    ) -> Vec<Option<NextHop>> {
+        let key = |name: &str| [&at[..], &[Segment::from(name)]].concat();
+        for (given, name) in [
+            (route.via.is_some(), "via"),
+            (route.dev.is_some(), "dev"),
+            (route.onlink, "onlink"),
+        ] {
+            if given {
+                self.fault(
+                    key(name),
+                    format!("\"{name}\" is said of each of `nexthops`"),
+                    "move it there, or remove `nexthops`",
+                );
+            }
+        }
+        if route.nexthops.len() > MOST_HOPS {
+            self.fault(
+                key("nexthops"),
+                format!(
+                    "{} next hops are more than {MOST_HOPS}",
+                    route.nexthops.len()
+                ),
+                "leave some out, or split the prefix",
+            );
+        }
+        let all = route.nexthops.iter().enumerate();
+        let hop = |(n, hop): (usize, &FileNextHop)| {
+            let at = [&key("nexthops")[..], &[Segment::from(n)]].concat();
+            if !(1..=256).contains(&hop.weight) {
+                self.fault(
+                    [&at[..], &[Segment::from("weight")]].concat(),
+                    format!("{} is no weight", hop.weight),
+                    "write 1 to 256",
+                );
+            }
+            self.hop(at, route.to, hop, interfaces)
+        };
+        all.map(hop).collect()
+    }
+
+    /// One next hop of a route to a prefix.
+    fn hop(
+        &mut self,
+        at: Vec<Segment>,
+        to: Prefix,
+        hop: &FileNextHop,
+        interfaces: &[Interface],
+    ) -> Option<NextHop> {
+        let key = |name: &str| [&at[..], &[Segment::from(name)]].concat();
+        if let Some(via) = hop.via {
+            self.next_hop(key("via"), via, (to, hop), interfaces);
+        }
+        if hop.onlink && (hop.via.is_none() || hop.dev.is_none()) {
             self.fault(
                 key("onlink"),
                 "\"onlink\" says that `via` is directly on `dev`, and one of the two is missing",
                 "add `via` and `dev`, or remove it",
             );
         }
-        match (&route.dev, route.via) {
+        let (interface, via) = match (&hop.dev, hop.via) {
             (None, None) => {
                 self.fault(
                     at,
-                    format!("the route to {} leads nowhere", route.to),
+                    format!("the route to {to} leads nowhere"),
                     "add `dev = \"…\"`, `via = \"…\"` or `type = \"unreachable\"`",
                 );
-                None
+                return None;
             }
-            (None, Some(via)) => self.by_next_hop(key("via"), via, interfaces),
+            (None, Some(via)) => (self.by_next_hop(key("via"), via, interfaces)?, Some(via)),
             (Some(dev), _) => {
                 let index = self.routed(key("dev"), dev, interfaces)?;
-                Some(self.by_interface(key("via"), index, route, interfaces))
+                (
+                    index,
+                    self.by_interface(key("via"), index, (to, hop), interfaces),
+                )
             }
-        }
+        };
+        Some(NextHop {
+            interfaces: vec![interface],
+            via,
+            weight: hop.weight,
+        })
     }
 
-    /// A route that names a next hop only: by the interface on whose link it is.
+    /// A next hop without an interface: by the one on whose link it is.
     fn by_next_hop(
         &mut self,
         at: Vec<Segment>,
         via: IpAddr,
         interfaces: &[Interface],
-    ) -> Option<RouteAction> {
+    ) -> Option<usize> {
         // Any link may have a link-local one.
         let covers =
             |i: &Interface| !is_of_a_link(via) && i.addresses.iter().any(|net| net.contains(&via));
@@ -143,47 +275,42 @@ impl Check {
                 "add `dev = \"…\"` and `onlink = true` if it is directly on that link, or correct the address",
             );
         }
-        found.map(|interface| RouteAction::Forward {
-            interfaces: vec![interface],
-            via: Some(via),
-        })
+        found
     }
 
-    /// A route by the interface of this `index`: to its next hop, else to the interface's gateway.
+    /// The next hop by the interface of this `index`: the one that is written, else the interface's gateway.
     fn by_interface(
         &mut self,
         at: Vec<Segment>,
         index: usize,
-        route: &FileRoute,
+        (to, hop): (Prefix, &FileNextHop),
         interfaces: &[Interface],
-    ) -> RouteAction {
+    ) -> Option<IpAddr> {
         let interface = &interfaces[index];
         let gateways: &[IpAddr] = match &interface.kind {
             InterfaceKind::Personality { gateways, .. } => gateways,
             InterfaceKind::Network { .. } => &[],
         };
-        if let Some(via) = route.via.filter(|via| !gateways.contains(via)) {
-            self.gateway(at, via, &interface.addresses, route.onlink, &interface.name);
+        if let Some(via) = hop.via.filter(|via| !gateways.contains(via)) {
+            self.gateway(at, via, &interface.addresses, hop.onlink, &interface.name);
         }
-        let fits = |address: &&IpAddr| address.is_ipv4() == route.to.0.addr().is_ipv4();
-        RouteAction::Forward {
-            interfaces: vec![index],
-            via: route.via.or(gateways.iter().find(fits).copied()),
-        }
+        let fits = |address: &&IpAddr| address.is_ipv4() == to.0.addr().is_ipv4();
+        hop.via.or(gateways.iter().find(fits).copied())
     }
 
     fn next_hop(
         &mut self,
         at: Vec<Segment>,
         via: IpAddr,
-        route: &FileRoute,
+        (to, hop): (Prefix, &FileNextHop),
         interfaces: &[Interface],
     ) {
-        if via.is_ipv4() != route.to.0.addr().is_ipv4() {
+        // IPv4 may go by a router of IPv6 (RFC 8950), as in Linux, and not the other way round.
+        if via.is_ipv4() && to.0.addr().is_ipv6() {
             self.fault(
                 at,
-                format!("{via} and {} are of different families", route.to),
-                "write a next hop of the destination's family",
+                format!("{via} and {to} are of different families"),
+                "write a next hop of IPv6",
             );
             return;
         }
@@ -192,7 +319,7 @@ impl Check {
         let elsewhere = interfaces
             .iter()
             .filter(own)
-            .find(|i| Some(&i.name) != route.dev.as_ref() && !is_of_a_link(via));
+            .find(|i| Some(&i.name) != hop.dev.as_ref() && !is_of_a_link(via));
         if let Some(owner) = elsewhere {
             self.fault(
                 at,
@@ -234,10 +361,12 @@ fn connected(interfaces: &[Interface]) -> Vec<Route> {
         .into_iter()
         .map(|(to, interfaces)| Route {
             to,
-            action: RouteAction::Forward {
+            metric: 0,
+            action: RouteAction::Forward(Forward::to(NextHop {
                 interfaces,
                 via: None,
-            },
+                weight: 1,
+            })),
         })
         .collect()
 }

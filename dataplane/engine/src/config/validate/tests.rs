@@ -83,11 +83,11 @@ fn a_right_configuration_is_taken_and_survives_the_journey() {
     assert_eq!(config.tables()[0].routes.len(), 3, "the connected prefixes");
     let priorities: Vec<u32> = config.rules().iter().map(|rule| rule.priority).collect();
     assert_eq!(priorities, [100, 101, 32_766, 40_000]);
-    let RouteAction::Forward { via, .. } = &config.tables()[1].routes[0].action else {
+    let RouteAction::Forward(forward) = &config.tables()[1].routes[0].action else {
         panic!("{:?}", config.tables()[1]);
     };
     assert_eq!(
-        *via,
+        forward.hops[0].via,
         Some("203.0.113.1".parse().unwrap()),
         "A's own gateway"
     );
@@ -105,10 +105,11 @@ fn a_prefix_that_two_personalities_share_is_carried_by_both() {
     let route = routes
         .iter()
         .find(|route| route.to.to_string() == "203.0.113.0/24");
-    let RouteAction::Forward { interfaces, .. } = &route.unwrap().action else {
+    let RouteAction::Forward(forward) = &route.unwrap().action else {
         panic!("{route:?}");
     };
-    let names: Vec<&str> = interfaces
+    let names: Vec<&str> = forward.hops[0]
+        .interfaces
         .iter()
         .map(|index| config.interfaces()[*index].name.as_str())
         .collect();

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::addr::GuestId;
-use crate::config::RuleAction;
+use crate::base::addr::{GuestId, InterfaceId};
+use crate::config::condition::Condition;
 use crate::config::policy::{Action, Facing, Origin};
 use crate::model::policy::{Mismatch, Ruling};
 use crate::model::snapshot::Snapshot;
@@ -46,7 +46,11 @@ fn stage(step: &Step) -> &'static str {
         | Step::LetIn { .. }
         | Step::Filtered { .. }
         | Step::NoTranslation => "nat",
-        Step::Rule { .. } | Step::RuleEnds { .. } | Step::NoRule { .. } => "rule",
+        Step::Marked { .. }
+        | Step::Rule { .. }
+        | Step::RuleGoesOn { .. }
+        | Step::RuleEnds { .. }
+        | Step::NoRule { .. } => "rule",
         Step::NoRoute { .. } => "table",
         Step::RouteToGuest { .. }
         | Step::Route { .. }
@@ -168,14 +172,20 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             condition,
             table: place,
         } => {
-            let terms = condition.terms(|id| interface(id).to_owned());
-            let terms: Vec<_> = terms
-                .iter()
-                .map(|(key, value)| format!("{key} {value}"))
-                .collect();
-            format!("{priority}: {} lookup {}", terms.join(" "), table(*place))
+            let terms = terms(condition, &interface);
+            format!("{priority}: {terms} lookup {}", table(*place))
         }
-        Step::RuleEnds { priority, action } => format!("{priority}: {}", name(*action)),
+        Step::Marked { mark } => format!("marked {mark:#x} by the policy: routed with that"),
+        Step::RuleGoesOn {
+            priority,
+            condition,
+            target,
+        } => {
+            let terms = terms(condition, &interface);
+            let action = target.map_or("nop".to_owned(), |target| format!("goto {target}"));
+            format!("{priority}: {terms} {action}")
+        }
+        Step::RuleEnds { priority, action } => format!("{priority}: {}", action.name()),
         Step::NoRule { to } => format!("no rule leads to a route to {to}"),
         Step::NoRoute { to, table: place } => {
             format!("{}: no route to {to}; on to the next rule", table(*place))
@@ -186,13 +196,18 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
         }
         Step::Route {
             prefix,
+            metric,
             via,
             interface: id,
             table: place,
         } => {
             let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+            let metric = match metric {
+                0 => String::new(),
+                metric => format!(" metric {metric}"),
+            };
             let (dev, table) = (interface(*id), table(*place));
-            format!("{prefix}{via} dev {dev} in table {table}")
+            format!("{prefix}{via} dev {dev}{metric} in table {table}")
         }
         Step::Throw {
             prefix,
@@ -415,12 +430,14 @@ fn leasing(guest: &str, what: Leasing, address: &std::net::IpAddr) -> String {
     }
 }
 
-fn name(action: RuleAction) -> &'static str {
-    match action {
-        RuleAction::Blackhole => "blackhole",
-        RuleAction::Unreachable => "unreachable",
-        RuleAction::Prohibit => "prohibit",
-    }
+/// What a rule asks, as in `ip rule`.
+fn terms<'s>(
+    condition: &Condition<InterfaceId>,
+    interface: &impl Fn(InterfaceId) -> &'s str,
+) -> String {
+    let terms = condition.terms(|id| interface(id).to_owned());
+    let terms = terms.iter().map(|(key, value)| format!("{key} {value}"));
+    Vec::from_iter(terms).join(" ")
 }
 
 fn ended(end: NoWay) -> &'static str {

@@ -46,7 +46,8 @@ pub struct SessionRecord<A> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SessionDetail {
-    /// By direction: packets and bytes, from bit 16 on.
+    /// By direction: packets and bytes, from bit 16 on. The upper three bits of the packets are those of the
+    /// opener's DSCP instead: what goes forward has the upper ones.
     pub(super) counts: [[u32; 2]; 2],
     /// TCP, by direction: the number that the receiver awaits next; 0 if it is not known.
     pub(super) awaited: [u32; 2],
@@ -77,6 +78,10 @@ pub(super) const EXPECTED: u8 = 16;
 pub(super) const KEEPS_MAPPING: u8 = 32;
 /// Flag: the external port that it holds may be others' too.
 pub(super) const ENDPOINT_DEPENDENT: u8 = 64;
+/// Where a part of the DSCP begins in the upper part of a count of packets.
+const DSCP_AT: u32 = 29;
+/// The bits below.
+const PACKETS: u32 = (1 << DSCP_AT) - 1;
 /// The flags that say what is rewritten.
 const REWRITES: u8 = SOURCE_REWRITTEN | DESTINATION_REWRITTEN | HOLDS_PORT;
 /// The flags that say how mappings are used.
@@ -427,10 +432,10 @@ impl<A: Address> SessionRecord<A> {
 
     /// Packets and bytes seen in `direction`.
     pub fn traffic(&self, detail: &SessionDetail, direction: Direction) -> (u64, u64) {
-        let whole = |n: usize| {
-            u64::from(detail.counts[direction as usize][n]) << 16
-                | u64::from(self.counts[direction as usize][n])
-        };
+        let [packets, bytes] = detail.counts[direction as usize];
+        let upper = [packets & PACKETS, bytes];
+        let whole =
+            |n: usize| u64::from(upper[n]) << 16 | u64::from(self.counts[direction as usize][n]);
         (whole(0), whole(1))
     }
 }
@@ -440,7 +445,7 @@ impl SessionDetail {
     #[inline]
     pub(super) fn carry(&mut self, direction: Direction, [packets, bytes]: [u32; 2]) {
         let counts = &mut self.counts[direction as usize];
-        counts[0] = counts[0].wrapping_add(packets);
+        counts[0] = counts[0] & !PACKETS | counts[0].wrapping_add(packets) & PACKETS;
         counts[1] = counts[1].wrapping_add(bytes);
     }
 
@@ -459,6 +464,20 @@ impl SessionDetail {
         match segment {
             Some(segment) => _ = record.hear_tcp(self, Direction::Forward, &segment, now),
             None => record.hear(Direction::Forward, now),
+        }
+    }
+
+    /// The type of service of the packet that opened it, without ECN: its DSCP where it stands in a header.
+    pub fn tos(&self) -> u8 {
+        let [forward, reply] = self.counts.map(|[packets, _]| (packets >> DSCP_AT) as u8);
+        (forward << 3 | reply) << 2
+    }
+
+    /// Remembers the type of service of the packet that opened it.
+    pub fn set_tos(&mut self, tos: u8) {
+        let dscp = u32::from(tos >> 2);
+        for (counts, bits) in self.counts.iter_mut().zip([dscp >> 3, dscp & 7]) {
+            counts[0] = counts[0] & PACKETS | bits << DSCP_AT;
         }
     }
 

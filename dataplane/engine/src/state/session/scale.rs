@@ -72,7 +72,7 @@ fn empties(table: &mut SessionTable<Ipv4Addr>) {
     let (began, mut looks) = (Clock::now(), 0);
     while !table.is_empty() {
         let mut ended = 0;
-        table.sweep(256, Ticks(u32::MAX), |_| false, |_, _| ended += 1);
+        table.sweep(256, Ticks(u32::MAX), |_, _| false, |_, _| ended += 1);
         assert!((1..=ENDED_AT_ONCE).contains(&ended), "{ended}");
         looks += 1;
     }

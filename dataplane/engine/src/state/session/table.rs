@@ -410,7 +410,7 @@ impl<A: Address> SessionTable<A> {
         &mut self,
         most: usize,
         now: Ticks,
-        over: impl Fn(&SessionRecord<A>) -> bool,
+        over: impl Fn(&SessionRecord<A>, &SessionDetail) -> bool,
         mut ended: impl FnMut(SessionRecord<A>, bool),
     ) {
         let mut left = ENDED_AT_ONCE;
@@ -424,7 +424,7 @@ impl<A: Address> SessionTable<A> {
             let record = &self.memory.records[self.hand as usize];
             if record.is_live() {
                 let expired = self.is_expired(record, now) || self.is_orphan(record);
-                if expired || over(record) {
+                if expired || over(record, self.detail(self.hand)) {
                     ended(self.remove(self.hand), expired);
                     left -= 1;
                 }

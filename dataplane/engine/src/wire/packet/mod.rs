@@ -107,6 +107,9 @@ pub trait Family: Address {
     /// updated for that and for the change of `addresses`.
     fn finish_header(frame: &mut Frame<'_>, packet: &Packet<Self>, addresses: Delta);
 
+    /// The type of service or traffic class of a packet that was parsed.
+    fn tos(frame: &Frame<'_>) -> u8;
+
     /// Makes the header that of a packet of our own: a fresh TTL and header checksum.
     fn own_header(frame: &mut Frame<'_>, packet: &Packet<Self>);
 

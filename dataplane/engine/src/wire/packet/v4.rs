@@ -152,6 +152,10 @@ impl Family for Ipv4Addr {
         }
     }
 
+    fn tos(frame: &Frame<'_>) -> u8 {
+        frame.bytes[ETHERNET + 1]
+    }
+
     fn own_header(frame: &mut Frame<'_>, packet: &Packet<Self>) {
         frame.bytes[22] = TTL;
         fill_header_checksum(&mut frame.bytes[ETHERNET..packet.l4]);

@@ -146,6 +146,10 @@ impl Family for Ipv6Addr {
         frame.bytes[ETHERNET + 7] = packet.ttl.wrapping_sub(1);
     }
 
+    fn tos(frame: &Frame<'_>) -> u8 {
+        frame.bytes[ETHERNET] << 4 | frame.bytes[ETHERNET + 1] >> 4
+    }
+
     fn own_header(frame: &mut Frame<'_>, _packet: &Packet<Self>) {
         frame.bytes[ETHERNET + 7] = TTL;
     }
