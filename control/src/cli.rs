@@ -101,7 +101,7 @@ pub enum Command {
     },
     /// End it in good order, and leave nothing behind
     Stop,
-    /// Write another firewall's rules as a configuration file
+    /// Write another firewall's rules, or a kernel's own setup, as a configuration file
     ///
     /// The file goes to standard output, or to `-o`; each entry says which line it is from. What could
     /// not be translated is listed with its line, on standard error and at the end of the file, and never
@@ -163,6 +163,12 @@ pub enum ImportFrom {
         /// What was listed
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// The kernel's own setup: devices, rules, routes, neighbours and its firewall, as `ip -j` tells them
+    #[command(after_help = crate::import::kernel::SAVE)]
+    Kernel {
+        /// Where the output was saved
+        directory: PathBuf,
     },
     /// A directory of Shorewall's configuration, of version 3 to 5
     Shorewall {
