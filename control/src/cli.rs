@@ -170,6 +170,27 @@ pub enum ImportFrom {
         /// Where the output was saved
         directory: PathBuf,
     },
+    /// A file of ifupdown
+    ///
+    /// With the files that it names by `source`. `ip`, `brctl` and `iptables` of `up`, `pre-up` and `post-up` lines
+    /// are read too.
+    Interfaces {
+        /// The file, such as /etc/network/interfaces
+        file: PathBuf,
+    },
+    /// A directory of systemd-networkd: .netdev, .network and .link files
+    Networkd {
+        /// The directory, such as /etc/systemd/network
+        directory: PathBuf,
+    },
+    /// Files of netplan
+    ///
+    /// In the order in which netplan reads them: by name.
+    Netplan {
+        /// The files, such as /etc/netplan/*.yaml
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// A directory of Shorewall's configuration, of version 3 to 5
     Shorewall {
         /// The directory, such as /etc/shorewall

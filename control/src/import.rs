@@ -6,8 +6,10 @@
 
 mod address;
 mod chains;
+mod commands;
 mod firewall;
 mod input;
+mod interfaces;
 mod iproute;
 mod ipset;
 mod iptables;
@@ -15,6 +17,8 @@ pub(crate) mod kernel;
 mod links;
 mod matching;
 mod nat;
+mod netplan;
+mod networkd;
 mod nft;
 mod options;
 mod policy;
@@ -75,6 +79,9 @@ pub fn import(import: &Import) -> Result<(), Failure> {
             translate(shorewall::read(directory, macros)?, &options)
         }
         ImportFrom::Kernel { directory } => settle(kernel::read(directory)?, &options),
+        ImportFrom::Interfaces { file } => settle(interfaces::read(file)?, &options),
+        ImportFrom::Networkd { directory } => settle(networkd::read(directory)?, &options),
+        ImportFrom::Netplan { files } => settle(netplan::read(&read(files)?)?, &options),
     };
     match &import.output {
         None => print(&written.text)?,

@@ -233,7 +233,6 @@ impl System {
     }
 
     /// The priority that the kernel gives a rule that says none: one less than the second that there is.
-    #[allow(dead_code)]
     pub(super) fn next_priority(&self, family: Inet) -> u32 {
         let all = self.rules.iter().filter(|rule| rule.family == family);
         let least = all.map(|rule| rule.priority).filter(|p| *p > 0).min();

@@ -45,6 +45,7 @@ pub(super) fn links(system: &mut System, said: &Options) -> Links {
             .into_iter()
             .filter(|net| is_outside(system, link, *net));
         give(
+            system,
             &mut options,
             said,
             link,
@@ -64,7 +65,7 @@ pub(super) fn links(system: &mut System, said: &Options) -> Links {
         .collect();
     for link in &inside {
         let nets: Vec<IpNet> = link.addresses.iter().map(|address| address.net).collect();
-        give(&mut options, said, link, &nets, &mut taken);
+        give(system, &mut options, said, link, &nets, &mut taken);
         if !said.ports.iter().any(|(device, _)| *device == link.name) {
             options
                 .ports
@@ -144,6 +145,7 @@ fn is_network(system: &System, link: &Link) -> bool {
 
 /// Writes a device's addresses and MAC as the operator would say them.
 fn give(
+    system: &System,
     options: &mut Options,
     said: &Options,
     link: &Link,
@@ -158,7 +160,13 @@ fn give(
             }
         }
     }
-    if let (Some(mac), false) = (&link.mac, said.macs.iter().any(|(device, _)| of(device))) {
+    // A VLAN has its NIC's unless it is given one.
+    let lower = match &link.kind {
+        Kind::Vlan(lower, _) => system.link(lower).and_then(|lower| lower.mac.as_ref()),
+        _ => None,
+    };
+    let mac = link.mac.as_ref().or(lower);
+    if let (Some(mac), false) = (mac, said.macs.iter().any(|(device, _)| of(device))) {
         options.macs.push((Some(link.name.clone()), mac.clone()));
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::import::address::{is_of_a_link, is_private};
 use crate::import::firewall::{Fate, Origin};
 use crate::import::links::Links;
-use crate::import::system::{Hop, Neighbor, Route, System, Target};
+use crate::import::system::{Hop, Neighbor, System, Target};
 
 /// Finds guests, and takes out the routes that are told by them.
 pub(super) fn guests(system: &mut System, links: &mut Links) {
@@ -257,15 +257,27 @@ fn towards_guests(system: &mut System, links: &Links, proxy: &Neighbor) {
     system.note(&proxy.origin, fate, why);
 }
 
-/// The device that the main table leads an address to.
+/// The device that the main table leads an address to, by a route or by its own prefix.
 pub(super) fn device_to(system: &System, address: IpAddr) -> Option<&str> {
-    let leads = |route: &&Route| route.table == "main" && route.to.contains(&address);
-    let best = system.routes.iter().filter(leads);
-    let best = best.max_by_key(|route| route.to.prefix_len())?;
-    match &best.target {
-        Target::Hops(hops) => hops.first()?.dev.as_deref(),
-        _ => None,
+    let mut found: Option<(u8, &str)> = None;
+    let mut offer = |net: IpNet, device| {
+        if net.contains(&address) && found.is_none_or(|(length, _)| net.prefix_len() > length) {
+            found = Some((net.prefix_len(), device));
+        }
+    };
+    for route in system.routes.iter().filter(|route| route.table == "main") {
+        if let Target::Hops(hops) = &route.target
+            && let Some(device) = hops.first().and_then(|hop| hop.dev.as_deref())
+        {
+            offer(route.to, device);
+        }
     }
+    for link in &system.links {
+        for address in &link.addresses {
+            offer(address.net.trunc(), &link.name);
+        }
+    }
+    found.map(|(_, device)| device)
 }
 
 /// The network that the main table leads an address to.
