@@ -359,3 +359,9 @@ fn hetzner_routed_as_the_kernel_says() {
     lab("hetzner-routed", "tapgate", &[("CONFIGURATION", &file)]);
     fs::remove_file(&file).unwrap();
 }
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn interfaces_are_read_as_ifup_does_them() {
+    scenario("ifup", "kernel");
+}

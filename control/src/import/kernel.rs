@@ -197,7 +197,7 @@ fn address(link: &mut Link, object: &Value, file: &Rc<str>) {
     };
     let by_itself = word("scope") == Some("link")
         && local.is_ipv6()
-        && (word("protocol") == Some("kernel_ll") || said::is_of_mac(local, link.mac.as_deref()));
+        && (word("protocol") == Some("kernel_ll") || said::is_of_a_mac(local));
     if let (Ok(net), false, false) = (IpNet::new(local, length), by_itself, is("temporary")) {
         let origin = origin(file, 0, said::address(object, &link.name));
         link.address(net, is("dynamic"), &origin);

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde_json::Value;
-use tapgate_engine::addr::MacAddr;
 
 /// A value as one word.
 fn word(value: &Value) -> String {
@@ -208,14 +207,7 @@ pub(super) fn address(object: &Value, device: &str) -> String {
     )
 }
 
-/// Whether a link-local address is the one that a MAC makes by itself (RFC 4291 §2.5.6).
-pub(super) fn is_of_mac(address: IpAddr, mac: Option<&str>) -> bool {
-    let mac = mac.and_then(|mac| mac.parse::<MacAddr>().ok());
-    match (address, mac) {
-        (IpAddr::V6(address), Some(mac)) => {
-            let [a, b, c, d, e, f] = mac.0;
-            address.octets()[8..] == [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
-        }
-        _ => false,
-    }
+/// Whether an address ends as one does that is made of a MAC, this one or a former one (RFC 4291 appendix A).
+pub(super) fn is_of_a_mac(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.octets()[11..13] == [0xff, 0xfe])
 }
