@@ -108,4 +108,5 @@ packages:
 .PHONY: lab-ready
 lab-ready: packages
 	@netns-scripts/vm-image.sh
+	@netns-scripts/ifupdown.sh
 	@if [[ -n "$(SUDO)" ]]; then sudo -v || { echo "make test: the labs need root, or sudo" >&2; exit 1; }; fi

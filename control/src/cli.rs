@@ -101,7 +101,7 @@ pub enum Command {
     },
     /// End it in good order, and leave nothing behind
     Stop,
-    /// Write another firewall's rules as a configuration file
+    /// Write another firewall's rules, or a kernel's own setup, as a configuration file
     ///
     /// The file goes to standard output, or to `-o`; each entry says which line it is from. What could
     /// not be translated is listed with its line, on standard error and at the end of the file, and never
@@ -161,6 +161,33 @@ pub enum ImportFrom {
     /// The output of `nft -j list ruleset`
     Nft {
         /// What was listed
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// The kernel's own setup: devices, rules, routes, neighbours and its firewall, as `ip -j` tells them
+    #[command(after_help = crate::import::kernel::SAVE)]
+    Kernel {
+        /// Where the output was saved
+        directory: PathBuf,
+    },
+    /// A file of ifupdown
+    ///
+    /// With the files that it names by `source`. `ip`, `brctl` and `iptables` of `up`, `pre-up` and `post-up` lines
+    /// are read too.
+    Interfaces {
+        /// The file, such as /etc/network/interfaces
+        file: PathBuf,
+    },
+    /// A directory of systemd-networkd: .netdev, .network and .link files
+    Networkd {
+        /// The directory, such as /etc/systemd/network
+        directory: PathBuf,
+    },
+    /// Files of netplan
+    ///
+    /// In the order in which netplan reads them: by name.
+    Netplan {
+        /// The files, such as /etc/netplan/*.yaml
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

@@ -4,18 +4,28 @@
 //! `nat.rs` and `policy.rs` write that in the file's words, and `writer.rs` as text. What has no words is
 //! listed, and nothing is written that lets in more than the line it is from.
 
+mod address;
 mod chains;
+mod commands;
 mod firewall;
 mod input;
+mod interfaces;
+mod iproute;
 mod ipset;
 mod iptables;
+pub(crate) mod kernel;
 mod links;
 mod matching;
 mod nat;
+mod netplan;
+mod networkd;
 mod nft;
 mod options;
 mod policy;
+mod routing;
 mod shorewall;
+mod system;
+mod topology;
 mod untranslated;
 mod words;
 mod writer;
@@ -33,6 +43,8 @@ use firewall::{Fate, Firewall, Note};
 use input::read;
 use links::Links;
 use options::{Options, options};
+use routing::Routing;
+use system::System;
 
 /// What was written, and what was not.
 struct Written {
@@ -60,12 +72,17 @@ struct Told<'n> {
 /// It cannot be read, or something was left out.
 pub fn import(import: &Import) -> Result<(), Failure> {
     let options = options(import)?;
-    let firewall = match &import.from {
-        ImportFrom::Iptables { files } => iptables::read(&read(files)?),
-        ImportFrom::Nft { files } => nft::read(&read(files)?),
-        ImportFrom::Shorewall { directory, macros } => shorewall::read(directory, macros),
-    }?;
-    let written = translate(firewall, &options);
+    let written = match &import.from {
+        ImportFrom::Iptables { files } => translate(iptables::read(&read(files)?)?, &options),
+        ImportFrom::Nft { files } => translate(nft::read(&read(files)?)?, &options),
+        ImportFrom::Shorewall { directory, macros } => {
+            translate(shorewall::read(directory, macros)?, &options)
+        }
+        ImportFrom::Kernel { directory } => settle(kernel::read(directory)?, &options),
+        ImportFrom::Interfaces { file } => settle(interfaces::read(file)?, &options),
+        ImportFrom::Networkd { directory } => settle(networkd::read(directory)?, &options),
+        ImportFrom::Netplan { files } => settle(netplan::read(&read(files)?)?, &options),
+    };
     match &import.output {
         None => print(&written.text)?,
         Some(path) => fs::write(path, &written.text)
@@ -86,7 +103,22 @@ fn translate(mut firewall: Firewall, options: &Options) -> Written {
     {
         firewall.device(device);
     }
-    let mut links = Links::new(&firewall, options);
+    let links = Links::new(&firewall, options);
+    compile(firewall, links, None)
+}
+
+/// Writes a system's own setup.
+fn settle(mut system: System, options: &Options) -> Written {
+    let links = topology::links(&mut system, options);
+    let routing = routing::translate(&system, &links);
+    let mut firewall = system.firewall;
+    firewall.notes.splice(0..0, system.notes);
+    firewall.notes.extend(routing.notes.iter().cloned());
+    compile(firewall, links, Some(&routing))
+}
+
+/// Writes rules and translations between interfaces, and how they are routed if that was read.
+fn compile(mut firewall: Firewall, mut links: Links, routing: Option<&Routing>) -> Written {
     links.complete_networks(&firewall);
     let nat = nat::translate(&mut firewall, &mut links);
     links.complete_personalities();
@@ -94,8 +126,8 @@ fn translate(mut firewall: Firewall, options: &Options) -> Written {
     let mut seen = BTreeSet::new();
     firewall
         .notes
-        .retain(|note| seen.insert((note.origin.place(), note.fate, note.why.clone())));
-    let text = writer::write(&firewall, &links, &nat, &policy);
+        .retain(|note| seen.insert((place(note), note.fate, note.why.clone())));
+    let text = writer::write(&firewall, &links, &nat, &policy, routing);
     let faults = match check_text(&text) {
         Ok(_) => Vec::new(),
         Err(faults) => faults
@@ -108,6 +140,13 @@ fn translate(mut firewall: Firewall, options: &Options) -> Written {
         notes: firewall.notes,
         faults,
     }
+}
+
+/// Where a note's line is; by what stands there, if the file has no lines.
+fn place(note: &Note) -> (String, Option<String>) {
+    let Note { origin, .. } = note;
+    let unnumbered = origin.place == firewall::Place::Line(0);
+    (origin.place(), unnumbered.then(|| origin.text.clone()))
 }
 
 /// Says what was left out.

@@ -79,6 +79,24 @@ fn each_is_written_as_it_should_be() {
     }
 }
 
+/// What netplan says, and what its own `netplan generate` makes of that for networkd.
+#[test]
+fn netplan_and_what_it_generates_say_the_same() {
+    let lines = |name: &str| {
+        let text = fs::read_to_string(directory().join(name)).unwrap();
+        let entries = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'));
+        let mut entries: Vec<String> = entries.map(str::to_owned).collect();
+        entries.sort();
+        entries
+    };
+    let netplan = lines("netplan.toml");
+    assert!(netplan.len() > 30);
+    assert_eq!(netplan, lines("networkd-of-netplan.toml"));
+}
+
 #[test]
 fn what_is_written_is_taken() {
     for case in cases().iter().filter(|case| case.code < 2) {

@@ -2,8 +2,9 @@
 //! program. They need root (or sudo) and the release build, so `make test` runs them and a plain
 //! `cargo test` does not. One at a time: they measure.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -11,18 +12,29 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs a scenario with `dut` in the router's place, and shows what it said if it fails.
 fn scenario(name: &str, dut: &str) {
-    run(name, dut, None);
+    lab(name, dut, &[]);
 }
 
 /// Runs a scenario with what `tapgate import` made of its rules, as `control/tests/import.rs` keeps it,
 /// in place of the recipe's configuration.
 fn imported(name: &str, configuration: &str) {
-    run(name, "tapgate", Some(configuration));
+    let file = root().join("control/tests/import").join(configuration);
+    lab(name, "tapgate", &[("CONFIGURATION", &file)]);
 }
 
-fn run(name: &str, dut: &str, configuration: Option<&str>) {
+/// What the kernel's router of a recipe says of itself is saved by the commands of `--help`, imported, and
+/// taken by `tapgate check`.
+fn saved(recipe: &str) {
+    lab("saved", "kernel", &[("RECIPE", Path::new(recipe))]);
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn lab(name: &str, dut: &str, variables: &[(&str, &Path)]) {
     let _alone = ONE_AT_A_TIME.lock();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     let tools = Path::new(env!("CARGO_BIN_EXE_flow")).with_file_name("");
     let tapgate = tools.with_file_name("release").join("tapgate");
     let mut command = if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
@@ -32,9 +44,8 @@ fn run(name: &str, dut: &str, configuration: Option<&str>) {
         sudo.args(["--non-interactive", "env"]);
         sudo
     };
-    if let Some(file) = configuration {
-        let file = root.join("control/tests/import").join(file);
-        command.arg(format!("CONFIGURATION={}", file.display()));
+    for (variable, value) in variables {
+        command.arg(format!("{variable}={}", value.display()));
     }
     let output = command
         .arg(format!("LAB_TOOLS={}", tools.display()))
@@ -292,4 +303,65 @@ fn port_forward_as_shorewall_says() {
 #[ignore = "needs root; run by make test"]
 fn stopped_closed_leaves_guests_nobody_to_talk_to() {
     scenario("stop-closed", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn each_kernels_setup_is_saved_and_imported() {
+    for recipe in [
+        "multi-mac",
+        "single-address",
+        "port-forward",
+        "ovh-ipv6",
+        "hetzner-routed",
+        "bridged",
+    ] {
+        saved(recipe);
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn multi_mac_as_the_kernel_says() {
+    imported("multi-mac", "kernel-multi-mac.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn single_address_as_the_kernel_says() {
+    imported("single-address", "kernel-single-address.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn port_forward_as_the_kernel_says() {
+    imported("port-forward", "kernel-port-forward.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn ovh_ipv6_as_the_kernel_says() {
+    imported("ovh-ipv6", "kernel-ovh-ipv6.toml");
+}
+
+/// The kernel knows nothing of the DHCP server beside it: that is written by hand.
+#[test]
+#[ignore = "needs root; run by make test"]
+fn hetzner_routed_as_the_kernel_says() {
+    let file = root().join("control/tests/import/kernel-hetzner-routed.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let network = r#"addresses = ["10.0.1.254/24", "fe80::1/64"]"#;
+    let offers = format!(r#"{network}, dhcp = {{ dns = ["9.9.9.9"] }}"#);
+    let changed = text.replace(network, &offers);
+    assert_ne!(changed, text);
+    let file = std::env::temp_dir().join(format!("tapgate-hetzner-{}.toml", std::process::id()));
+    fs::write(&file, changed).unwrap();
+    lab("hetzner-routed", "tapgate", &[("CONFIGURATION", &file)]);
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn interfaces_are_read_as_ifup_does_them() {
+    scenario("ifup", "kernel");
 }

@@ -11,7 +11,8 @@ use super::ipset::{self, Sets};
 use super::matching::{Family, Match};
 use super::untranslated::{TARGETS, why};
 use crate::failure::{Code, Failure};
-use rule::{rule, split};
+use rule::rule;
+pub(super) use rule::split;
 
 /// One table of one file.
 struct Table {

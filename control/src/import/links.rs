@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::firewall::{Entry, Firewall, Worn};
+use super::firewall::{Entry, Firewall, Origin, Worn};
 use super::matching::State;
 use super::options::Options;
 
@@ -14,6 +14,9 @@ use super::options::Options;
 pub(super) const SHARED: &str = "61000-65535";
 /// Longest name.
 const MAX_NAME: usize = 32;
+
+/// What is asked where nobody says who is behind a network's ports.
+pub(super) const WHO: &str = "guests of one network reach each other if [guests] says which address is behind which port; --guest ADDRESS=PORT does";
 
 /// A MAC on an uplink.
 #[derive(Debug)]
@@ -40,7 +43,23 @@ pub(super) struct Network {
     pub(super) device: String,
     pub(super) ports: Vec<String>,
     pub(super) addresses: Vec<IpNet>,
+    /// The NIC whose segment it is a part of, and the VLAN there.
+    pub(super) bridged: Option<(String, Option<u16>)>,
+    /// Addresses to answer for outside, and the personality that does.
+    pub(super) proxy: Option<(String, Vec<IpNet>)>,
     pub(super) changes: Vec<String>,
+}
+
+/// What is known of who is behind a port.
+#[derive(Debug, Default)]
+pub(super) struct Guest {
+    pub(super) mac: Option<String>,
+    pub(super) addresses: Vec<IpNet>,
+    pub(super) public: Vec<IpNet>,
+    /// Who answers for the public ones.
+    pub(super) personality: Option<String>,
+    /// Where that stands.
+    pub(super) origins: Vec<Origin>,
 }
 
 /// All interfaces.
@@ -53,8 +72,12 @@ pub(super) struct Links {
     pub(super) all: BTreeSet<String>,
     /// Those that face the provider.
     pub(super) uplinks: BTreeSet<String>,
-    /// Guests' addresses, by the device that they are behind.
-    pub(super) guests: BTreeMap<String, Vec<IpAddr>>,
+    /// Guests by the device that they are behind.
+    pub(super) guests: BTreeMap<String, Guest>,
+    /// Largest packets of devices where it is not 1500 bytes.
+    pub(super) mtus: BTreeMap<String, u32>,
+    /// The system's routes were read, and so its gateways.
+    pub(super) routed: bool,
 }
 
 impl Links {
@@ -95,7 +118,8 @@ impl Links {
             }
         }
         for (address, port) in &options.guests {
-            links.guests.entry(port.clone()).or_default().push(*address);
+            let guest = links.guests.entry(port.clone()).or_default();
+            guest.addresses.push((*address).into());
         }
         links.all = links.uplinks.clone();
         links
@@ -174,7 +198,7 @@ impl Links {
                     .changes
                     .push("its address; --address says it".to_owned());
             }
-            if personality.gateways.is_empty() {
+            if personality.gateways.is_empty() && !self.routed {
                 personality.gateways.push(IpAddr::from([192, 0, 2, 254]));
                 personality
                     .changes
@@ -201,7 +225,7 @@ impl Links {
             _ => None,
         };
         for (n, network) in (0_u16..).zip(&mut self.networks) {
-            if !network.addresses.is_empty() {
+            if !network.addresses.is_empty() || network.bridged.is_some() {
                 continue;
             }
             let prefix = guessed.or_else(|| {
@@ -266,21 +290,22 @@ impl Links {
         };
         let said = |port: &String| options.guests.iter().any(|(_, behind)| behind == port);
         if ports.len() > 1 && !ports.iter().any(said) {
-            let why = "guests of one network reach each other if [guests] says which address is behind which port; --guest ADDRESS=PORT does";
-            changes.push(why.to_owned());
+            changes.push(WHO.to_owned());
         }
         let network = Network {
             name: self.free(device),
             device: device.to_owned(),
             ports,
             addresses: addresses.map(|(_, net)| *net).collect(),
+            bridged: None,
+            proxy: None,
             changes,
         };
         self.networks.push(network);
     }
 
     /// A name for a device that nothing has yet.
-    fn free(&self, device: &str) -> String {
+    pub(super) fn free(&self, device: &str) -> String {
         let plain = name(device);
         let taken = |name: &str| {
             self.personalities.iter().any(|p| p.name == name)

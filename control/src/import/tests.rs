@@ -1,6 +1,7 @@
 //! Whatever is read, something is written that is TOML, or it is refused.
 
 mod same;
+mod systems;
 
 use std::fs;
 use std::path::Path;
@@ -80,15 +81,24 @@ fn mutated(text: &str, numbers: &mut Numbers) -> String {
 
 /// Writes what was read; whether tapgate would take it.
 fn write(read: Result<Firewall, Failure>) -> Option<bool> {
-    let firewall = match read {
-        Ok(firewall) => firewall,
+    judge(read, |firewall| translate(firewall, &Options::default()))
+}
+
+/// The same of a system's own setup.
+fn set_up(read: Result<System, Failure>) -> Option<bool> {
+    judge(read, |system| settle(system, &Options::default()))
+}
+
+fn judge<T>(read: Result<T, Failure>, with: impl FnOnce(T) -> Written) -> Option<bool> {
+    let read = match read {
+        Ok(read) => read,
         Err(failure) => {
             assert_eq!(failure.code(), Code::Refused);
             assert!(failure.to_string().contains("name "), "{failure}");
             return None;
         }
     };
-    let written = translate(firewall, &Options::default());
+    let written = with(read);
     assert!(Document::parse(&written.text).is_ok(), "{}", written.text);
     for note in &written.notes {
         assert!(written.text.contains(&note.why), "{note:?}");

@@ -1,20 +1,24 @@
 //! The configuration file that comes out, as text.
 
+mod interfaces;
+mod quote;
+mod routing;
 mod toml;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::firewall::{Fate, Firewall, Note, Origin};
-use super::links::{self, Links, SHARED};
+use super::firewall::{Fate, Firewall, Note};
+use super::links::Links;
 use super::matching::Family;
 use super::nat::Nat;
 use super::policy::{Line, Policy, short};
-use toml::{comment, inline, key, list, one_or_more, port, quoted, shown};
-
-/// Longest quotation of a line, in characters.
-const MOST_QUOTED: usize = 160;
+use super::routing::Routing;
+pub(super) use quote::said;
+use quote::{entries, quote};
+use toml::{comment, key, list, one_or_more, port, shown};
+pub(super) use toml::{inline, quoted};
 
 /// What rules elsewhere need not say.
 const CLOSING: [&str; 4] = [
@@ -24,8 +28,17 @@ const CLOSING: [&str; 4] = [
     "an address that is routed to a guest is `public` in [guests].",
 ];
 
+/// What still stands in the kernel.
+const TAKE_AWAY: &str = "Before it runs, take away what it replaces: macvlan devices, bridges with the NIC in them, rules, tables, translations.";
+
 /// Writes everything.
-pub(super) fn write(firewall: &Firewall, links: &Links, nat: &Nat, policy: &Policy) -> String {
+pub(super) fn write(
+    firewall: &Firewall,
+    links: &Links,
+    nat: &Nat,
+    policy: &Policy,
+    routing: Option<&Routing>,
+) -> String {
     let mut out = String::new();
     let changes = links.personalities.iter().map(|p| p.changes.len());
     let changes = changes.chain(links.networks.iter().map(|n| n.changes.len()));
@@ -35,6 +48,9 @@ pub(super) fn write(firewall: &Firewall, links: &Links, nat: &Nat, policy: &Poli
         "",
         &format!("Written by `tapgate import` from {}.", firewall.source),
     );
+    if routing.is_some() {
+        comment(&mut out, "", TAKE_AWAY);
+    }
     match changes {
         0 => {}
         1 => comment(
@@ -55,95 +71,16 @@ pub(super) fn write(firewall: &Firewall, links: &Links, nat: &Nat, policy: &Poli
             "Only IPv4 was read. A rule without addresses holds for both families.",
         );
     }
-    interfaces(&mut out, links);
-    guests(&mut out, links);
-    routes(&mut out, links, nat);
+    interfaces::interfaces(&mut out, links);
+    interfaces::guests(&mut out, links);
+    match routing {
+        Some(routing) => routing::write(&mut out, routing),
+        None => routes(&mut out, links, nat),
+    }
     translations(&mut out, links, nat);
     rules(&mut out, links, policy);
     notes(&mut out, &firewall.notes);
     out
-}
-
-fn interfaces(out: &mut String, links: &Links) {
-    out.push_str("\n[ports]\n");
-    let uplinks = links.personalities.iter().map(|p| &p.nic);
-    let inside = links.networks.iter().flat_map(|n| &n.ports);
-    let mut seen = Vec::new();
-    for device in uplinks.chain(inside) {
-        if !seen.contains(&device) {
-            let _ = writeln!(
-                out,
-                "{} = {{ device = {} }}",
-                key(&links::name(device)),
-                quoted(device)
-            );
-            seen.push(device);
-        }
-    }
-    out.push_str("\n[personalities]\n");
-    for p in &links.personalities {
-        change(out, &p.changes);
-        let mut fields = vec![
-            ("port", quoted(&links::name(&p.nic))),
-            ("mac", quoted(&p.mac)),
-            (
-                "addresses",
-                list(p.addresses.iter().map(|net| quoted(&net.to_string()))),
-            ),
-        ];
-        if let Some(vlan) = p.vlan {
-            fields.push(("vlan", vlan.to_string()));
-        }
-        fields.push((
-            "gateway",
-            one_or_more(p.gateways.iter().map(|g| quoted(&g.to_string())).collect()),
-        ));
-        let reached = |gateway: &IpAddr| p.addresses.iter().any(|net| net.contains(gateway));
-        if !p.gateways.iter().all(reached) {
-            fields.push(("onlink", "true".to_owned()));
-        }
-        if p.shared {
-            fields.push(("shared", quoted(SHARED)));
-        }
-        let _ = write!(out, "{} = {}", key(&p.name), inline(&fields));
-        out.push_str(match p.shared {
-            true => "    # the host's kernel keeps MAC, addresses and its other ports\n",
-            false => "\n",
-        });
-    }
-    out.push_str("\n[networks]\n");
-    if links.networks.is_empty() {
-        let why = "the rules name no device towards guests; --address br0=192.168.1.254/24 does";
-        change(out, &[why.to_owned()]);
-    }
-    for n in &links.networks {
-        change(out, &n.changes);
-        let fields = [
-            (
-                "ports",
-                list(n.ports.iter().map(|port| quoted(&links::name(port)))),
-            ),
-            (
-                "addresses",
-                list(n.addresses.iter().map(|net| quoted(&net.to_string()))),
-            ),
-        ];
-        let _ = writeln!(out, "{} = {}", key(&n.name), inline(&fields));
-    }
-}
-
-/// Which addresses are behind which port.
-fn guests(out: &mut String, links: &Links) {
-    if links.guests.is_empty() {
-        return;
-    }
-    out.push_str("\n[guests]\n");
-    for (port, addresses) in &links.guests {
-        let name = links::name(port);
-        let addresses = addresses.iter().map(|address| quoted(&address.to_string()));
-        let fields = [("port", quoted(&name)), ("addresses", list(addresses))];
-        let _ = writeln!(out, "{} = {}", key(&name), inline(&fields));
-    }
 }
 
 /// A default route by the first personality; by another for who is translated there.
@@ -278,24 +215,6 @@ fn translations(out: &mut String, links: &Links, nat: &Nat) {
     entries(out, "forward", forward);
 }
 
-/// A list with an entry a line, each under the line that it is from.
-fn entries<'o>(out: &mut String, key: &str, entries: impl Iterator<Item = (String, &'o Origin)>) {
-    let mut before = None;
-    for (entry, origin) in entries {
-        if before.is_none() {
-            let _ = writeln!(out, "{key} = [");
-        }
-        if before != Some(origin) {
-            quote(out, origin);
-        }
-        before = Some(origin);
-        let _ = writeln!(out, "  {entry},");
-    }
-    if before.is_some() {
-        out.push_str("]\n");
-    }
-}
-
 fn rules(out: &mut String, links: &Links, policy: &Policy) {
     out.push_str("\n[policy]\n");
     let sides = |name: &String, members: &Vec<String>| {
@@ -333,7 +252,7 @@ fn rules(out: &mut String, links: &Links, policy: &Policy) {
                 }
                 Line::Written(fields, origin) => {
                     if before != Some(origin) {
-                        quote(out, origin);
+                        quote(out, "  ", origin);
                     }
                     before = Some(origin);
                     let fields: Vec<_> = fields
@@ -383,37 +302,5 @@ fn notes(out: &mut String, notes: &[Note]) {
         for note in some {
             comment(out, "", &format!("  {}", said(note)));
         }
-    }
-}
-
-/// A note in one line.
-pub(super) fn said(note: &Note) -> String {
-    let Note { origin, why, .. } = note;
-    match origin.text.is_empty() {
-        true => format!("{}: {why}", origin.place()),
-        false => format!("{}: {}: {why}", origin.place(), shortened(&origin.text)),
-    }
-}
-
-fn quote(out: &mut String, origin: &Origin) {
-    comment(
-        out,
-        "  ",
-        &format!("{}: {}", origin.place(), shortened(&origin.text)),
-    );
-}
-
-fn shortened(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.chars().count() > MOST_QUOTED {
-        true => line.chars().take(MOST_QUOTED).chain(['…']).collect(),
-        false => line,
-    }
-}
-
-fn change(out: &mut String, changes: &[String]) {
-    for what in changes {
-        comment(out, "", &format!("CHANGE: {what}"));
     }
 }

@@ -27,7 +27,7 @@ const KNOWN: [&str; 11] = [
 ];
 
 /// A line's words; quotation marks hold one together.
-pub(super) fn split(line: &str) -> Vec<String> {
+pub(in crate::import) fn split(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;

@@ -36,7 +36,7 @@ pub(super) fn port((first, last): Ports) -> String {
     }
 }
 
-pub(super) fn inline(fields: &[(&str, String)]) -> String {
+pub(in crate::import) fn inline(fields: &[(&str, String)]) -> String {
     let fields: Vec<String> = fields
         .iter()
         .map(|(key, value)| format!("{key} = {value}"))
@@ -64,7 +64,7 @@ pub(super) fn key(name: &str) -> String {
     }
 }
 
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::import) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -1,0 +1,266 @@
+//! `[routing] rules`: one list for both families, in which no two have the same priority.
+
+use super::super::firewall::Fate;
+use super::super::links::Links;
+use super::super::policy::short;
+use super::super::system::{Inet, Refusal, Rule, System, Then};
+use super::super::writer::quoted;
+use super::entries::{Routing, missing, table};
+use super::words;
+
+/// The priorities at which the kernel asks its own tables.
+const LOCAL: u32 = 0;
+const MAIN: u32 = 32_766;
+const DEFAULT: u32 = 32_767;
+
+/// A rule that is written, for one family or for both.
+struct Written<'s> {
+    rule: &'s Rule,
+    both: bool,
+    /// What it has in place of devices: each is a rule.
+    iif: Option<String>,
+    oif: Option<String>,
+}
+
+/// Writes the rules.
+pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
+    let mut written: Vec<Written<'_>> = Vec::new();
+    for rule in &system.rules {
+        if own(system, rule, routing) {
+            continue;
+        }
+        let twin = written.iter_mut().find(|other| same(other.rule, rule));
+        if let Some(twin) = twin {
+            // The other family's rule was written with all its devices.
+            twin.both = true;
+            let of = twin.rule.origin.clone();
+            written
+                .iter_mut()
+                .filter(|other| other.rule.origin == of)
+                .for_each(|other| other.both = true);
+            continue;
+        }
+        written.extend(on_devices(rule, links, routing));
+    }
+    let priorities = priorities(&written);
+    for (place, priority) in priorities.iter().enumerate() {
+        let fields = fields(&written, &priorities, place, *priority);
+        let rule = written[place].rule;
+        let refuses = matches!(rule.then, Then::End(_));
+        match fields {
+            Ok(fields) => {
+                if let Some(fit) = routing.fit(words::RULE, fields, &rule.origin, refuses) {
+                    routing.rules.push((fit, rule.origin.clone()));
+                }
+            }
+            Err(why) => routing.note(&rule.origin, missing(refuses), why),
+        }
+    }
+    if system.lists_rules {
+        let main = |family| {
+            let mut rules = system
+                .rules
+                .iter()
+                .filter(|rule| rule.family == family)
+                .peekable();
+            rules.peek().is_none()
+                || rules.any(|rule| rule.priority == MAIN && is_plain(rule, "main"))
+        };
+        if let Some(rule) = system
+            .rules
+            .first()
+            .filter(|_| !main(Inet::V4) || !main(Inet::V6))
+        {
+            let why = format!(
+                "no rule asks the table main at {MAIN}; tapgate always does, after the rules below that"
+            );
+            routing.note(&rule.origin, Fate::Wider, why);
+        }
+    }
+}
+
+/// Rules that every kernel has, and those about the host itself; they are noted and not written.
+fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
+    let (fate, why) = match rule.priority {
+        LOCAL if is_plain(rule, "local") => (Fate::Implied, "own addresses come first"),
+        MAIN if is_plain(rule, "main") => (Fate::Implied, "main is always asked there"),
+        DEFAULT
+            if is_plain(rule, "default") && !system.routes.iter().any(|r| r.table == "default") =>
+        {
+            (Fate::Implied, "the table default is empty")
+        }
+        _ if rule.iif.as_deref() == Some("lo") => (Fate::Host, "about the host's own packets"),
+        _ if is_plain(rule, "local") => (Fate::Missing, "own addresses always come first"),
+        _ if !rule.others.is_empty() => {
+            let why = format!("a rule does not ask for {}", rule.others.join(" "));
+            let refuses = matches!(rule.then, Then::End(_));
+            routing.note(&rule.origin, missing(refuses), why);
+            return true;
+        }
+        _ => return false,
+    };
+    routing.note(&rule.origin, fate, why);
+    true
+}
+
+/// A rule for all packets that asks a table.
+fn is_plain(rule: &Rule, table: &str) -> bool {
+    let mut plain = rule.clone();
+    plain.priority = 0;
+    plain.then == Then::Lookup(table.to_owned())
+        && plain.from.is_none_or(|net| net.prefix_len() == 0)
+        && plain.to.is_none_or(|net| net.prefix_len() == 0)
+        && (plain.iif.is_none() && plain.oif.is_none() && plain.fwmark.is_none() && !plain.not)
+        && (plain.tos.is_none() && plain.dscp.is_none() && plain.ipproto.is_none())
+        && (plain.sport.is_none() && plain.dport.is_none())
+        && plain.suppress_prefixlength.is_none()
+        && plain.others.is_empty()
+}
+
+/// The same for the other family.
+fn same(one: &Rule, other: &Rule) -> bool {
+    let mut like = other.clone();
+    like.family = one.family;
+    like.origin = one.origin.clone();
+    one.family != other.family && like == *one
+}
+
+/// A rule, for each interface that its devices are.
+fn on_devices<'s>(rule: &'s Rule, links: &Links, routing: &mut Routing) -> Vec<Written<'s>> {
+    let mut sides = Vec::new();
+    for device in [&rule.iif, &rule.oif] {
+        let Some(device) = device else {
+            sides.push(vec![None]);
+            continue;
+        };
+        let names = links.interfaces(device);
+        if names.is_empty() || (rule.not && names.len() > 1) {
+            let why = format!("{device} is neither a personality nor a network");
+            let refuses = matches!(rule.then, Then::End(_));
+            routing.note(&rule.origin, missing(refuses), why);
+            return Vec::new();
+        }
+        sides.push(names.into_iter().map(Some).collect());
+    }
+    let mut all = Vec::new();
+    for iif in &sides[0] {
+        for oif in &sides[1] {
+            all.push(Written {
+                rule,
+                both: false,
+                iif: iif.clone(),
+                oif: oif.clone(),
+            });
+        }
+    }
+    all
+}
+
+/// Each rule's own priority: the one it has where nobody else does, else the next; those before main stay
+/// before it.
+fn priorities(written: &[Written<'_>]) -> Vec<u32> {
+    let mut priorities: Vec<u32> = Vec::new();
+    let mut last = 0_u32;
+    for one in written {
+        let mut priority = one.rule.priority.max(last.saturating_add(1));
+        if priority == MAIN {
+            priority += 1;
+        }
+        last = priority;
+        priorities.push(priority);
+    }
+    let before = written
+        .iter()
+        .take_while(|one| one.rule.priority < MAIN)
+        .count();
+    let mut next = MAIN;
+    for priority in priorities[..before].iter_mut().rev() {
+        *priority = (*priority).min(next.saturating_sub(1)).max(1);
+        next = *priority;
+    }
+    priorities
+}
+
+fn fields(
+    written: &[Written<'_>],
+    priorities: &[u32],
+    place: usize,
+    priority: u32,
+) -> Result<Vec<(&'static str, String)>, String> {
+    let Written {
+        rule,
+        both,
+        iif,
+        oif,
+    } = &written[place];
+    let mut fields = vec![("priority", priority.to_string())];
+    if rule.not {
+        fields.push(("not", "true".to_owned()));
+    }
+    // A prefix of all addresses keeps a rule to its family.
+    let told = rule.from.or(rule.to).is_some();
+    let from = match told || *both {
+        true => rule.from,
+        false if rule.not => {
+            return Err("`not` of one family's rule without a prefix cannot be said".to_owned());
+        }
+        false => Some(rule.family.all()),
+    };
+    for (key, net) in [("from", from), ("to", rule.to)] {
+        if let Some(net) = net {
+            fields.push((key, quoted(&short(&net))));
+        }
+    }
+    for (key, name) in [("iif", iif), ("oif", oif)] {
+        if let Some(name) = name {
+            fields.push((key, quoted(name)));
+        }
+    }
+    if let Some((mark, mask)) = rule.fwmark {
+        let text = match mask {
+            u32::MAX => mark.to_string(),
+            mask => quoted(&format!("{mark:#x}/{mask:#x}")),
+        };
+        fields.push(("fwmark", text));
+    }
+    for (key, value) in [
+        ("tos", rule.tos),
+        ("dscp", rule.dscp),
+        ("ipproto", rule.ipproto),
+    ] {
+        if let Some(value) = value {
+            fields.push((key, value.to_string()));
+        }
+    }
+    for (key, ports) in [("sport", rule.sport), ("dport", rule.dport)] {
+        if let Some((first, last)) = ports {
+            let text = match first == last {
+                true => first.to_string(),
+                false => quoted(&format!("{first}-{last}")),
+            };
+            fields.push((key, text));
+        }
+    }
+    match &rule.then {
+        Then::Lookup(name) => fields.push(("lookup", quoted(&table(name)))),
+        Then::End(refusal) => fields.push(("action", quoted(action(*refusal)))),
+        Then::Nop => fields.push(("action nop", quoted("nop"))),
+        Then::Goto(target) => {
+            let at = written
+                .iter()
+                .position(|other| other.rule.priority >= *target);
+            let at = at.filter(|at| *at > place);
+            let to = at.and_then(|at| priorities.get(at));
+            let to = to.ok_or_else(|| format!("there is no rule at {target} to go to"))?;
+            fields.push(("goto", to.to_string()));
+        }
+    }
+    if let Some(length) = rule.suppress_prefixlength {
+        fields.push(("suppress_prefixlength", length.to_string()));
+    }
+    Ok(fields)
+}
+
+fn action(refusal: Refusal) -> &'static str {
+    refusal.name()
+}
