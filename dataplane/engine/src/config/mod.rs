@@ -8,6 +8,7 @@ mod blocks;
 mod closest;
 pub mod condition;
 mod file;
+pub mod metadata;
 mod nat;
 pub mod policy;
 pub mod services;
@@ -17,6 +18,7 @@ mod value;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,7 @@ pub use file::{
     Proxy as FileProxy, Route as FileRoute, RouteType, RouterSection, Routing, Rule as FileRule,
     RuleAction, SourceCheck, Timeouts,
 };
+use metadata::Instance;
 pub use nat::{
     Filtering, Forward as FileForward, Mapping, Nat, OneToOne as FileOneToOne, Snat as FileSnat,
 };
@@ -256,6 +259,8 @@ pub struct Guest {
     pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
+    /// What metadata tells it, if its network has any.
+    pub instance: Option<Arc<Instance>>,
     /// What it may use.
     pub limits: Limits,
     /// How fast it may send and be sent to.

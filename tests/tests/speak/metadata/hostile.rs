@@ -1,0 +1,1 @@
+//! What hostile guests can do.
