@@ -13,7 +13,7 @@ use crate::model::owners::Guest;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Step, Trace};
 use crate::state::context::Context;
-use crate::state::metadata::{Asker, PORT, Segment};
+use crate::state::metadata::{Asker, Ends, PORT, Segment};
 use crate::state::payer::Payer;
 use crate::wire::frame::{Checksum, Frame, Verdict};
 use crate::wire::packet::{Family, Packet, Part, TCP};
@@ -48,8 +48,10 @@ pub(crate) fn receive<A: Family, T: Trace>(
         mtu: arrival.interface.mtu,
     };
     let segment = Segment {
-        from: (flow.source.into(), flow.source_port),
-        to: flow.destination.into(),
+        ends: Ends {
+            from: (flow.source.into(), flow.source_port),
+            to: flow.destination.into(),
+        },
         bytes: &frame.bytes[packet.l4..packet.end],
     };
     match ctx.router.metadata.receive(asker, &segment, ctx.now) {

@@ -7,7 +7,7 @@
 mod endpoint;
 mod link;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::bucket::Buckets;
@@ -17,7 +17,7 @@ use crate::base::random::Random;
 use crate::base::shares::Shares;
 use crate::base::time::Instant;
 use crate::wire::tcp::{self, ACK, RST, SYN};
-pub(crate) use endpoint::{Asker, BUFFER, Endpoint, Heard, PORT, Reply, Segment};
+pub(crate) use endpoint::{Asker, BUFFER, Endpoint, Ends, Heard, PORT, Reply, Segment};
 
 /// Most connections of a guest.
 const CONNECTIONS: u32 = 4;
@@ -43,8 +43,10 @@ pub(crate) struct Metadata {
 /// What guests may use.
 #[derive(Debug, Clone)]
 struct Budgets {
-    /// Connections, by guest.
+    /// How many connections they have, by guest.
     connections: Shares,
+    /// All connections.
+    open: BTreeSet<(u16, Ends)>,
     opened: Buckets,
     segments: Buckets,
 }
@@ -57,6 +59,7 @@ impl Metadata {
             due: Deadlines::default(),
             budgets: Budgets {
                 connections: Shares::new(ALL_CONNECTIONS),
+                open: BTreeSet::new(),
                 opened: Buckets::default(),
                 segments: Buckets::default(),
             },
@@ -64,7 +67,7 @@ impl Metadata {
         }
     }
 
-    /// Without the connections; for trying things out.
+    /// Without what the connections say; for trying things out.
     pub(crate) fn budgets(&self) -> Self {
         Self {
             endpoints: BTreeMap::new(),
@@ -93,8 +96,7 @@ impl Metadata {
     ) -> Result<bool, DropReason> {
         let (guest, who) = (asker.guest, usize::from(asker.guest));
         let budgets = &mut self.budgets;
-        let endpoint = self.endpoints.get_mut(&guest);
-        let is_new = endpoint.is_none_or(|endpoint| !endpoint.knows(segment));
+        let is_new = !budgets.open.contains(&(guest, segment.ends));
         let header = tcp::Segment::parse(segment.bytes);
         let opens = is_new && header.is_some_and(|header| header.flags & (SYN | ACK | RST) == SYN);
         let may = budgets.segments.take(who, SEGMENTS_PER_SECOND, now)
@@ -112,6 +114,7 @@ impl Metadata {
             .or_insert_with(|| Endpoint::new(asker.mtu, seed, now));
         if opens {
             budgets.connections.take(who, 1);
+            budgets.open.insert((guest, segment.ends));
             endpoint.open(segment, now + LASTS);
         }
         endpoint.receive(asker, segment, now);
@@ -128,9 +131,10 @@ impl Metadata {
 
     /// Gives an endpoint back that was looked at. One without connections is forgotten.
     pub(crate) fn put(&mut self, guest: u16, mut endpoint: Endpoint, now: Instant) {
-        let ended = endpoint.take_ended();
-        let connections = &mut self.budgets.connections;
-        connections.give_back(guest.into(), ended);
+        for ends in endpoint.take_ended() {
+            self.budgets.open.remove(&(guest, ends));
+            self.budgets.connections.give_back(guest.into(), 1);
+        }
         if let Some(due) = endpoint.next_deadline(now) {
             self.due.set(guest, due);
             self.endpoints.insert(guest, endpoint);
@@ -139,8 +143,10 @@ impl Metadata {
 
     /// Ends all connections of an endpoint whose guest is elsewhere or gone.
     pub(crate) fn end(&mut self, guest: u16) {
-        let connections = &mut self.budgets.connections;
-        let used = connections.used(guest.into());
-        connections.give_back(guest.into(), used);
+        let Budgets {
+            connections, open, ..
+        } = &mut self.budgets;
+        open.retain(|(other, _)| *other != guest);
+        connections.give_back(guest.into(), connections.used(guest.into()));
     }
 }

@@ -100,7 +100,6 @@ impl Check {
     }
 
     fn user_data(&mut self, name: &String, data: &UserData) {
-        let at = |key: &str| place!["guests", name, "user_data", key];
         match (&data.file, &data.text) {
             (None, None) => self.fault(
                 place!["guests", name, "user_data"],
@@ -108,16 +107,16 @@ impl Check {
                 "write `{ file = \"web.yaml\" }` or `{ text = \"#cloud-config…\" }`",
             ),
             (Some(file), None) => self.fault(
-                at("file"),
+                place!["guests", name, "user_data", "file"],
                 format!("\"{}\" was not read", file.display()),
-                "apply the configuration with this version of tapgate, which reads it",
+                "write `text`, or have tapgate read the configuration from a file",
             ),
-            (file, Some(text)) => {
+            (_, Some(text)) => {
                 let length = text.text().len();
-                let key = if file.is_some() { "file" } else { "text" };
                 if length > LONGEST_USER_DATA {
+                    // Its key is shown, not the text.
                     self.fault(
-                        at(key),
+                        place!["guests", name, "user_data"],
                         format!("user data of {length} bytes is too long"),
                         format!(
                             "shorten it to {LONGEST_USER_DATA} bytes, as on EC2: `#include` has cloud-init fetch the rest"

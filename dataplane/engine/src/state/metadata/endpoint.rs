@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint, IpProtocol, IpRepr};
+use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint, IpProtocol, IpRepr};
 
 use super::link::{SENT_AT_ONCE, Wire, at, unverified};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
@@ -32,13 +32,19 @@ pub(crate) struct Asker {
     pub(crate) mtu: u32,
 }
 
-/// A TCP segment, whole and verified.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Segment<'f> {
+/// What tells a guest's connections apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ends {
     /// The guest's address and port.
     pub(crate) from: (IpAddr, u16),
     /// The service's address.
     pub(crate) to: IpAddr,
+}
+
+/// A TCP segment, whole and verified.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment<'f> {
+    pub(crate) ends: Ends,
     /// It, from its TCP header on.
     pub(crate) bytes: &'f [u8],
 }
@@ -52,13 +58,12 @@ pub(crate) struct Endpoint {
     connections: Vec<Connection>,
     link: Wire,
     /// Connections that ended since it was asked last.
-    ended: u32,
+    ended: Vec<Ends>,
 }
 
 struct Connection {
     socket: SocketHandle,
-    peer: IpEndpoint,
-    at: IpAddr,
+    ends: Ends,
     /// When it ends at the latest.
     until: Instant,
     /// What is being said, and how much of it was.
@@ -109,7 +114,7 @@ impl Endpoint {
             sockets: SocketSet::new(Vec::new()),
             connections: Vec::new(),
             link,
-            ended: 0,
+            ended: Vec::new(),
         }
     }
 
@@ -118,26 +123,19 @@ impl Endpoint {
         self.asker
     }
 
-    /// Whether a segment is of one of the connections.
-    pub(super) fn knows(&self, segment: &Segment<'_>) -> bool {
-        let mut connections = self.connections.iter();
-        connections.any(|it| it.peer == segment.peer() && it.at == segment.to)
-    }
-
     /// Listens for the connection that a segment opens, until `until`.
     pub(super) fn open(&mut self, segment: &Segment<'_>, until: Instant) {
         let buffer = || SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
         let listened = socket.listen(IpListenEndpoint {
-            addr: Some(segment.to.into()),
+            addr: Some(segment.ends.to.into()),
             port: PORT,
         });
         debug_assert_eq!(listened, Ok(()));
         self.connections.push(Connection {
             socket: self.sockets.add(socket),
-            peer: segment.peer(),
-            at: segment.to,
+            ends: segment.ends,
             until,
             reply: None,
         });
@@ -173,7 +171,6 @@ impl Endpoint {
                 break;
             }
         }
-        let before = self.connections.len();
         self.connections.retain(|connection| {
             // What waits after the end is over: the guest has acknowledged everything (RFC 9293
             // §3.6.1 would keep the pair of ports from being used again for a while).
@@ -181,10 +178,10 @@ impl Endpoint {
             let over = matches!(state, State::Closed | State::Listen | State::TimeWait);
             if over {
                 sockets.remove(connection.socket);
+                self.ended.push(connection.ends);
             }
             !over
         });
-        self.ended += (before - self.connections.len()) as u32;
         late
     }
 
@@ -196,8 +193,8 @@ impl Endpoint {
         })
     }
 
-    /// How many connections ended since this was asked last.
-    pub(super) fn take_ended(&mut self) -> u32 {
+    /// The connections that ended since this was asked last.
+    pub(super) fn take_ended(&mut self) -> Vec<Ends> {
         std::mem::take(&mut self.ended)
     }
 
@@ -246,15 +243,11 @@ impl Connection {
 }
 
 impl Segment<'_> {
-    fn peer(&self) -> IpEndpoint {
-        IpEndpoint::new(self.from.0.into(), self.from.1)
-    }
-
     /// A packet with a plain header before it, which says nothing but where it is from and to.
     fn packet(&self) -> Vec<u8> {
         let header = IpRepr::new(
-            self.from.0.into(),
-            self.to.into(),
+            self.ends.from.0.into(),
+            self.ends.to.into(),
             IpProtocol::Tcp,
             self.bytes.len(),
             TTL,
