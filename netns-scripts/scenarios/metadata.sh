@@ -103,18 +103,19 @@ cloud_init_modules: [write-files, set_hostname, ssh]
 system_info: { distro: debian, paths: { cloud_dir: /var/lib/cloud, templates_dir: /etc/cloud/templates } }
 EOF
   # shellcheck disable=SC2016 # for the inner shell
-  ip netns exec guest-b unshare --mount --uts --pid --fork --mount-proc sh -euc '
+  ip netns exec guest-b unshare --mount --uts --pid --fork --mount-proc sh -c '
+    set -eu
     mount --bind "$1/etc" /etc
     mount --bind "$1/root" /root
     mkdir -p /var/lib/cloud
     mount -t tmpfs cloud /var/lib/cloud
     rm -rf /run/cloud-init
-    hostname nobody
+    echo nobody >/proc/sys/kernel/hostname
     cloud-init --file /etc/cloud/cloud.cfg init
     cat /var/lib/cloud/data/instance-id >"$1/var/instance-id"
     cat /var/lib/cloud/instance/user-data.txt >"$1/var/user-data"
     cat /var/lib/cloud/instance/datasource >"$1/var/datasource"
-    hostname >"$1/var/hostname"
+    uname -n >"$1/var/hostname"
   ' sh "$root" >"$state/cloud-init-$1.log" 2>&1 ||
     fail "cloud-init failed as $1: $(tail -n 30 "$state/cloud-init-$1.log")"
   found=$(cut -d : -f 1 "$root/var/datasource")
