@@ -33,6 +33,14 @@ if [[ " ${missing[*]} " == *" coturn "* && ! -e $coturn && ! -L $coturn ]]; then
   echo "coturn.service is masked; to undo: ${root[*]} rm $coturn"
 fi
 
+# Its package would set this host up at the next boot. A switch that is there already stays.
+cloud_init=/etc/cloud/cloud-init.disabled
+if [[ " ${missing[*]} " == *" cloud-init "* && ! -e $cloud_init ]]; then
+  "${root[@]}" mkdir -p "${cloud_init%/*}"
+  "${root[@]}" touch "$cloud_init"
+  echo "cloud-init is disabled; to undo: ${root[*]} rm $cloud_init"
+fi
+
 echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)

@@ -31,6 +31,7 @@ mod status;
 mod summary;
 mod supervisor;
 mod syntax;
+mod user_data;
 mod whois;
 
 use std::io::IsTerminal;

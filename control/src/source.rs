@@ -11,6 +11,7 @@ use crate::document::Document;
 use crate::failure::{Code, Failure};
 use crate::output::print;
 use crate::reader;
+use crate::user_data;
 
 /// Largest file that is read, in bytes: 10^5 addresses fit many times over.
 const MAX_SIZE: u64 = 64 << 20;
@@ -35,7 +36,7 @@ pub struct Refusal {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<(Config, Source), Box<Refusal>> {
     let source = Source::read(path)?;
-    match check_text(&source.text) {
+    match check(&source.text, Some(path.parent().unwrap_or(Path::new("")))) {
         Ok(config) => Ok((config, source)),
         Err(diagnostics) => Err(Box::new(Refusal {
             source,
@@ -113,11 +114,16 @@ impl Source {
     }
 }
 
-/// The configuration that is written in `text`.
+/// The configuration that is written in `text`. Files that it names are not read.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the text.
 pub fn check_text(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    check(text, None)
+}
+
+/// The configuration that is written in `text`; the files that it names begin at `directory`.
+fn check(text: &str, directory: Option<&Path>) -> Result<Config, Vec<Diagnostic>> {
     let document =
         Document::parse(text).map_err(|errors| crate::syntax::diagnostics(text, errors))?;
     if document.root().is_empty() {
@@ -126,20 +132,25 @@ pub fn check_text(text: &str) -> Result<Config, Vec<Diagnostic>> {
             "write at least [ports]; the files in examples/ are a start",
         )]);
     }
-    let file = reader::read(&document).map_err(|faults| {
+    let mut file = reader::read(&document).map_err(|faults| {
         faults
             .iter()
             .map(|fault| Diagnostic::of_fault(fault, &document, text))
             .collect::<Vec<_>>()
     })?;
-    Config::try_from(file).map_err(|ConfigErrors(errors)| {
-        let mut found: Vec<_> = errors
-            .iter()
-            .map(|error| Diagnostic::of_error(error, &document))
-            .collect();
-        found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
-        found
-    })
+    let mut errors = user_data::read(&mut file, directory);
+    let config = Config::try_from(file).map_err(|ConfigErrors(more)| errors.extend(more));
+    match config {
+        Ok(config) if errors.is_empty() => Ok(config),
+        _ => {
+            let errors = errors.iter();
+            let mut found: Vec<_> = errors
+                .map(|error| Diagnostic::of_error(error, &document))
+                .collect();
+            found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+            Err(found)
+        }
+    }
 }
 
 impl Refusal {

@@ -4,7 +4,7 @@
 //! checks every frame that comes out of it ([`wire`]); [`packet`] builds frames, [`flow`] those of both
 //! families, [`decode`] makes them readable, [`golden`] compares them with what is recorded;
 //! [`inject`] sends them into labs. A [`memory::Memory`] of sessions outlives a router.
-//! A [`guest::Guest`] is a network stack on a real TAP, in a namespace made by [`netns`].
+//! A [`stack::Stack`] is a guest in memory with a TCP stack. A [`guest::Guest`] is a network stack on a real TAP, in a namespace made by [`netns`].
 
 pub mod decode;
 pub mod flow;
@@ -19,4 +19,5 @@ pub mod packet;
 pub mod pair;
 pub mod recipe;
 pub mod router;
+pub mod stack;
 pub mod wire;

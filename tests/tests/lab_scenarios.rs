@@ -79,6 +79,18 @@ fn multi_mac_by_the_kernel() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn metadata() {
+    scenario("metadata", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn metadata_by_the_kernel() {
+    scenario("metadata", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn control_killed() {
     scenario("restart-control", "tapgate");
 }

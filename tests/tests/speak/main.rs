@@ -10,6 +10,7 @@ mod first_come;
 mod hostile;
 mod linklocal;
 mod listener;
+mod metadata;
 mod neighbors;
 mod services;
 mod solicitations;

@@ -61,6 +61,10 @@ counters! {
     dhcp_declined: "Addresses that guests declined because somebody else uses them.",
     dhcp_released: "Addresses that guests gave back.",
     dhcp6_replies_sent: "DHCPv6 messages of guests answered.",
+    metadata_connections: "Connections of guests to the metadata service.",
+    metadata_answers: "HTTP requests of guests to the metadata service answered with what they asked for.",
+    metadata_refusals: "HTTP requests of guests to the metadata service answered with an error: malformed, of nothing that there is, or by a method that is not served.",
+    metadata_timeouts: "Connections to the metadata service ended because the guest took too long.",
     router_advertisements_sent: "Router advertisements sent.",
     router_solicitations_heard: "Router solicitations that lead to an advertisement.",
 }

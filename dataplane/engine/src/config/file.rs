@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::metadata::{Metadata, UserData};
 use super::nat::Nat;
 use super::policy::Policy;
 use super::routing::{Route, Routing};
@@ -318,9 +319,19 @@ pub struct Guest {
     /// of `public`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<Ipv4Addr>,
-    /// The host name that DHCP hands out. Default: the guest's name here.
+    /// The host name that DHCP and metadata tell it. Default: the guest's name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Who it is to metadata: another one than before is another machine, which sets itself up anew.
+    /// Default: `i-` and the guest's name here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Public keys that may log in, beside those of its network's `metadata`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<String>,
+    /// What it is told to do at its first start: cloud-init's user data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<UserData>,
     /// Security groups that it is a member of: names from `[policy.groups]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
@@ -384,6 +395,9 @@ pub struct Network {
     /// Advertise the gateway to IPv6 guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ra: Option<Ra>,
+    /// Tell each guest who it is, on 169.254.169.254 and fe80::a9fe:a9fe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// `proxy = { … }` of a network: what is learnt by asking inside.

@@ -8,6 +8,7 @@ mod blocks;
 mod closest;
 pub mod condition;
 mod file;
+pub mod metadata;
 mod nat;
 pub mod policy;
 mod routing;
@@ -18,6 +19,7 @@ mod value;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,7 @@ pub use file::{
     Bandwidth, Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
     Proxy as FileProxy, RouterSection, SourceCheck, Timeouts,
 };
+use metadata::Instance;
 pub use nat::{
     Filtering, Forward as FileForward, Mapping, Nat, OneToOne as FileOneToOne, Snat as FileSnat,
 };
@@ -260,6 +263,8 @@ pub struct Guest {
     pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
+    /// What metadata tells it, if its network has any.
+    pub instance: Option<Arc<Instance>>,
     /// What it may use.
     pub limits: Limits,
     /// How fast it may send and be sent to.

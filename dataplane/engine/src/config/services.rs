@@ -1,4 +1,5 @@
-//! `[networks.X] dhcp`, `dhcp6` and `ra`: what guests are told about their network.
+//! `[networks.X] dhcp`, `dhcp6` and `ra`: what guests are told about their network. `metadata` is in
+//! [`metadata`](super::metadata).
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,12 +18,15 @@ pub struct Services {
     pub dhcp6: Option<Dhcp6>,
     /// Router advertisements.
     pub ra: Option<Ra>,
+    /// Metadata on [`METADATA_V4`](super::metadata::METADATA_V4) and
+    /// [`METADATA_V6`](super::metadata::METADATA_V6).
+    pub metadata: bool,
 }
 
 impl Services {
     /// Whether the gateway speaks IPv6 for them, and so needs a link-local address.
     pub fn speak_ipv6(&self) -> bool {
-        self.dhcp6.is_some() || self.ra.is_some()
+        self.dhcp6.is_some() || self.ra.is_some() || self.metadata
     }
 }
 

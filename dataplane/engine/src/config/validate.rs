@@ -7,6 +7,7 @@ mod groups;
 mod guests;
 mod interfaces;
 mod mappings;
+mod metadata;
 mod one_to_one;
 mod policy;
 mod policy_rules;

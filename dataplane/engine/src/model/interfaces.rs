@@ -13,6 +13,7 @@ use super::interface::{Interface, link_local};
 use super::owners::{Guest, Owners};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::ip::is_of_a_link;
+use crate::config::metadata::{METADATA_V4, METADATA_V6};
 use crate::config::{self, Config, InterfaceKind, RouteAction, SourceCheck};
 
 /// All interfaces of a snapshot, and what is found by port, MAC or address.
@@ -241,6 +242,8 @@ impl Interfaces {
         let derived = link_local
             .map(IpAddr::V6)
             .filter(|address| !written(address));
+        let metadata = [METADATA_V4.into(), METADATA_V6.into()];
+        let metadata = metadata.into_iter().filter(|_| spec.services.metadata);
         self.by_id[id.index()] = Some(Interface {
             id,
             name: spec.name.clone(),
@@ -250,7 +253,7 @@ impl Interfaces {
             ports,
             bridge,
             addresses: spec.addresses.clone(),
-            own: own.clone().chain(derived).collect(),
+            own: own.clone().chain(derived).chain(metadata).collect(),
             link_local,
             next_hops: gateways,
             shared,

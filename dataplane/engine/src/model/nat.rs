@@ -189,6 +189,20 @@ impl Translations {
         known_by.or_else(|| by_pair().map(|pair| pair.interface))
     }
 
+    /// The address outside that stands for `source` alone, on the first personality that has one.
+    pub fn known_as(&self, source: IpAddr) -> Option<IpAddr> {
+        let by_pair = || {
+            let mut pairs = self.pairs.iter();
+            pairs
+                .find(|pair| pair.inside.contains(&source))?
+                .outward(source)
+        };
+        match self.known_by.get(&source) {
+            Some(there) => self.inside.get(&(*there, source)).copied(),
+            None => by_pair(),
+        }
+    }
+
     /// The personality that has `address` outside as one of a prefix that stands for one inside.
     pub fn outside_of_pair(&self, address: IpAddr) -> Option<InterfaceId> {
         let mut pairs = self.pairs.iter();

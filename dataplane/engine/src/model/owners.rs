@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use super::bridge::Bridge;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::ip::{Address, mac_of_link_local};
+use crate::config::metadata::Instance;
 use crate::config::{Bandwidth, Limits};
 
 /// A VM or container, compiled.
@@ -43,6 +45,8 @@ pub struct Guest {
     pub dhcp6_address: Option<Ipv6Addr>,
     /// The host name that DHCP hands out.
     pub hostname: String,
+    /// What metadata tells it, if its network has any.
+    pub instance: Option<Arc<Instance>>,
     /// Its first address of each family. Where its MAC is known, this address stands for the guest
     /// among the neighbours, as the next hop to everything that it owns.
     anchor: (Option<Ipv4Addr>, Option<Ipv6Addr>),
@@ -166,6 +170,14 @@ impl Owners {
     /// All guests.
     pub fn guests(&self) -> &[Guest] {
         &self.guests
+    }
+
+    /// The guest called `name`.
+    pub(crate) fn named(&self, name: &str) -> Option<&Guest> {
+        let place = self
+            .guests
+            .binary_search_by(|guest| guest.name.as_str().cmp(name));
+        place.ok().map(|place| &self.guests[place])
     }
 
     /// A guest of this snapshot.
@@ -399,6 +411,7 @@ impl Guest {
             dhcp_address: spec.dhcp_address,
             dhcp6_address: spec.dhcp6_address,
             hostname: spec.hostname.clone(),
+            instance: spec.instance.clone(),
             anchor: (None, None),
             digest: FixedState::default().hash_one(&spec.public),
         }

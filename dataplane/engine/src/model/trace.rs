@@ -287,6 +287,8 @@ pub enum Step {
         asker: IpAddr,
         lease: Option<(GuestId, IpAddr)>,
     },
+    /// A guest's connection to the metadata service.
+    Metadata { guest: GuestId },
     /// It is dropped.
     Dropped(DropReason),
 }

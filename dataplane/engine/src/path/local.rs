@@ -1,6 +1,7 @@
 //! Packets to the router's own addresses.
 
 use super::hop;
+use super::metadata;
 use super::query::Refusal;
 use super::refuse::{answers_back, refuse, way_back};
 use crate::base::checksum::Delta;
@@ -40,6 +41,9 @@ pub(crate) fn receive<A: Family, T: Trace>(
         Transport::EchoRequest => return echo(ctx, frame, packet, arrival),
         Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
             return Err(DropReason::IcmpIgnored);
+        }
+        Transport::Tcp(_) if metadata::is_for(packet, arrival) => {
+            return metadata::receive(ctx, frame, packet, arrival);
         }
         Transport::Fragment => return Err(DropReason::FragmentUntranslatable),
         Transport::Tcp(_) | Transport::Udp => IcmpError::PortUnreachable,

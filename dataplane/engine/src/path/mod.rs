@@ -12,6 +12,7 @@ pub mod judge;
 pub(crate) mod limits;
 pub mod local;
 pub(crate) mod log;
+pub mod metadata;
 pub mod mss;
 pub mod offload;
 pub mod policy;

@@ -9,7 +9,7 @@ use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
 use crate::path::{fragments, refuse, standing};
-use crate::speak::{announce, answers, claims, mld, ra, say};
+use crate::speak::{announce, answers, claims, metadata, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held};
@@ -49,6 +49,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
         announce::poll::<Silent>,
         mld::poll::<Silent>,
         ra::poll::<Silent>,
+        metadata::poll::<Silent>,
         fragments::poll::<Silent>,
     ];
     for thing in things {

@@ -57,6 +57,7 @@ pub fn explain(
             claims: router.claims.clone(),
             declined: router.declined.clone(),
             answered: router.answered.clone(),
+            metadata: router.metadata.budgets(),
             generation: router.generation,
             ..Router::empty(section, router.seed, router.claims_from)
         },

@@ -3,7 +3,7 @@
 //! Both directions of a flow belong to one worker, because its session does. On the way out the
 //! inside source says which; on the way in the external port, or the guest's address where nothing
 //! is translated; between two guests the lower address. What belongs to no flow (ARP, neighbour
-//! discovery, DHCP) is for the first worker, which has the router's own state.
+//! discovery, DHCP, metadata) is for the first worker, which has the router's own state.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +12,7 @@ use foldhash::fast::FixedState;
 
 use crate::base::addr::PortId;
 use crate::base::ip::Address;
+use crate::config::metadata::{METADATA_V4, METADATA_V6};
 use crate::model::routing::MAIN_TABLE;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::Action;
@@ -48,6 +49,7 @@ fn of_packet<A: Family>(
         },
         Transport::IcmpOther(_) => return 0,
         _ if packet.is_dhcp_request() => return 0,
+        Transport::Tcp(_) if is_metadata(packet.flow.destination.into()) => return 0,
         _ => packet.flow,
     };
     if snapshot.is_uplink(ingress) {
@@ -55,6 +57,11 @@ fn of_packet<A: Family>(
     } else {
         outbound(&flow, ingress, snapshot, workers)
     }
+}
+
+/// The router answers there where a network has metadata, with state that the first worker has.
+fn is_metadata(address: IpAddr) -> bool {
+    address == METADATA_V4 || address == METADATA_V6
 }
 
 fn inbound<A: Address>(flow: &Flow<A>, ingress: PortId, snapshot: &Snapshot, workers: u16) -> u16 {

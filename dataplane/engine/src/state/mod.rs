@@ -15,6 +15,7 @@ pub mod flows;
 pub(crate) mod fragments;
 pub mod journal;
 pub mod memberships;
+pub(crate) mod metadata;
 pub mod neighbor;
 pub mod payer;
 pub mod ports;

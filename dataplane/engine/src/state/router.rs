@@ -8,6 +8,7 @@ use super::announcer::Announcer;
 use super::answers::Delayed;
 use super::claims::Claims;
 use super::memberships::Memberships;
+use super::metadata::Metadata;
 use super::neighbor::{Held, Neighbors};
 use crate::base::bucket::Buckets;
 use crate::base::time::Instant;
@@ -17,7 +18,7 @@ use crate::config::RouterSection;
 pub(crate) type Declined = BTreeMap<Ipv4Addr, Instant>;
 
 /// Neighbours, and what the router says about itself and its guests.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Router {
     pub(crate) neighbors: Neighbors,
     /// What waited for a neighbour that is known now. Each worker takes what is its own.
@@ -30,6 +31,7 @@ pub struct Router {
     /// How often each guest's port was answered.
     pub(crate) answered: Buckets,
     pub(crate) delayed: Delayed,
+    pub(crate) metadata: Metadata,
     /// The generation of the snapshot it adopted last; 0: none.
     pub(crate) generation: u32,
     /// Until then nothing is claimed: an earlier dataplane had the addresses already.
@@ -50,6 +52,7 @@ impl Router {
             declined: Declined::new(),
             answered: Buckets::default(),
             delayed: Delayed::new(seed.rotate_left(47)),
+            metadata: Metadata::new(seed.rotate_left(31)),
             generation: 0,
             claims_from,
             seed,
@@ -66,6 +69,7 @@ impl Router {
             self.announcer.next_deadline(),
             self.memberships.next_deadline(),
             self.advertisers.next_deadline(),
+            self.metadata.next_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -6,6 +6,7 @@ pub mod error;
 pub mod flow;
 pub mod fragment;
 pub mod frame;
+pub mod http;
 pub mod icmp;
 pub mod mld;
 pub mod nd;

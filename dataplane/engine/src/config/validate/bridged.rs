@@ -37,6 +37,7 @@ impl Check {
             (network.dhcp.is_some(), "dhcp"),
             (network.dhcp6.is_some(), "dhcp6"),
             (network.ra.is_some(), "ra"),
+            (network.metadata.is_some(), "metadata"),
         ] {
             if given {
                 self.fault(

@@ -74,6 +74,12 @@ impl Check {
             let dhcp6_address = dhcp6_address(&addresses, &public);
             let hostname = guest.hostname.clone().unwrap_or_else(|| name.clone());
             self.hostname(name, guest);
+            let instance = self.instance(
+                (name, guest),
+                &hostname,
+                place.map(|(_, n)| n),
+                (file, interfaces),
+            );
             self.limits(&guest.limits, || place!["guests", name, "limits"]);
             let Some((port, network)) = place else {
                 continue;
@@ -89,6 +95,7 @@ impl Check {
                 dhcp_address,
                 dhcp6_address,
                 hostname,
+                instance,
                 limits: guest.limits.or(&file.router.limits),
                 bandwidth: guest.bandwidth,
             });

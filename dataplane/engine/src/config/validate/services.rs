@@ -29,7 +29,9 @@ impl Check {
             dhcp: network.dhcp.clone(),
             dhcp6: network.dhcp6.clone(),
             ra: network.ra.clone(),
+            metadata: network.metadata.is_some(),
         };
+        self.metadata(name, network);
         if let Some(dhcp) = &services.dhcp {
             if !network.addresses.iter().any(|a| a.0.addr().is_ipv4()) {
                 self.fault(

@@ -74,6 +74,7 @@ fn stage(step: &Step) -> &'static str {
         Step::RouterSolicited { .. } => "ra",
         Step::Dhcp { .. } => "dhcp",
         Step::Dhcp6 { .. } => "dhcp6",
+        Step::Metadata { .. } => "metadata",
         Step::Dropped(_) => "drop",
     }
 }
@@ -330,6 +331,9 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             Some((id, address)) => format!("guest {} has {address}", guest(*id)),
             None => format!("{asker} is told what is not its address"),
         },
+        Step::Metadata { guest: id } => {
+            format!("the metadata service takes it, as guest {}'s", guest(*id))
+        }
         Step::Dropped(reason) => format!("{}: {}", reason.name(), reason.explanation()),
     }
 }

@@ -11,6 +11,7 @@ use dhcproto::v4::{
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::base::drops::DropReason;
+use crate::config::metadata::METADATA_V4;
 use crate::config::services::{Dhcp, DomainName};
 use crate::model::interface::Interface;
 
@@ -41,6 +42,8 @@ pub(crate) struct Lease<'a> {
     mtu: u32,
     hostname: &'a str,
     dhcp: &'a Dhcp,
+    /// The network has metadata.
+    metadata: bool,
 }
 
 impl<'a> Lease<'a> {
@@ -63,6 +66,7 @@ impl<'a> Lease<'a> {
             mtu: network.mtu,
             hostname,
             dhcp: network.services.dhcp.as_ref()?,
+            metadata: network.services.metadata,
         })
     }
 
@@ -87,16 +91,21 @@ impl<'a> Lease<'a> {
     }
 
     /// A client that reads option 121 ignores option 3, so the default route is in both
-    /// (RFC 3442, D05); a gateway outside the prefix is reached directly (D06).
+    /// (RFC 3442, D05); a gateway outside the prefix is reached directly (D06). Metadata is asked for by
+    /// the gateway.
     fn routes(&self) -> Vec<(Ipv4Net, Ipv4Addr)> {
         let gateway = self.server();
         let direct = (gateway.into(), Ipv4Addr::UNSPECIFIED);
+        // A route of the guest's own for all of 169.254.0.0/16 (RFC 3927 §2.8) is less specific.
+        let metadata = (METADATA_V4.into(), gateway);
         let default = (Ipv4Net::default(), gateway);
-        if self.is_far() {
-            vec![direct, default]
-        } else {
-            vec![default]
-        }
+        let direct = self.is_far().then_some(direct);
+        let metadata = self.metadata.then_some(metadata);
+        direct
+            .into_iter()
+            .chain(metadata)
+            .chain([default])
+            .collect()
     }
 }
 

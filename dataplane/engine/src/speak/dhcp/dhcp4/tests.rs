@@ -76,6 +76,7 @@ fn lease(dhcp: &Dhcp, address: Ipv4Addr) -> Lease<'_> {
         mtu: 1400,
         hostname: "web",
         dhcp,
+        metadata: false,
     }
 }
 
@@ -284,6 +285,22 @@ fn d04_a_lease_for_ever_is_never_renewed() {
     for time in [51, 58, 59] {
         assert_eq!(option(&offer.message, time), Some(vec![255; 4]));
     }
+}
+
+/// A guest that reads option 121 finds metadata by it, and its default route all the same.
+#[test]
+fn option_121_leads_to_metadata_where_there_is_any() {
+    let dhcp = config();
+    let lease = Lease {
+        metadata: true,
+        ..lease(&dhcp, INSIDE)
+    };
+    let Ok(Outcome::Offer(offer)) = asked(DISCOVER).answer(&lease) else {
+        panic!("no offer");
+    };
+    let gateway = GATEWAY.octets();
+    let routes = [&[32, 169, 254, 169, 254][..], &gateway, &[0], &gateway].concat();
+    assert_eq!(option(&offer.message, 121), Some(routes));
 }
 
 /// RFC 3442: both options, whatever is asked for, and 121 holds the default route.
