@@ -77,18 +77,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what the dataplane knows and counts
-    Show {
-        /// What to show
-        #[arg(value_enum)]
-        what: What,
-        /// Print a JSON array
-        #[arg(long)]
-        json: bool,
-        /// With `drops`: also the reasons that never occurred
-        #[arg(long)]
-        all: bool,
-    },
+    /// Show what is configured, and what the dataplane knows and counts
+    Show(ShowWhat),
     /// Follow a packet through every decision, without sending it
     Explain(Explain),
     /// Say which guest has, or had, an external address and port
@@ -174,6 +164,28 @@ pub enum ImportFrom {
     },
 }
 
+/// `tapgate show`.
+#[derive(Debug, Args)]
+pub struct ShowWhat {
+    /// What to show
+    #[arg(value_enum)]
+    pub what: What,
+    /// Print a JSON array; of `config`: {text, config, implicit}
+    #[arg(long)]
+    pub json: bool,
+    /// With `drops`: also the reasons that never occurred
+    #[arg(long)]
+    pub all: bool,
+    /// With `config`: spell out every shorthand and default as entries of their own; what has no words in
+    /// the file's language, such as connected routes, is a comment at its place. This is a file as well,
+    /// and means the same
+    #[arg(long)]
+    pub expanded: bool,
+    /// With `config`: show this file, without a running tapgate
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// `tapgate explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -244,21 +256,26 @@ pub enum What {
     Counters,
     /// Dropped frames by reason
     Drops,
+    /// The file as it was applied last, comments included: control keeps its text. The file itself may be
+    /// another by now
+    Config,
 }
 
-impl From<What> for Show {
-    fn from(what: What) -> Self {
-        match what {
-            What::Ports => Self::Ports,
-            What::Interfaces => Self::Interfaces,
-            What::Guests => Self::Guests,
-            What::Rules => Self::Rules,
-            What::Routes => Self::Routes,
-            What::Neighbors => Self::Neighbors,
-            What::Sessions => Self::Sessions,
-            What::Counters => Self::Counters,
-            What::Drops => Self::Drops,
-        }
+impl What {
+    /// What to ask the dataplane for; `None`: it is control that knows.
+    pub fn rows(self) -> Option<Show> {
+        Some(match self {
+            Self::Ports => Show::Ports,
+            Self::Interfaces => Show::Interfaces,
+            Self::Guests => Show::Guests,
+            Self::Rules => Show::Rules,
+            Self::Routes => Show::Routes,
+            Self::Neighbors => Show::Neighbors,
+            Self::Sessions => Show::Sessions,
+            Self::Counters => Show::Counters,
+            Self::Drops => Show::Drops,
+            Self::Config => return None,
+        })
     }
 }
 

@@ -164,8 +164,8 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 let progress = dataplane.beat();
                 Response::Beat { progress }
             }
-            Request::Apply { .. } | Request::Health => failed(
-                &"this is the dataplane: ask control to apply a configuration, and for its health",
+            Request::Apply { .. } | Request::Config | Request::Health => failed(
+                &"this is the dataplane: ask control to apply a configuration, what is configured and for its health",
             ),
             Request::Stop => {
                 // The answer comes when all is undone: whoever asked may rely on that.
@@ -211,6 +211,7 @@ fn configure(
         generation: configured.generation.into(),
         warnings: configured.warnings,
         kept,
+        unchanged: false,
     };
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     channel.send(&response, &descriptors)

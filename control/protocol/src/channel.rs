@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::version::{HEARTBEATS, MANY_DESCRIPTORS, Versions};
+use crate::version::{CONFIG, HEARTBEATS, MANY_DESCRIPTORS, Versions};
 use crate::{Request, Response};
 
 /// Largest message, in bytes: a configuration of 10^5 addresses fits many times over.
@@ -169,6 +169,11 @@ impl Channel {
     /// agreed on.
     pub fn has_heartbeats(&self) -> bool {
         self.version >= HEARTBEATS
+    }
+
+    /// Whether the other side answers [`Request::Config`], in the version agreed on.
+    pub fn tells_config(&self) -> bool {
+        self.version >= CONFIG
     }
 
     /// Sends a request and waits for its answer.

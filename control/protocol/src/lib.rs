@@ -58,7 +58,12 @@ pub enum Request {
     Apply {
         /// The whole configuration.
         config: Box<Config>,
+        /// The text that it was read from; missing from a command line of before version 4.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
     },
+    /// command line -> control: what is configured? Answered by [`Response::Config`]. Since version 4.
+    Config,
     /// command line -> dataplane: state, one page of it.
     Show {
         /// What to show.
@@ -160,6 +165,16 @@ pub enum Response {
         warnings: Vec<String>,
         /// From the dataplane: what each descriptor that came with this message is.
         kept: Vec<Kept>,
+        /// From control: it means what the configuration before it meant.
+        #[serde(default)]
+        unchanged: bool,
+    },
+    /// To [`Request::Config`].
+    Config {
+        /// What is in force.
+        config: Box<Config>,
+        /// The text that it was read from, if whoever applied it sent that.
+        text: Option<String>,
     },
     /// To [`Request::Show`]: one page.
     Page {

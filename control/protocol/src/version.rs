@@ -5,6 +5,7 @@
 //! | 1 | everything else |
 //! | 2 | a message may come with more descriptors than the kernel passes in one call |
 //! | 3 | heartbeats, progress: `Beat` to the dataplane, `Health` to control |
+//! | 4 | `Config` to control |
 //!
 //! Both sides of a connection say in their `Hello` which versions they speak, and use the newest
 //! that both do. So control and the dataplane can be upgraded one after the other, in either order,
@@ -20,6 +21,8 @@ pub(crate) const MANY_DESCRIPTORS: u32 = 2;
 /// The first version with [`Request::Beat`](crate::Request::Beat) and
 /// [`Request::Health`](crate::Request::Health).
 pub(crate) const HEARTBEATS: u32 = 3;
+/// The first version with [`Request::Config`](crate::Request::Config).
+pub(crate) const CONFIG: u32 = 4;
 
 /// The versions that one side speaks: `oldest`, `newest` and all between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ impl Versions {
     /// Those that this code speaks.
     pub const OURS: Self = Self {
         oldest: 1,
-        newest: 3,
+        newest: 4,
     };
 
     /// Those of a peer whose `Hello` says `version` and `speaks`; the latter is missing from a

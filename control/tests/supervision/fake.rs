@@ -140,7 +140,7 @@ impl Fake {
             Request::Beat => Response::Beat {
                 progress: *self.progress.lock().unwrap(),
             },
-            Request::Apply { .. } | Request::Health => Response::Failed {
+            Request::Apply { .. } | Request::Config | Request::Health => Response::Failed {
                 message: "not for me".to_owned(),
             },
         };
@@ -199,6 +199,7 @@ impl Fake {
             generation: *generation,
             warnings: vec!["a warning of the fake's".to_owned()],
             kept: kept.iter().map(|(name, _)| name.clone()).collect(),
+            unchanged: false,
         };
         let descriptors: Vec<_> = kept.iter().map(|(_, fd)| fd.as_fd()).collect();
         channel.send(&response, &descriptors)

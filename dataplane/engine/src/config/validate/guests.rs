@@ -89,7 +89,7 @@ impl Check {
                 dhcp_address,
                 dhcp6_address,
                 hostname,
-                limits: guest.limits.or(&file.router.limits),
+                limits: guest.limits.or(&file.router.limits).spelled(),
                 bandwidth: guest.bandwidth,
             });
         }

@@ -70,7 +70,10 @@ impl Check {
                 );
             }
         }
-        services
+        Services {
+            ra: services.ra.map(Ra::spelled),
+            ..services
+        }
     }
 
     fn advertisement(&mut self, name: &String, ra: &Ra) {
