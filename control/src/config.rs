@@ -63,7 +63,7 @@ fn running(directory: &Path) -> Result<(Config, Option<String>), Failure> {
     let socket = directory.join(CONTROL_SOCKET);
     let failure = |error| failure(&error, "tapgate", &socket);
     let mut peer = connect(&socket, PATIENCE).map_err(failure)?;
-    if !peer.channel.tells_config() {
+    if !peer.channel.speaks(4) {
         return Err(Failure::new(
             "the running tapgate is of an earlier version, which does not tell: start control anew",
         ));

@@ -2,6 +2,7 @@
 
 mod binding;
 pub mod dataplane;
+mod explain;
 pub mod hostguard;
 mod hostports;
 pub mod link;

@@ -160,6 +160,10 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 Ok(explanation) => Response::Explained(explanation),
                 Err(message) => Response::Failed { message },
             },
+            Request::ExplainOwn(query) => match dataplane.explain_own(&query) {
+                Ok(explanation) => Response::Explained(explanation),
+                Err(message) => Response::Failed { message },
+            },
             Request::Beat => {
                 let progress = dataplane.beat();
                 Response::Beat { progress }

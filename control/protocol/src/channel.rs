@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::version::{CONFIG, HEARTBEATS, MANY_DESCRIPTORS, Versions};
+use crate::version::{HEARTBEATS, MANY_DESCRIPTORS, Versions};
 use crate::{Request, Response};
 
 /// Largest message, in bytes: a configuration of 10^5 addresses fits many times over.
@@ -171,9 +171,9 @@ impl Channel {
         self.version >= HEARTBEATS
     }
 
-    /// Whether the other side answers [`Request::Config`], in the version agreed on.
-    pub fn tells_config(&self) -> bool {
-        self.version >= CONFIG
+    /// Whether the version agreed on is this one or a later; [`Versions`] says what each brings.
+    pub fn speaks(&self, version: u32) -> bool {
+        self.version >= version
     }
 
     /// Sends a request and waits for its answer.

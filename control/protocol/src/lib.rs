@@ -73,6 +73,9 @@ pub enum Request {
     },
     /// command line -> dataplane: what would become of a packet.
     Explain(ExplainQuery),
+    /// command line -> dataplane: what would become of a packet that the router itself sends. With a port
+    /// it answers what came in there; an empty one is none. Since version 4.
+    ExplainOwn(ExplainQuery),
     /// control -> dataplane: does the worker go round? Answered by [`Response::Beat`] once it has;
     /// not at all while it stands still. Since version 3.
     Beat,
@@ -197,7 +200,7 @@ pub enum Response {
         /// `None`: nothing that takes long is under way.
         progress: Option<Progress>,
     },
-    /// To [`Request::Explain`].
+    /// To [`Request::Explain`] and [`Request::ExplainOwn`].
     Explained(Explanation),
     /// The configuration was refused; nothing changed.
     Refused {

@@ -5,7 +5,7 @@
 //! | 1 | everything else |
 //! | 2 | a message may come with more descriptors than the kernel passes in one call |
 //! | 3 | heartbeats, progress: `Beat` to the dataplane, `Health` to control |
-//! | 4 | `Config` to control |
+//! | 4 | `Config` to control, `ExplainOwn` to the dataplane |
 //!
 //! Both sides of a connection say in their `Hello` which versions they speak, and use the newest
 //! that both do. So control and the dataplane can be upgraded one after the other, in either order,
@@ -21,8 +21,6 @@ pub(crate) const MANY_DESCRIPTORS: u32 = 2;
 /// The first version with [`Request::Beat`](crate::Request::Beat) and
 /// [`Request::Health`](crate::Request::Health).
 pub(crate) const HEARTBEATS: u32 = 3;
-/// The first version with [`Request::Config`](crate::Request::Config).
-pub(crate) const CONFIG: u32 = 4;
 
 /// The versions that one side speaks: `oldest`, `newest` and all between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -122,11 +122,13 @@ impl Fake {
                 return self.configure(channel, &config);
             }
             Request::Show { what, cursor } => page(what, cursor),
-            Request::Explain(query) => Response::Explained(Explanation {
-                steps: Vec::new(),
-                verdict: format!("protocol {}", query.protocol),
-                delivered: query.protocol == 6,
-            }),
+            Request::Explain(query) | Request::ExplainOwn(query) => {
+                Response::Explained(Explanation {
+                    steps: Vec::new(),
+                    verdict: format!("protocol {}", query.protocol),
+                    delivered: query.protocol == 6,
+                })
+            }
             Request::Stop if told("deaf") => return Ok(()),
             Request::Stop => {
                 log(&self.lab, "stop");
