@@ -78,7 +78,7 @@ fn running(directory: &Path, query: ExplainQuery, own: bool) -> Result<Explanati
 }
 
 /// A connection to the dataplane at `socket`.
-fn dataplane(socket: &Path) -> Result<Peer, Failure> {
+pub(crate) fn dataplane(socket: &Path) -> Result<Peer, Failure> {
     connect(socket, PATIENCE).map_err(|error| {
         let failure = failure(&error, "tapgate", socket);
         match failure.code() {
@@ -92,7 +92,7 @@ fn dataplane(socket: &Path) -> Result<Peer, Failure> {
 }
 
 /// Why an earlier dataplane cannot answer.
-const OLD: &str = "the running dataplane is of an earlier version, which does not tell: stop tapgate and run it anew";
+pub(crate) const OLD: &str = "the running dataplane is of an earlier version, which does not tell: stop tapgate and run it anew";
 
 /// What a router that has just started with `config` would do.
 fn offline(config: &Config, query: &ExplainQuery, own: bool) -> Result<Explanation, String> {
@@ -147,7 +147,8 @@ fn offline(config: &Config, query: &ExplainQuery, own: bool) -> Result<Explanati
     })
 }
 
-fn steps(explanation: &Explanation) -> String {
+/// The steps, numbered, and the end.
+pub(crate) fn steps(explanation: &Explanation) -> String {
     let width = explanation.steps.iter().map(|step| step.stage.len()).max();
     let width = width.unwrap_or_default();
     let mut text = String::new();

@@ -34,6 +34,7 @@ mod summary;
 mod supervisor;
 mod syntax;
 mod toml_text;
+mod watch;
 mod whois;
 mod written;
 
@@ -67,6 +68,7 @@ pub fn main() -> ExitCode {
             Some(rows) => show::show(&runtime_dir, rows, &what),
             None => config::show(&runtime_dir, &what, colour),
         },
+        Command::Explain(question) if question.watch => watch::watch(&runtime_dir, &question),
         Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
         Command::Whois(question) => whois::whois(&runtime_dir, &question, colour),
         Command::Status { json } => status::status(&runtime_dir, json),

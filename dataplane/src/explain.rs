@@ -11,7 +11,7 @@ use crate::show::ENDED;
 use crate::worker;
 
 /// Why nothing can be explained.
-const UNCONFIGURED: &str = "nothing is configured yet";
+pub(crate) const UNCONFIGURED: &str = "nothing is configured yet";
 
 impl Dataplane {
     /// What would become of a packet that comes in.

@@ -16,4 +16,5 @@ pub mod server;
 pub mod shared;
 mod show;
 pub mod sys;
+pub mod watch;
 pub mod worker;

@@ -5,7 +5,7 @@
 //! | 1 | everything else |
 //! | 2 | a message may come with more descriptors than the kernel passes in one call |
 //! | 3 | heartbeats, progress: `Beat` to the dataplane, `Health` to control |
-//! | 4 | `Config` to control, `ExplainOwn` to the dataplane |
+//! | 4 | `Config` to control, `ExplainOwn` and `Watch` to the dataplane |
 //!
 //! Both sides of a connection say in their `Hello` which versions they speak, and use the newest
 //! that both do. So control and the dataplane can be upgraded one after the other, in either order,

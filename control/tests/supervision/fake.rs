@@ -142,9 +142,11 @@ impl Fake {
             Request::Beat => Response::Beat {
                 progress: *self.progress.lock().unwrap(),
             },
-            Request::Apply { .. } | Request::Config | Request::Health => Response::Failed {
-                message: "not for me".to_owned(),
-            },
+            Request::Apply { .. } | Request::Config | Request::Watch { .. } | Request::Health => {
+                Response::Failed {
+                    message: "not for me".to_owned(),
+                }
+            }
         };
         channel.send(&answer, &[])
     }

@@ -4,12 +4,14 @@
 mod describe;
 mod frame;
 mod own;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use describe::{Line, describe};
 pub use frame::{Packet, frame};
 pub use own::explain_own;
+pub use watch::{Pattern, Seen};
 
 use super::process::process_traced;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
