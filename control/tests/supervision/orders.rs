@@ -108,7 +108,8 @@ fn the_same_file_can_be_applied_again() {
         assert_eq!(applied["warnings"][0], "a warning of the fake's");
     }
     let output = lab.ask(&["apply", "tapgate.toml"]);
-    assert_eq!(stdout(&output), "tapgate.toml: in force, generation 4\n");
+    let said = "tapgate.toml: in force, generation 4; nothing changed\n";
+    assert_eq!(stdout(&output), said);
     assert_eq!(lab.status("/control/generation"), Some(4));
     let output = lab.ask(&["stop"]);
     assert!(output.status.success(), "{output:?}");
