@@ -17,4 +17,5 @@ pub mod shared;
 mod show;
 pub mod sys;
 pub mod watch;
+mod watching;
 pub mod worker;

@@ -24,7 +24,7 @@ use tapgate_engine::time::Instant;
 use crate::port::{Opened, Ports};
 use crate::report;
 use crate::sys::sched;
-use crate::watch::Watching;
+use crate::watching::Watching;
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;

@@ -12,6 +12,7 @@ use tapgate_protocol::{Channel, Request, Response};
 use super::*;
 use crate::port::memory::StoredFrame;
 use crate::server::Server;
+use crate::watching::{BURST, RATE};
 
 const CONFIG: &str = r#"
 [ports]
@@ -246,7 +247,7 @@ fn the_last_who_began_watches_and_nothing_stays_of_others() {
 
     // Its traces go nowhere, and it never says that it ends.
     let mut watch = lab.dataplane.watch(ANY).unwrap();
-    watch.traces = bounded(1).1;
+    watch.told.traces = crossbeam_channel::bounded(1).1;
     watch.watcher = u64::MAX;
     lab.sends("10.9.0.254", 1);
     lab.eventually_unwatched();
