@@ -77,19 +77,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what the dataplane knows and counts
-    Show {
-        /// What to show
-        #[arg(value_enum)]
-        what: What,
-        /// Print a JSON array
-        #[arg(long)]
-        json: bool,
-        /// With `drops`: also the reasons that never occurred
-        #[arg(long)]
-        all: bool,
-    },
-    /// Follow a packet through every decision, without sending it
+    /// Show what is configured, and what the dataplane knows and counts
+    Show(ShowWhat),
+    /// Follow a packet through every decision, without sending it; or the next one that comes (--watch)
     Explain(Explain),
     /// Say which guest has, or had, an external address and port
     Whois(Whois),
@@ -201,31 +191,71 @@ pub enum ImportFrom {
     },
 }
 
+/// `tapgate show`.
+#[derive(Debug, Args)]
+pub struct ShowWhat {
+    /// What to show
+    #[arg(value_enum)]
+    pub what: What,
+    /// Print a JSON array; of `config`: {text, config, implicit}
+    #[arg(long)]
+    pub json: bool,
+    /// With `drops`: also the reasons that never occurred
+    #[arg(long)]
+    pub all: bool,
+    /// With `config`: spell out every shorthand and default as entries of their own; what has no words in
+    /// the file's language, such as connected routes, is a comment at its place. This is a file as well,
+    /// and means the same
+    #[arg(long)]
+    pub expanded: bool,
+    /// With `config`: show this file, without a running tapgate
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// `tapgate explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The port it comes in by
-    #[arg(long = "in", value_name = "PORT")]
-    pub port: String,
+    /// The port it comes in by; with --from-router the one where what it answers came in, if it is an answer
+    #[arg(long = "in", value_name = "PORT", required_unless_present_any = ["own", "watch"])]
+    pub port: Option<String>,
     /// Its source address
-    #[arg(long, value_name = "IP")]
-    pub from: IpAddr,
+    #[arg(long, value_name = "IP", required_unless_present = "watch")]
+    pub from: Option<IpAddr>,
     /// Its destination address
-    #[arg(long, value_name = "IP")]
-    pub to: IpAddr,
-    /// Its protocol: tcp, udp, icmp (an echo request) or a number
-    #[arg(long, default_value = "icmp", value_parser = protocol)]
-    pub proto: u8,
-    /// Its source port, or the identifier of an echo request
-    #[arg(long, value_name = "N", default_value_t = 40_000)]
-    pub sport: u16,
-    /// Its destination port
-    #[arg(long, value_name = "N", default_value_t = 443)]
-    pub dport: u16,
+    #[arg(long, value_name = "IP", required_unless_present = "watch")]
+    pub to: Option<IpAddr>,
+    /// Its protocol: tcp, udp, icmp (an echo request, or a reply by the router) or a number [default: icmp]
+    #[arg(long, value_parser = protocol)]
+    pub proto: Option<u8>,
+    /// Its source port, or the identifier of an echo request [default: 40000]
+    #[arg(long, value_name = "N")]
+    pub sport: Option<u16>,
+    /// Its destination port [default: 443]
+    #[arg(long, value_name = "N")]
+    pub dport: Option<u16>,
+    /// It is the router's own, such as an echo reply or an ICMP error: sent from one of its addresses
+    ///
+    /// What it says of a guest's lease or to a neighbour needs no route; explain the request instead.
+    #[arg(long = "from-router")]
+    pub own: bool,
+    /// Wait for the next real packet that is so, as it comes in, and print what becomes of it
+    ///
+    /// What is not said is any. One watches at a time, the last that began, and hears of 100 packets a
+    /// second. A packet that waits for its next hop is seen again when it goes on. Exit code 1: fewer
+    /// packets came than asked for.
+    #[arg(long, conflicts_with_all = ["own", "config"])]
+    pub watch: bool,
+    /// With --watch: so many packets
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "watch")]
+    pub count: u32,
+    /// With --watch: for so many seconds at most
+    #[arg(long, value_name = "SECONDS", requires = "watch")]
+    pub timeout: Option<u64>,
     /// Explain by this file, without a running tapgate
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON; of --watch an object for each packet, in a line of its own
     #[arg(long)]
     pub json: bool,
 }
@@ -271,21 +301,26 @@ pub enum What {
     Counters,
     /// Dropped frames by reason
     Drops,
+    /// The file as it was applied last, comments included: control keeps its text. The file itself may be
+    /// another by now
+    Config,
 }
 
-impl From<What> for Show {
-    fn from(what: What) -> Self {
-        match what {
-            What::Ports => Self::Ports,
-            What::Interfaces => Self::Interfaces,
-            What::Guests => Self::Guests,
-            What::Rules => Self::Rules,
-            What::Routes => Self::Routes,
-            What::Neighbors => Self::Neighbors,
-            What::Sessions => Self::Sessions,
-            What::Counters => Self::Counters,
-            What::Drops => Self::Drops,
-        }
+impl What {
+    /// What to ask the dataplane for; `None`: it is control that knows.
+    pub fn rows(self) -> Option<Show> {
+        Some(match self {
+            Self::Ports => Show::Ports,
+            Self::Interfaces => Show::Interfaces,
+            Self::Guests => Show::Guests,
+            Self::Rules => Show::Rules,
+            Self::Routes => Show::Routes,
+            Self::Neighbors => Show::Neighbors,
+            Self::Sessions => Show::Sessions,
+            Self::Counters => Show::Counters,
+            Self::Drops => Show::Drops,
+            Self::Config => return None,
+        })
     }
 }
 

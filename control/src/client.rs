@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an order may take, from one step of progress to the next: longer than control waits
 /// for the dataplane.
 const ORDER_PATIENCE: Duration = Duration::from_secs(45);
+/// Largest text of a configuration that control is given to keep, in bytes: with the configuration itself
+/// it must fit into a message.
+const MOST_TEXT: usize = 32 << 20;
 /// How often control is asked for progress.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -35,21 +38,25 @@ pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<
     let mut peer = connect(&socket, PATIENCE).map_err(failure)?;
     let order = Request::Apply {
         config: Box::new(config),
+        text: Some(source.text().to_owned()).filter(|text| text.len() <= MOST_TEXT),
     };
     match order_of(&mut peer, &order, &socket).map_err(failure)? {
         Response::Configured {
             generation,
             warnings,
+            unchanged,
             ..
         } if json => {
             #[derive(Serialize)]
             struct Applied {
                 generation: u64,
                 warnings: Vec<String>,
+                unchanged: bool,
             }
             let applied = Applied {
                 generation,
                 warnings,
+                unchanged,
             };
             print(&format!(
                 "{}\n",
@@ -59,13 +66,15 @@ pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<
         Response::Configured {
             generation,
             warnings,
+            unchanged,
             ..
         } => {
             for warning in warnings {
                 eprintln!("warning: {warning}");
             }
+            let changed = if unchanged { "; nothing changed" } else { "" };
             print(&format!(
-                "{}: in force, generation {generation}\n",
+                "{}: in force, generation {generation}{changed}\n",
                 source.name()
             ))
         }

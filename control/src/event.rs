@@ -40,8 +40,10 @@ pub struct Call {
 /// What can be asked of control.
 #[derive(Debug)]
 pub enum Order {
-    /// Make this the configuration.
-    Apply(Box<Config>),
+    /// Make this the configuration, which was read from this text.
+    Apply(Box<Config>, Option<String>),
+    /// Tell the configuration.
+    Config,
     /// End.
     Stop,
 }

@@ -13,34 +13,40 @@ use tapgate_engine::time::Instant;
 use tapgate_protocol::{DATAPLANE_SOCKET, ExplainQuery, Explanation, Request, Response};
 
 use crate::cli::Explain;
-use crate::connect::{connect, failure};
+use crate::connect::{Peer, connect, failure};
 use crate::failure::{Code, Failure};
 use crate::output::print;
 use crate::source;
 
 /// How long the dataplane may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The protocol of a packet of which nothing else is said.
+const ICMP: u8 = 1;
 
 /// Asks the running dataplane, or the engine itself when a file is given.
 ///
 /// # Errors
 /// The packet is dropped, or the question cannot be answered.
 pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(), Failure> {
+    let (Some(from), Some(to)) = (question.from, question.to) else {
+        let problem = "--from and --to say which packet it is";
+        return Err(Failure::with(Code::Refused, problem));
+    };
     let query = ExplainQuery {
-        port: question.port.clone(),
-        from: question.from,
-        to: question.to,
-        protocol: question.proto,
-        source_port: question.sport,
-        destination_port: question.dport,
+        port: question.port.clone().unwrap_or_default(),
+        from,
+        to,
+        protocol: question.proto.unwrap_or(ICMP),
+        source_port: question.sport.unwrap_or(40_000),
+        destination_port: question.dport.unwrap_or(443),
     };
     let explanation = match &question.config {
         Some(file) => {
             let (config, _) =
                 source::load(file).map_err(|refusal| refusal.report(question.json, colour))?;
-            offline(&config, &query).map_err(Failure::new)?
+            offline(&config, &query, question.own).map_err(Failure::new)?
         }
-        None => running(directory, query)?,
+        None => running(directory, query, question.own)?,
     };
     if question.json {
         let json = serde_json::to_string_pretty(&explanation).unwrap_or_default();
@@ -55,19 +61,15 @@ pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(),
     }
 }
 
-fn running(directory: &Path, query: ExplainQuery) -> Result<Explanation, Failure> {
+fn running(directory: &Path, query: ExplainQuery, own: bool) -> Result<Explanation, Failure> {
     let socket = directory.join(DATAPLANE_SOCKET);
-    let mut peer = connect(&socket, PATIENCE).map_err(|error| {
-        let failure = failure(&error, "tapgate", &socket);
-        match failure.code() {
-            Code::NotRunning => Failure::with(
-                Code::NotRunning,
-                format!("{failure}, or give --config FILE to explain by that file"),
-            ),
-            _ => failure,
-        }
-    })?;
-    match peer.channel.ask(&Request::Explain(query)) {
+    let mut peer = dataplane(&socket)?;
+    let request = match own {
+        false => Request::Explain(query),
+        true if peer.channel.speaks(4) => Request::ExplainOwn(query),
+        true => return Err(Failure::new(OLD)),
+    };
+    match peer.channel.ask(&request) {
         Ok(Response::Explained(explanation)) => Ok(explanation),
         Ok(Response::Failed { message }) => Err(Failure::new(message)),
         Ok(other) => Err(Failure::new(format!("the dataplane answered {other:?}"))),
@@ -75,8 +77,25 @@ fn running(directory: &Path, query: ExplainQuery) -> Result<Explanation, Failure
     }
 }
 
+/// A connection to the dataplane at `socket`.
+pub(crate) fn dataplane(socket: &Path) -> Result<Peer, Failure> {
+    connect(socket, PATIENCE).map_err(|error| {
+        let failure = failure(&error, "tapgate", socket);
+        match failure.code() {
+            Code::NotRunning => Failure::with(
+                Code::NotRunning,
+                format!("{failure}, or give --config FILE to explain by that file"),
+            ),
+            _ => failure,
+        }
+    })
+}
+
+/// Why an earlier dataplane cannot answer.
+pub(crate) const OLD: &str = "the running dataplane is of an earlier version, which does not tell: stop tapgate and run it anew";
+
 /// What a router that has just started with `config` would do.
-fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String> {
+fn offline(config: &Config, query: &ExplainQuery, own: bool) -> Result<Explanation, String> {
     let packet = Packet {
         port: &query.port,
         from: query.from,
@@ -85,20 +104,25 @@ fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String>
         source_port: query.source_port,
         destination_port: query.destination_port,
     };
-    let (mut bytes, vlan) = frame(config, &packet)?;
     let snapshot = Snapshot::build(config, None);
-    let ingress = snapshot
-        .port_id(&query.port)
-        .ok_or_else(|| format!("there is no port \"{}\"", query.port))?;
     let now = Instant::from_millis(0);
     let engine = Engine::new(&snapshot, SessionMemory::owned(64), 0, now);
-    let mut frame = Frame {
-        bytes: &mut bytes,
-        vlan,
-        offload: Offload::default(),
-        headroom: &mut [],
+    let (steps, verdict) = match own {
+        true => engine.explain_own(&packet, &snapshot, now)?,
+        false => {
+            let (mut bytes, vlan) = frame(config, &packet)?;
+            let ingress = snapshot
+                .port_id(&query.port)
+                .ok_or_else(|| format!("there is no port \"{}\"", query.port))?;
+            let mut frame = Frame {
+                bytes: &mut bytes,
+                vlan,
+                offload: Offload::default(),
+                headroom: &mut [],
+            };
+            engine.explain(&mut frame, ingress, &snapshot, now)
+        }
     };
-    let (steps, verdict) = engine.explain(&mut frame, ingress, &snapshot, now);
     let (verdict, delivered) = match verdict {
         Verdict::Emit(port) => (format!("emit on {}", snapshot.port_name(port)), true),
         Verdict::Hold => ("hold until the next hop's MAC is known".to_owned(), true),
@@ -123,7 +147,8 @@ fn offline(config: &Config, query: &ExplainQuery) -> Result<Explanation, String>
     })
 }
 
-fn steps(explanation: &Explanation) -> String {
+/// The steps, numbered, and the end.
+pub(crate) fn steps(explanation: &Explanation) -> String {
     let width = explanation.steps.iter().map(|step| step.stage.len()).max();
     let width = width.unwrap_or_default();
     let mut text = String::new();

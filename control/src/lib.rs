@@ -6,6 +6,7 @@ mod block_log;
 mod check;
 mod cli;
 mod client;
+mod config;
 mod connect;
 mod dataplane;
 mod descriptors;
@@ -21,6 +22,7 @@ mod launcher;
 mod output;
 mod privileges;
 mod reader;
+mod remarks;
 mod run;
 mod runtime_dir;
 mod server;
@@ -31,8 +33,11 @@ mod status;
 mod summary;
 mod supervisor;
 mod syntax;
+mod toml_text;
 mod user_data;
+mod watch;
 mod whois;
+mod written;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -60,7 +65,11 @@ pub fn main() -> ExitCode {
         Command::Launcher => launcher::serve().map_err(Failure::new),
         Command::Check { file, json } => check::check(&file, json, colour),
         Command::Apply { file, json } => client::apply(&file, &runtime_dir, json, colour),
-        Command::Show { what, json, all } => show::show(&runtime_dir, what.into(), json, all),
+        Command::Show(what) => match what.what.rows() {
+            Some(rows) => show::show(&runtime_dir, rows, &what),
+            None => config::show(&runtime_dir, &what, colour),
+        },
+        Command::Explain(question) if question.watch => watch::watch(&runtime_dir, &question),
         Command::Explain(question) => explain::explain(&runtime_dir, &question, colour),
         Command::Whois(question) => whois::whois(&runtime_dir, &question, colour),
         Command::Status { json } => status::status(&runtime_dir, json),

@@ -122,7 +122,8 @@ impl Server {
         channel.welcome(Versions::said(version, speaks), greeting)?;
         loop {
             let order = match self.request(&mut channel)? {
-                Request::Apply { config } => Order::Apply(config),
+                Request::Apply { config, text } => Order::Apply(config, text),
+                Request::Config => Order::Config,
                 Request::Stop => Order::Stop,
                 Request::Health => {
                     channel.send(&self.health.told(), &[])?;

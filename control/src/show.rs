@@ -10,8 +10,9 @@ use tapgate_protocol::{
     NeighborRow, PortRow, Request, Response, RouteRow, Rows, RuleRow, SessionRow, Show,
 };
 
+use crate::cli::ShowWhat;
 use crate::connect::{connect, failure};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::output::print;
 
 /// How long the dataplane may take over one page.
@@ -21,7 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// No dataplane answers.
-pub fn show(directory: &Path, what: Show, json: bool, all: bool) -> Result<(), Failure> {
+pub fn show(directory: &Path, what: Show, how: &ShowWhat) -> Result<(), Failure> {
+    if how.expanded || how.config.is_some() {
+        let problem = "--expanded and --config FILE are of `tapgate show config`";
+        return Err(Failure::with(Code::Refused, problem));
+    }
+    let (json, all) = (how.json, how.all);
     let socket = directory.join(DATAPLANE_SOCKET);
     let peer = connect(&socket, PATIENCE).map_err(|error| failure(&error, "tapgate", &socket))?;
     if json {

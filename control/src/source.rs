@@ -51,6 +51,11 @@ impl Source {
         &self.name
     }
 
+    /// What is written in it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The refusal that `errors`, found by the dataplane, mean for this file.
     pub fn refusal(self, errors: &[ConfigError]) -> Refusal {
         let diagnostics = match Document::parse(&self.text) {

@@ -57,6 +57,8 @@ pub struct Setup {
 pub struct Supervisor {
     setup: Setup,
     config: Config,
+    /// What it was read from, if that is known.
+    text: Option<String>,
     /// Descriptors that outlive the dataplane.
     kept: Descriptors,
     dataplane: Option<Dataplane>,
@@ -76,6 +78,7 @@ impl Supervisor {
         Self {
             setup,
             config,
+            text: None,
             kept: Descriptors::default(),
             dataplane: None,
             serial: 0,
@@ -90,6 +93,7 @@ impl Supervisor {
     /// # Errors
     /// It could not start.
     pub fn run(mut self, inbox: &Receiver<Event>, source: source::Source) -> Result<(), Failure> {
+        self.text = Some(source.text().to_owned());
         if let Err(failure) = self.begin(source) {
             let interrupted = self.setup.stop.load(Ordering::Relaxed);
             if !interrupted && self.dataplane.as_ref().is_some_and(Dataplane::is_adopted) {
@@ -113,11 +117,20 @@ impl Supervisor {
                     reply,
                 })) => break Some(reply),
                 Ok(Event::Call(Call {
-                    order: Order::Apply(config),
+                    order: Order::Apply(config, text),
                     reply,
                 })) => {
-                    let answer = self.apply(*config);
+                    let answer = self.apply(*config, text);
                     let _ = reply.send(answer);
+                }
+                Ok(Event::Call(Call {
+                    order: Order::Config,
+                    reply,
+                })) => {
+                    let _ = reply.send(Response::Config {
+                        config: Box::new(self.config.clone()),
+                        text: self.text.clone(),
+                    });
                 }
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Lost { serial }) if serial == self.serial => {
@@ -242,10 +255,12 @@ impl Supervisor {
             generation,
             mut warnings,
             kept,
+            ..
         } = response
         else {
             return Ok(response);
         };
+        let unchanged = self.config.means(&config);
         let before = std::mem::replace(&mut self.config, config);
         let (old, new) = (
             &before.file().nat.block_log,
@@ -272,12 +287,18 @@ impl Supervisor {
             generation,
             warnings,
             kept: Vec::new(),
+            unchanged,
         })
     }
 
-    fn apply(&mut self, config: Config) -> Response {
+    fn apply(&mut self, config: Config, text: Option<String>) -> Response {
         match self.configure(config) {
-            Ok(response) => response,
+            Ok(response) => {
+                if let Response::Configured { .. } = response {
+                    self.text = text;
+                }
+                response
+            }
             Err(error) => {
                 self.lost(&error.to_string());
                 Response::Failed {
@@ -296,7 +317,7 @@ impl Supervisor {
         let _ = sd_notify::notify(&state);
         match source::load(&self.setup.file) {
             Err(refusal) => eprint!("{}", refusal.for_people(self.setup.colour)),
-            Ok((config, source)) => match self.apply(config) {
+            Ok((config, source)) => match self.apply(config, Some(source.text().to_owned())) {
                 Response::Refused { errors } => {
                     eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
                 }

@@ -2,6 +2,7 @@
 
 mod binding;
 pub mod dataplane;
+mod explain;
 pub mod hostguard;
 mod hostports;
 pub mod link;
@@ -15,4 +16,6 @@ pub mod server;
 pub mod shared;
 mod show;
 pub mod sys;
+pub mod watch;
+mod watching;
 pub mod worker;

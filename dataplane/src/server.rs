@@ -12,10 +12,11 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, listen, sockopt};
 use tapgate_protocol::{
     Channel, ChannelError, DATAPLANE_SOCKET, Greeting, Kept, MAX_DESCRIPTORS, Request, Response,
-    Versions,
+    Versions, WatchQuery, Watched,
 };
 
 use crate::dataplane::Dataplane;
+use crate::watch::Watch;
 
 /// How long a peer may take to make room for what it is sent.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
@@ -118,6 +119,8 @@ enum End {
 }
 
 fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, ChannelError> {
+    // Ends with the conversation.
+    let mut watch: Option<Watch> = None;
     loop {
         let (request, descriptors) = match channel.receive::<Request>() {
             Ok(received) => received,
@@ -160,12 +163,26 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 Ok(explanation) => Response::Explained(explanation),
                 Err(message) => Response::Failed { message },
             },
+            Request::ExplainOwn(query) => match dataplane.explain_own(&query) {
+                Ok(explanation) => Response::Explained(explanation),
+                Err(message) => Response::Failed { message },
+            },
+            Request::Watch { query, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into());
+                match watched(&mut watch, dataplane, query, wait) {
+                    Ok((packets, missed)) => Response::Watched { packets, missed },
+                    Err(message) => {
+                        watch = None;
+                        Response::Failed { message }
+                    }
+                }
+            }
             Request::Beat => {
                 let progress = dataplane.beat();
                 Response::Beat { progress }
             }
-            Request::Apply { .. } | Request::Health => failed(
-                &"this is the dataplane: ask control to apply a configuration, and for its health",
+            Request::Apply { .. } | Request::Config | Request::Health => failed(
+                &"this is the dataplane: ask control to apply a configuration, what is configured and for its health",
             ),
             Request::Stop => {
                 // The answer comes when all is undone: whoever asked may rely on that.
@@ -176,6 +193,20 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
         };
         channel.send(&response, &[])?;
     }
+}
+
+/// What was seen of what `query` asks for, which is watched for from now on.
+fn watched(
+    watch: &mut Option<Watch>,
+    dataplane: &Dataplane,
+    query: WatchQuery,
+    wait: Duration,
+) -> Result<(Vec<Watched>, u64), String> {
+    let watch = match watch {
+        Some(watch) if *watch.query() == query => watch,
+        _ => watch.insert(dataplane.watch(query)?),
+    };
+    watch.seen(wait)
 }
 
 fn configure(
@@ -211,6 +242,7 @@ fn configure(
         generation: configured.generation.into(),
         warnings: configured.warnings,
         kept,
+        unchanged: false,
     };
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     channel.send(&response, &descriptors)

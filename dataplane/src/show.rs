@@ -1,4 +1,4 @@
-//! Answers to `tapgate show` and `tapgate explain`.
+//! Answers to `tapgate show`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +7,13 @@ use tapgate_engine::Engine;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
-use tapgate_engine::explain;
-use tapgate_engine::frame::{Frame, Offload, Verdict};
 use tapgate_engine::model::interface::Interface;
 use tapgate_engine::run::{self, NeighborView, SessionView, Usage};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
-    CounterRow, DropRow, ExplainQuery, Explanation, GuestRow, InterfaceRow, NeighborRow,
-    NextHopRow, PortRow, RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
+    CounterRow, DropRow, GuestRow, InterfaceRow, NeighborRow, NextHopRow, PortRow, RouteRow, Rows,
+    RuleRow, SessionRow, Show, UsageRow,
 };
 
 use crate::binding::Binding;
@@ -30,7 +28,7 @@ const PAGE: usize = 4096;
 /// Guests that the forwarding thread is asked about at once.
 const ASKED_AT_ONCE: usize = 256;
 /// Why there is nothing to show.
-const ENDED: &str = "the forwarding thread has ended; see the dataplane's log";
+pub(crate) const ENDED: &str = "the forwarding thread has ended; see the dataplane's log";
 
 impl Dataplane {
     /// One page of rows from `cursor` on, and the cursor to go on with.
@@ -62,66 +60,6 @@ impl Dataplane {
             Show::Sessions => sessions(&snapshot, running, cursor)?,
             Show::Counters => page(counters(running)?, cursor, Rows::Counters),
             Show::Drops => (Rows::Drops(drops(running)?), None),
-        })
-    }
-
-    /// What would become of a packet.
-    ///
-    /// # Errors
-    /// Nothing is configured, or the packet makes no sense.
-    pub fn explain(&self, query: &ExplainQuery) -> Result<Explanation, String> {
-        let state = self.state();
-        let running = state.running.as_ref().ok_or("nothing is configured yet")?;
-        let snapshot = running.snapshots.load_full();
-        let packet = explain::Packet {
-            port: &query.port,
-            from: query.from,
-            to: query.to,
-            protocol: query.protocol,
-            source_port: query.source_port,
-            destination_port: query.destination_port,
-        };
-        let (mut bytes, vlan) = explain::frame(snapshot.config(), &packet)?;
-        let port = snapshot
-            .port_id(&query.port)
-            .ok_or("there is no such port")?;
-        let asked = snapshot.clone();
-        let answer = running.worker.ask(move |worker| {
-            let mut frame = Frame {
-                bytes: &mut bytes,
-                vlan,
-                offload: Offload::default(),
-                headroom: &mut [],
-            };
-            worker
-                .engine()
-                .explain(&mut frame, port, &asked, worker::now())
-        });
-        let (steps, verdict) = answer.ok_or(ENDED)?;
-        let (text, delivered) = match verdict {
-            Verdict::Emit(to) => (format!("emit on {}", snapshot.port_name(to)), true),
-            Verdict::Hold => (
-                "hold: waiting for its next hop's MAC, or for other fragments".to_owned(),
-                true,
-            ),
-            Verdict::Consumed => ("consumed: for the router itself".to_owned(), true),
-            Verdict::Replaced => (
-                "replaced: goes out as fragments, or is answered so".to_owned(),
-                true,
-            ),
-            Verdict::Drop(reason) => (
-                format!("drop: {} ({})", reason.name(), reason.explanation()),
-                false,
-            ),
-        };
-        Ok(Explanation {
-            steps: steps
-                .0
-                .iter()
-                .map(|step| explain::describe(step, &snapshot))
-                .collect(),
-            verdict: text,
-            delivered,
         })
     }
 }

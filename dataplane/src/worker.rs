@@ -24,6 +24,7 @@ use tapgate_engine::time::Instant;
 use crate::port::{Opened, Ports};
 use crate::report;
 use crate::sys::sched;
+use crate::watching::Watching;
 
 /// What epoll says when an order came; ports say their number.
 const ORDERS: u64 = u64::MAX;
@@ -77,6 +78,8 @@ pub struct Worker {
     bell: Arc<OwnedFd>,
     /// Whom to tell about a port whose device is gone.
     lost: Sender<PortId>,
+    /// Somebody waits to see packets.
+    watching: Option<Box<Watching>>,
     stopped: bool,
 }
 
@@ -129,6 +132,7 @@ impl WorkerHandle {
             orders,
             bell: bell.clone(),
             lost,
+            watching: None,
             stopped: false,
         };
         let counters = worker.engine.shard.counters();
@@ -193,6 +197,19 @@ impl Drop for WorkerHandle {
     }
 }
 
+/// Sends what waits to be sent.
+fn drain(
+    engine: &mut Engine,
+    ports: &mut Ports,
+    (snapshot, watching): (&Arc<Snapshot>, Option<&mut Watching>),
+    now: Instant,
+) {
+    match watching {
+        None => engine.drain(snapshot, now, |port, frame| ports.send(port, frame)),
+        Some(watching) => watching.drain(engine, ports, snapshot, now),
+    }
+}
+
 impl Worker {
     /// The worker's state, for `show`.
     pub fn engine(&mut self) -> &mut Engine {
@@ -237,6 +254,22 @@ impl Worker {
         // A TAP's descriptors live on in control, and epoll would go on watching them.
         self.unwatch(port);
         self.ports.detach(port);
+    }
+
+    /// Has `watching` see packets from now on, instead of whoever did so far.
+    pub fn watch_packets(&mut self, watching: Watching) {
+        self.watching = Some(Box::new(watching));
+    }
+
+    /// Nobody watches any more, if this one did.
+    pub fn unwatch_packets(&mut self, watcher: u64) {
+        self.watching.take_if(|it| it.watcher() == watcher);
+    }
+
+    /// Whether somebody watches.
+    #[cfg(test)]
+    pub fn is_watched(&self) -> bool {
+        self.watching.is_some()
     }
 
     /// Says farewell to guests and ends the loop.
@@ -308,12 +341,13 @@ impl Worker {
             engine,
             ports,
             snapshots,
+            watching,
             ..
         } = self;
         if engine.next_deadline().is_some_and(|due| due <= now) {
             let snapshot = snapshots.load();
             engine.poll(snapshot, now);
-            engine.drain(snapshot, now, |port, frame| ports.send(port, frame));
+            drain(engine, ports, (snapshot, watching.as_deref_mut()), now);
             for notice in engine.take_notices() {
                 report::claim(&notice, snapshot);
             }
@@ -335,6 +369,7 @@ impl Worker {
             engine,
             ports,
             snapshots,
+            watching,
             ..
         } = self;
         let snapshot = snapshots.load();
@@ -344,6 +379,9 @@ impl Worker {
             if frames.len() > 1 {
                 shard.warm(frames.iter().map(|frame| &*frame.bytes));
             }
+            if let Some(watching) = watching {
+                return watching.batch((frames, outputs), port, snapshot, (router, shard), now);
+            }
             for (frame, output) in frames.iter_mut().zip(outputs) {
                 let both = (&mut *router, &mut *shard);
                 if let Verdict::Emit(to) = process(frame, port, snapshot, both, now) {
@@ -351,7 +389,8 @@ impl Worker {
                 }
             }
         })?;
-        engine.drain(snapshot, now, |port, frame| ports.send(port, frame));
+        drain(engine, ports, (snapshot, watching.as_deref_mut()), now);
+        watching.take_if(|it| it.is_over());
         if passed.bytes >= BULK {
             self.linger = Some(monotonic() + LINGER);
         }

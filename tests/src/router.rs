@@ -3,6 +3,7 @@
 
 mod books;
 mod engine;
+mod expansion;
 mod look;
 mod report;
 mod stations;
@@ -390,7 +391,9 @@ pub fn mac_of(address: Ipv4Addr) -> MacAddr {
     MacAddr([6, 0, a, b, c, d])
 }
 
-/// A configuration from its text.
+/// A configuration from its text, which means the same when it is spelled out.
 pub fn config(text: &str) -> Config {
-    toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
+    let config = toml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+    expansion::assert_same_expanded(&config);
+    config
 }

@@ -171,6 +171,11 @@ impl Channel {
         self.version >= HEARTBEATS
     }
 
+    /// Whether the version agreed on is this one or a later; [`Versions`] says what each brings.
+    pub fn speaks(&self, version: u32) -> bool {
+        self.version >= version
+    }
+
     /// Sends a request and waits for its answer.
     ///
     /// # Errors

@@ -58,7 +58,12 @@ pub enum Request {
     Apply {
         /// The whole configuration.
         config: Box<Config>,
+        /// The text that it was read from; missing from a command line of before version 4.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
     },
+    /// command line -> control: what is configured? Answered by [`Response::Config`]. Since version 4.
+    Config,
     /// command line -> dataplane: state, one page of it.
     Show {
         /// What to show.
@@ -68,6 +73,19 @@ pub enum Request {
     },
     /// command line -> dataplane: what would become of a packet.
     Explain(ExplainQuery),
+    /// command line -> dataplane: what would become of a packet that the router itself sends. With a port
+    /// it answers what came in there; an empty one is none. Since version 4.
+    ExplainOwn(ExplainQuery),
+    /// command line -> dataplane: what becomes of packets that come in? Answered by
+    /// [`Response::Watched`] when one was seen, or none after `wait_ms` or half a second. The first question
+    /// on a connection begins to watch, in the place of whoever did so far, and the end of the connection
+    /// ends it. Since version 4.
+    Watch {
+        /// Which packets.
+        query: WatchQuery,
+        /// How long to wait at most.
+        wait_ms: u32,
+    },
     /// control -> dataplane: does the worker go round? Answered by [`Response::Beat`] once it has;
     /// not at all while it stands still. Since version 3.
     Beat,
@@ -160,6 +178,16 @@ pub enum Response {
         warnings: Vec<String>,
         /// From the dataplane: what each descriptor that came with this message is.
         kept: Vec<Kept>,
+        /// From control: it means what the configuration before it meant.
+        #[serde(default)]
+        unchanged: bool,
+    },
+    /// To [`Request::Config`].
+    Config {
+        /// What is in force.
+        config: Box<Config>,
+        /// The text that it was read from, if whoever applied it sent that.
+        text: Option<String>,
     },
     /// To [`Request::Show`]: one page.
     Page {
@@ -182,8 +210,15 @@ pub enum Response {
         /// `None`: nothing that takes long is under way.
         progress: Option<Progress>,
     },
-    /// To [`Request::Explain`].
+    /// To [`Request::Explain`] and [`Request::ExplainOwn`].
     Explained(Explanation),
+    /// To [`Request::Watch`].
+    Watched {
+        /// What was seen since the question before.
+        packets: Vec<Watched>,
+        /// Packets that matched as well, and were not traced for being too many.
+        missed: u64,
+    },
     /// The configuration was refused; nothing changed.
     Refused {
         /// Every fault.
@@ -211,6 +246,44 @@ pub struct ExplainQuery {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
+}
+
+/// Packets to watch for, as they come in; what is absent is any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchQuery {
+    /// The port they come in by, by name.
+    pub port: Option<String>,
+    /// Their source address.
+    pub from: Option<IpAddr>,
+    /// Their destination address.
+    pub to: Option<IpAddr>,
+    /// Their IP protocol number; 1 is ICMP of either family.
+    pub protocol: Option<u8>,
+    /// Their source port; the identifier for ICMP echo.
+    pub source_port: Option<u16>,
+    /// Their destination port.
+    pub destination_port: Option<u16>,
+}
+
+/// A packet that was watched for, as it came in, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The port it came in by.
+    pub port: String,
+    /// Its source address.
+    pub from: IpAddr,
+    /// Its destination address.
+    pub to: IpAddr,
+    /// Its IP protocol number.
+    pub protocol: u8,
+    /// Its source port; the identifier for ICMP echo.
+    pub source_port: u16,
+    /// Its destination port.
+    pub destination_port: u16,
+    /// Its length in bytes, from the IP header on.
+    pub length: u64,
+    /// Every decision about it, and the end.
+    pub explanation: Explanation,
 }
 
 /// What became of an explained packet.

@@ -122,11 +122,13 @@ impl Fake {
                 return self.configure(channel, &config);
             }
             Request::Show { what, cursor } => page(what, cursor),
-            Request::Explain(query) => Response::Explained(Explanation {
-                steps: Vec::new(),
-                verdict: format!("protocol {}", query.protocol),
-                delivered: query.protocol == 6,
-            }),
+            Request::Explain(query) | Request::ExplainOwn(query) => {
+                Response::Explained(Explanation {
+                    steps: Vec::new(),
+                    verdict: format!("protocol {}", query.protocol),
+                    delivered: query.protocol == 6,
+                })
+            }
             Request::Stop if told("deaf") => return Ok(()),
             Request::Stop => {
                 log(&self.lab, "stop");
@@ -140,9 +142,11 @@ impl Fake {
             Request::Beat => Response::Beat {
                 progress: *self.progress.lock().unwrap(),
             },
-            Request::Apply { .. } | Request::Health => Response::Failed {
-                message: "not for me".to_owned(),
-            },
+            Request::Apply { .. } | Request::Config | Request::Watch { .. } | Request::Health => {
+                Response::Failed {
+                    message: "not for me".to_owned(),
+                }
+            }
         };
         channel.send(&answer, &[])
     }
@@ -199,6 +203,7 @@ impl Fake {
             generation: *generation,
             warnings: vec!["a warning of the fake's".to_owned()],
             kept: kept.iter().map(|(name, _)| name.clone()).collect(),
+            unchanged: false,
         };
         let descriptors: Vec<_> = kept.iter().map(|(_, fd)| fd.as_fd()).collect();
         channel.send(&response, &descriptors)

@@ -155,6 +155,7 @@ fn a_peer_that_leaves_before_the_answer() {
     channel.greet().unwrap();
     let apply = Request::Apply {
         config: Box::new(config),
+        text: None,
     };
     channel.send(&apply, &[]).unwrap();
     drop(channel);

@@ -60,6 +60,44 @@ fn a_wrong_file_changes_nothing() {
     assert!(running.terminate().success());
 }
 
+/// What was applied last is shown as it was written, and spelled out it changes nothing.
+#[test]
+fn what_is_configured_is_shown() {
+    let lab = Lab::new("config");
+    let running = lab.run();
+    assert_eq!(stdout(&lab.ask(&["show", "config"])), CONFIG);
+    let commented = CONFIG.replace("[ports]", "# the way out\n[ports]");
+    lab.write("commented.toml", &commented);
+    let said = stdout(&lab.ask(&["apply", "commented.toml"]));
+    assert!(said.ends_with("; nothing changed\n"), "{said}");
+    assert_eq!(stdout(&lab.ask(&["show", "config"])), commented);
+
+    let expanded = stdout(&lab.ask(&["show", "config", "--expanded"]));
+    assert!(expanded.contains("mtu = 1500"), "{expanded}");
+    lab.write("expanded.toml", &expanded);
+    let said = stdout(&lab.ask(&["apply", "expanded.toml"]));
+    assert!(said.ends_with("; nothing changed\n"), "{said}");
+    assert_eq!(stdout(&lab.ask(&["show", "config"])), expanded);
+    lab.write(
+        "other.toml",
+        &expanded.replace("10.0.1.254/24", "10.0.1.253/24"),
+    );
+    let applied = json(&lab.ask(&["apply", "--json", "other.toml"]));
+    assert_eq!(applied["unchanged"], false, "{applied}");
+
+    // What is refused is not what is configured; SIGHUP reads the file that it runs with.
+    lab.tell("refuse");
+    lab.ask(&["apply", "commented.toml"]);
+    lab.untell("refuse");
+    assert!(stdout(&lab.ask(&["show", "config"])).contains("10.0.1.253"));
+    running.signal(Signal::HUP);
+    lab.wait_for_deed("configure", 5);
+    running.wait_for_line("generation 5");
+    assert_eq!(stdout(&lab.ask(&["show", "config"])), CONFIG);
+    assert!(running.terminate().success());
+    assert_eq!(lab.ask(&["show", "config"]).status.code(), Some(3));
+}
+
 #[test]
 fn the_same_file_can_be_applied_again() {
     let lab = Lab::new("again");
@@ -70,7 +108,8 @@ fn the_same_file_can_be_applied_again() {
         assert_eq!(applied["warnings"][0], "a warning of the fake's");
     }
     let output = lab.ask(&["apply", "tapgate.toml"]);
-    assert_eq!(stdout(&output), "tapgate.toml: in force, generation 4\n");
+    let said = "tapgate.toml: in force, generation 4; nothing changed\n";
+    assert_eq!(stdout(&output), said);
     assert_eq!(lab.status("/control/generation"), Some(4));
     let output = lab.ask(&["stop"]);
     assert!(output.status.success(), "{output:?}");

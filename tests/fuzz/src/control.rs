@@ -47,7 +47,7 @@ pub fn run(input: &[u8]) {
         theirs.shutdown(Shutdown::Write).expect("a socket");
         match flags & ANSWERS {
             0 => receive::<Request>(&mut channel, sent, |request| {
-                if let Request::Configure { config } | Request::Apply { config } = request {
+                if let Request::Configure { config } | Request::Apply { config, .. } = request {
                     Snapshot::build(&config, None);
                 }
             }),

@@ -106,6 +106,7 @@ pub fn control() -> Seeds {
             generation: 2,
             warnings: vec!["there is no device eth0".to_owned()],
             kept,
+            unchanged: false,
         },
         Response::Page {
             rows: Rows::Drops(Vec::new()),

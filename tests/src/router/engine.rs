@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tapgate_engine::addr::PortId;
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
-use tapgate_engine::explain::{Line, describe};
+use tapgate_engine::explain::{Line, Packet, describe};
 use tapgate_engine::frame::{Frame, Verdict};
 use tapgate_engine::run::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};
 use tapgate_engine::session::Sessions;
@@ -77,6 +77,16 @@ impl Engine {
         let (steps, verdict) = self.engine.explain(frame, from, &self.snapshot, now);
         let lines = steps.0.iter().map(|step| describe(step, &self.snapshot));
         (lines.collect(), verdict)
+    }
+
+    pub(super) fn explain_own(
+        &self,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(Vec<Line>, Verdict), String> {
+        let (steps, verdict) = self.engine.explain_own(packet, &self.snapshot, now)?;
+        let lines = steps.0.iter().map(|step| describe(step, &self.snapshot));
+        Ok((lines.collect(), verdict))
     }
 
     pub(super) fn config(&self) -> &Config {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tapgate_engine::addr::PortId;
 use tapgate_engine::drops::DropReason;
-use tapgate_engine::explain::Line;
+use tapgate_engine::explain::{Line, Packet};
 use tapgate_engine::frame::{Offload, OwnedFrame, Verdict};
 use tapgate_engine::run::{NeighborView, SessionView, Usage};
 use tapgate_engine::state::claims::Notice;
@@ -53,6 +53,14 @@ impl Router {
     /// Nothing came out since it was last taken.
     pub fn is_silent(&self) -> bool {
         self.out.is_empty()
+    }
+
+    /// What would become of a packet of the router's own: every decision, and the verdict.
+    ///
+    /// # Errors
+    /// The router sends no such packet.
+    pub fn explain_own(&self, packet: &Packet<'_>) -> Result<(Vec<Line>, Verdict), String> {
+        self.engine.explain_own(packet, self.now)
     }
 
     /// The sessions, up to 1,000 of them.

@@ -15,6 +15,7 @@ mod kinds;
 mod mss;
 mod nat;
 mod offloads;
+mod own;
 mod policy;
 mod ports;
 mod prefixes;

@@ -47,16 +47,16 @@ pub(super) const RULE: &[Word] = &[
     has("lookup"),
     has("action"),
     has("suppress_prefixlength"),
-    lacks("oif", Without::Nothing),
-    lacks("fwmark", Without::Nothing),
-    lacks("tos", Without::Nothing),
-    lacks("dscp", Without::Nothing),
-    lacks("ipproto", Without::Nothing),
-    lacks("sport", Without::Nothing),
-    lacks("dport", Without::Nothing),
-    lacks("not", Without::Nothing),
-    lacks("goto", Without::Nothing),
-    lacks("action nop", Without::Nothing),
+    has("oif"),
+    has("fwmark"),
+    has("tos"),
+    has("dscp"),
+    has("ipproto"),
+    has("sport"),
+    has("dport"),
+    has("not"),
+    has("goto"),
+    has("action nop"),
 ];
 
 /// A route's words.
@@ -66,8 +66,8 @@ pub(super) const ROUTE: &[Word] = &[
     has("dev"),
     has("onlink"),
     has("type"),
-    lacks("via of the other family", Without::Nothing),
-    lacks("metric", Without::Nothing),
+    has("via of the other family"),
+    has("metric"),
     lacks(
         "src",
         Without::Enough("`src` is for what the host itself sends; the route is written without it"),
@@ -84,7 +84,7 @@ pub(super) const ROUTE: &[Word] = &[
             "the route is written without it; `clamp_mss = true` of the personality fits all",
         ),
     ),
-    lacks("nexthops", Without::Nothing),
+    has("nexthops"),
 ];
 
 /// Whether the file has a word, and what to do if not.

@@ -1,18 +1,9 @@
 //! Values and comments as TOML has them.
 
-use std::fmt::Write;
-
 use super::super::matching::Ports;
 use super::super::policy::value::Value;
-
-/// A comment holds no control characters (TOML 1.0).
-pub(super) fn comment(out: &mut String, indent: &str, text: &str) {
-    let plain: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let _ = writeln!(out, "{indent}# {plain}");
-}
+pub(in crate::import) use crate::toml_text::quoted;
+pub(super) use crate::toml_text::{comment, key};
 
 pub(super) fn shown(value: &Value) -> String {
     match value {
@@ -53,28 +44,4 @@ pub(super) fn one_or_more(values: Vec<String>) -> String {
 
 pub(super) fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
-}
-
-/// A name as a key: bare where it can be.
-pub(super) fn key(name: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    match name.chars().all(bare) && !name.is_empty() {
-        true => name.to_owned(),
-        false => quoted(name),
-    }
-}
-
-pub(in crate::import) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -7,6 +7,7 @@
 mod blocks;
 mod closest;
 pub mod condition;
+mod expand;
 mod file;
 pub mod metadata;
 mod nat;

@@ -118,14 +118,9 @@ fn send<A: Family, T: Trace>(
         source = way.source_for(sender).or_else(|| router_id(snapshot))?;
         way = way_back(ctx, interface, source, sender).ok()?;
     }
-    let is_ours = ctx.router.claims.is_ours(way.interface.id, source.into());
-    if !answers_back(interface, way.interface) || !is_ours {
-        return None;
-    }
     let quoted = frame.bytes.get(ETHERNET..packet.end)?;
-    let error = icmp::error((source, sender), error, quoted);
-    originate(ctx, error, &way);
-    Some(())
+    let make = || icmp::error((source, sender), error, quoted);
+    originate(ctx, make, (Some(interface), source), &way).ok()
 }
 
 /// The way of an answer to `sender`, whose packet came in by `interface`: a link-local sender is on
@@ -146,7 +141,7 @@ pub(crate) fn way_back<'w, 's: 'w, A: Family, T: Trace>(
         });
     }
     let selector = Selector::ours(source, sender, A::ICMP);
-    let way = route(ctx.snapshot, selector, ctx.trace);
+    let way = way_out(ctx, selector);
     let other = way.is_ok_and(|way| way.interface.personality && way.interface.id != interface.id);
     if let Some(next_hop) = interface
         .next_hop_for(sender)
@@ -159,18 +154,42 @@ pub(crate) fn way_back<'w, 's: 'w, A: Family, T: Trace>(
             route: None,
         });
     }
-    way.map_err(|no_way| no_way.reason())
+    way
 }
 
-/// Sends a packet of our own making; it waits if it must.
-fn originate<T: Trace>(ctx: &mut Context<'_, T>, frame: OwnedFrame, way: &Way<'_>) {
+/// The way of a packet of our own.
+pub(crate) fn way_out<'s, A: Address, T: Trace>(
+    ctx: &mut Context<'s, T>,
+    selector: Selector<A>,
+) -> Result<Way<'s>, DropReason> {
+    route(ctx.snapshot, selector, ctx.trace).map_err(|no_way| no_way.reason())
+}
+
+/// Sends a packet of our own making from `source`, if it may leave by `way`; it waits if it must.
+/// `heard`: where the packet came in that it answers, if it answers one.
+///
+/// # Errors
+/// It may not leave.
+pub(crate) fn originate<A: Address, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    make: impl FnOnce() -> OwnedFrame,
+    (heard, source): (Option<&Interface>, A),
+    way: &Way<'_>,
+) -> Result<(), DropReason> {
+    if heard.is_some_and(|heard| !answers_back(heard, way.interface)) {
+        return Err(DropReason::WrongInterface);
+    }
+    if !ctx.router.claims.is_ours(way.interface.id, source.into()) {
+        return Err(DropReason::AddressTentative);
+    }
     match hop::resolve(ctx, way) {
-        Some(Hop::Known(_, mac, port)) => egress::send(ctx, frame, way.interface, (mac, port)),
+        Some(Hop::Known(_, mac, port)) => egress::send(ctx, make(), way.interface, (mac, port)),
         Some(Hop::Pending(id)) => {
-            egress::hold(ctx, frame, None, id);
+            egress::hold(ctx, make(), None, id);
         }
         None => ctx.shard.drops.add(DropReason::NeighborTableFull, 1),
     }
+    Ok(())
 }
 
 /// The source of errors that leave by an interface without an address of the family.

@@ -129,8 +129,22 @@ fn sweep_family<A: Tracked>(
 /// something, since what it heard may release frames of another.
 pub fn drain(
     snapshot: &Snapshot,
+    both: (&mut Router, &mut Shard),
+    now: Instant,
+    send: impl FnMut(PortId, &mut Frame<'_>),
+) {
+    let route = |frame: &mut Frame<'_>, origin, both: (&mut Router, &mut Shard)| {
+        process(frame, origin, snapshot, both, now)
+    };
+    drain_by(snapshot, both, now, route, send);
+}
+
+/// The same for who watches: `route` processes what was released.
+pub fn drain_by(
+    snapshot: &Snapshot,
     (router, shard): (&mut Router, &mut Shard),
     now: Instant,
+    mut route: impl FnMut(&mut Frame<'_>, PortId, (&mut Router, &mut Shard)) -> Verdict,
     mut send: impl FnMut(PortId, &mut Frame<'_>),
 ) {
     // Whoever was asked for in this batch is asked now.
@@ -160,7 +174,7 @@ pub fn drain(
         let Some(origin) = origin else { continue };
         let mut view = frame.as_frame();
         let both = (&mut *router, &mut *shard);
-        if let Verdict::Emit(port) = process(&mut view, origin, snapshot, both, now) {
+        if let Verdict::Emit(port) = route(&mut view, origin, both) {
             shard.counters.packets_released += 1;
             send(port, &mut view);
         }

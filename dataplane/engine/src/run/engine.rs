@@ -4,7 +4,7 @@ use super::adopt::{
     adopt_router, adopt_shard, count_waited, port_attached, start_router, start_shard,
 };
 use super::due;
-use super::explain::explain;
+use super::explain::{Packet, explain, explain_own};
 use super::process::process;
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::time::Instant;
@@ -99,6 +99,19 @@ impl Engine {
         now: Instant,
     ) -> (Steps, Verdict) {
         explain(frame, ingress, snapshot, (&self.router, &self.shard), now)
+    }
+
+    /// What would become of a packet of the router's own; see [`explain_own`].
+    ///
+    /// # Errors
+    /// The router sends no such packet.
+    pub fn explain_own(
+        &self,
+        packet: &Packet<'_>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Result<(Steps, Verdict), String> {
+        explain_own(packet, snapshot, (&self.router, &self.shard), now)
     }
 
     /// Whether there is something for [`Self::take_entries`] or [`Self::take_limits_met`].

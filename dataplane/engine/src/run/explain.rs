@@ -3,13 +3,17 @@
 
 mod describe;
 mod frame;
+mod own;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use describe::{Line, describe};
 pub use frame::{Packet, frame};
+pub use own::explain_own;
+pub use watch::{Pattern, Seen};
 
-use super::process::run;
+use super::process::process_traced;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::time::Instant;
 use crate::config::Mapping;
@@ -17,12 +21,11 @@ use crate::model::interface::Arrival;
 use crate::model::nat::Mapped;
 use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::{Silent, Step, Steps, Trace};
+use crate::model::trace::{Silent, Steps};
 use crate::path::hairpin::remote;
 use crate::path::judge::{Course, Plan, judge, payer};
 use crate::path::query::{Query, mapped};
 use crate::path::{bridge, fragments, standing};
-use crate::state::context::Context;
 use crate::state::flows::Flows;
 use crate::state::fragments::{Fate, Fragments};
 use crate::state::neighbor::Neighbors;
@@ -46,24 +49,7 @@ pub fn explain(
     (router, shard): (&Router, &Shard),
     now: Instant,
 ) -> (Steps, Verdict) {
-    let section = snapshot.config().router();
-    let memory = Sessions {
-        v4: SessionMemory::owned(4),
-        v6: SessionMemory::owned(4),
-        inherited: false,
-    };
-    let mut small = Small {
-        router: Router {
-            claims: router.claims.clone(),
-            declined: router.declined.clone(),
-            answered: router.answered.clone(),
-            metadata: router.metadata.budgets(),
-            generation: router.generation,
-            ..Router::empty(section, router.seed, router.claims_from)
-        },
-        shard: Shard::over(memory, section, shard.share, shard.seed, now),
-    };
-    small.shard.generation = shard.generation;
+    let mut small = Small::of(snapshot, (router, shard), now);
     if snapshot.limits_bandwidth() {
         small.shard.bandwidth = shard.bandwidth.clone();
     }
@@ -78,20 +64,8 @@ pub fn explain(
     } else if let Ok(packet) = <Ipv6Addr as packet::Family>::parse(frame) {
         small.take(frame, &packet, ingress, snapshot, (router, shard));
     }
-    let mut steps = Steps::default();
-    let mut ctx = Context {
-        snapshot,
-        router: &mut small.router,
-        shard: &mut small.shard,
-        now,
-        trace: &mut steps,
-        ingress: Some(ingress),
-    };
-    let verdict = run(&mut ctx, frame, ingress);
-    if let Verdict::Drop(reason) = verdict {
-        steps.step(|| Step::Dropped(reason));
-    }
-    (steps, verdict)
+    let both = (&mut small.router, &mut small.shard);
+    process_traced(frame, ingress, snapshot, both, now)
 }
 
 /// The addresses that a frame says are its sender's.
@@ -122,6 +96,29 @@ struct Small {
 }
 
 impl Small {
+    /// What concerns every packet.
+    fn of(snapshot: &Snapshot, (router, shard): (&Router, &Shard), now: Instant) -> Self {
+        let section = snapshot.config().router();
+        let memory = Sessions {
+            v4: SessionMemory::owned(4),
+            v6: SessionMemory::owned(4),
+            inherited: false,
+        };
+        let mut small = Self {
+            router: Router {
+                claims: router.claims.clone(),
+                declined: router.declined.clone(),
+                answered: router.answered.clone(),
+                metadata: router.metadata.budgets(),
+                generation: router.generation,
+                ..Router::empty(section, router.seed, router.claims_from)
+            },
+            shard: Shard::over(memory, section, shard.share, shard.seed, now),
+        };
+        small.shard.generation = shard.generation;
+        small
+    }
+
     fn take<A: Tracked>(
         &mut self,
         frame: &Frame<'_>,

@@ -10,7 +10,7 @@ pub mod steer;
 mod view;
 
 pub use adopt::{adopt_router, adopt_shard, port_attached, start_router, start_shard};
-pub use due::{drain, poll, stop};
+pub use due::{drain, drain_by, poll, stop};
 pub use engine::Engine;
-pub use process::process;
+pub use process::{process, process_traced};
 pub use view::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};

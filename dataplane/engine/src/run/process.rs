@@ -8,7 +8,7 @@ use crate::base::drops::DropReason;
 use crate::base::time::Instant;
 use crate::model::interface::Arrival;
 use crate::model::snapshot::Snapshot;
-use crate::model::trace::{Silent, Step, Trace};
+use crate::model::trace::{Silent, Step, Steps, Trace};
 use crate::path::bridge::{self, Crossing};
 use crate::path::{admit, forward, fragments, local, offload};
 use crate::speak::{arp, dhcp, mld, nd};
@@ -42,13 +42,34 @@ pub fn process(
     run(&mut ctx, frame, ingress)
 }
 
-/// Routes one frame, and tells `ctx.trace` why.
-#[inline(always)]
-pub(crate) fn run<T: Trace>(
-    ctx: &mut Context<'_, T>,
+/// Routes one frame as [`process`] does, and notes every decision, that to drop it among them.
+#[inline(never)]
+pub fn process_traced(
     frame: &mut Frame<'_>,
     ingress: PortId,
-) -> Verdict {
+    snapshot: &Snapshot,
+    (router, shard): (&mut Router, &mut Shard),
+    now: Instant,
+) -> (Steps, Verdict) {
+    let mut steps = Steps::default();
+    let mut ctx = Context {
+        snapshot,
+        router,
+        shard,
+        now,
+        trace: &mut steps,
+        ingress: Some(ingress),
+    };
+    let verdict = run(&mut ctx, frame, ingress);
+    if let Verdict::Drop(reason) = verdict {
+        steps.step(|| Step::Dropped(reason));
+    }
+    (steps, verdict)
+}
+
+/// Routes one frame, and tells `ctx.trace` why.
+#[inline(always)]
+fn run<T: Trace>(ctx: &mut Context<'_, T>, frame: &mut Frame<'_>, ingress: PortId) -> Verdict {
     receive(ctx, frame, ingress).unwrap_or_else(|reason| {
         ctx.shard.count_drop(reason, Some(ingress));
         Verdict::Drop(reason)

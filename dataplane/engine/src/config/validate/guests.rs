@@ -96,7 +96,7 @@ impl Check {
                 dhcp6_address,
                 hostname,
                 instance,
-                limits: guest.limits.or(&file.router.limits),
+                limits: guest.limits.or(&file.router.limits).spelled(),
                 bandwidth: guest.bandwidth,
             });
         }

@@ -27,13 +27,14 @@ impl Check {
             else {
                 continue;
             };
+            let first = entry.port.first;
             redirects.push(Redirect {
                 interface,
                 address: entry.address,
                 protocol: entry.proto,
                 ports: entry.port,
                 from: entry.from.iter().map(|prefix| prefix.0.trunc()).collect(),
-                to: entry.to.0.clone(),
+                to: entry.to.0.iter().map(|to| to.spelled(first)).collect(),
             });
         }
         redirects

@@ -72,7 +72,10 @@ impl Check {
                 );
             }
         }
-        services
+        Services {
+            ra: services.ra.map(Ra::spelled),
+            ..services
+        }
     }
 
     fn advertisement(&mut self, name: &String, ra: &Ra) {

@@ -48,8 +48,23 @@ pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u1
             (interface.mac, vlan)
         }
     };
-    let sender = sender(config, packet);
-    let ethernet = PacketBuilder::ethernet2(sender.0, mac.0);
+    let bytes = bytes((sender(config, packet), mac), packet, Echo::Request)?;
+    Ok((bytes, vlan))
+}
+
+/// Which of the two ICMP messages.
+pub(super) enum Echo {
+    Request,
+    Reply,
+}
+
+/// `packet` in a frame from one MAC to another.
+pub(super) fn bytes(
+    (sender, receiver): (MacAddr, MacAddr),
+    packet: &Packet<'_>,
+    echo: Echo,
+) -> Result<Vec<u8>, String> {
+    let ethernet = PacketBuilder::ethernet2(sender.0, receiver.0);
     let ip = match (packet.from, packet.to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), TTL),
         (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), TTL),
@@ -71,19 +86,23 @@ pub fn frame(config: &Config, packet: &Packet<'_>) -> Result<(Vec<u8>, Option<u1
             .udp(source, destination)
             .write(&mut bytes, &datagram(packet, sender))
             .map_err(|e| e.to_string())?,
-        (IpNumber::ICMP, true) => ip
-            .icmpv4_echo_request(source, 1)
-            .write(&mut bytes, &[0; 8])
-            .map_err(|e| e.to_string())?,
-        (IpNumber::IPV6_ICMP, false) => ip
-            .icmpv6_echo_request(source, 1)
-            .write(&mut bytes, &[0; 8])
-            .map_err(|e| e.to_string())?,
+        (IpNumber::ICMP, true) => match echo {
+            Echo::Request => ip.icmpv4_echo_request(source, 1),
+            Echo::Reply => ip.icmpv4_echo_reply(source, 1),
+        }
+        .write(&mut bytes, &[0; 8])
+        .map_err(|e| e.to_string())?,
+        (IpNumber::IPV6_ICMP, false) => match echo {
+            Echo::Request => ip.icmpv6_echo_request(source, 1),
+            Echo::Reply => ip.icmpv6_echo_reply(source, 1),
+        }
+        .write(&mut bytes, &[0; 8])
+        .map_err(|e| e.to_string())?,
         (other, _) => ip
             .write(&mut bytes, other, &[0; 8])
             .map_err(|e| e.to_string())?,
     }
-    Ok((bytes, vlan))
+    Ok(bytes)
 }
 
 /// The MAC of the guest that sends it: the one that owns its source, else the first behind its
