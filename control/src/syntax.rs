@@ -90,6 +90,11 @@ const SAYINGS: &[(&str, &str, &str)] = &[
         "brackets are nested too deeply",
         "no part of a configuration needs more than four",
     ),
+    (
+        "recursion limit",
+        "names are nested too deeply",
+        "no part of a configuration needs more than four",
+    ),
 ];
 
 /// The diagnostics for what the parser found in `text`: the first fault of each line.
@@ -152,11 +157,26 @@ fn diagnostic(text: &str, span: Option<Range<usize>>, said: &str) -> Diagnostic 
         (span, what.to_owned(), remedy)
     };
     Diagnostic {
-        span,
+        span: span.or_else(|| Some(most_nested(text))),
         problem: format!("not TOML: {problem}"),
         remedy,
         other: None,
     }
+}
+
+/// The line with most dots and brackets. The parser names no place of what is nested too deeply, which is
+/// all that it names no place of.
+fn most_nested(text: &str) -> Range<usize> {
+    let mut begin = 0;
+    let lines = text.split_inclusive('\n').map(|line| {
+        begin += line.len();
+        begin - line.len()..begin
+    });
+    let nested = |line: &Range<usize>| {
+        let marks = text[line.clone()].bytes();
+        marks.filter(|byte| b".[{".contains(byte)).count()
+    };
+    lines.max_by_key(nested).unwrap_or_default()
 }
 
 fn unquoted(word: &str) -> (String, String) {

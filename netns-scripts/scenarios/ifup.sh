@@ -41,8 +41,8 @@ compare_with_ifup() {
   say router "import interfaces and import kernel agree in $(wc -l <"$state/of-file.sorted") lines"
 }
 
-# shellcheck source=netns-scripts/tapgate-router.sh
+# shellcheck source=tapgate-router.sh
 source "$here/tapgate-router.sh"
-# shellcheck source=netns-scripts/kernel-router.sh
+# shellcheck source=kernel-router.sh
 source "$here/kernel-router.sh"
 compare_with_ifup

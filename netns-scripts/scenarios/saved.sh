@@ -23,7 +23,7 @@ saved() {
   [[ $commands == *"ip -j rule"* ]] || fail "import kernel --help names no commands"
   mkdir -p "${directory%/*}"
   (cd "${directory%/*}" && inside router bash -c "${commands//saved/${directory##*/}}") || fail "a command of --help failed"
-  say router "$(ls "$directory" | wc -l) files are saved in $directory"
+  say router "$(find "$directory" -type f | wc -l) files are saved in $directory"
   (cd "${directory%/*}" && "$tapgate" import kernel "${directory##*/}") >"$state/imported.toml" 2>"$state/told" || status=$?
   ((status <= 1)) || fail "import kernel: $(cat "$state/told")"
   inside router "$tapgate" check "$state/imported.toml" >"$state/checked" 2>&1 || fail "$(cat "$state/checked")"
@@ -31,8 +31,8 @@ saved() {
   cat "$state/told"
 }
 
-# shellcheck source=netns-scripts/tapgate-router.sh
+# shellcheck source=tapgate-router.sh
 source "$here/tapgate-router.sh"
-# shellcheck source=netns-scripts/kernel-router.sh
+# shellcheck source=kernel-router.sh
 source "$here/kernel-router.sh"
 saved

@@ -34,6 +34,8 @@ pub struct Rules {
     mark: Exact<u32>,
     sport: Spans<u16>,
     dport: Spans<u16>,
+    /// Some rule asks for a mark.
+    pub marks: bool,
 }
 
 /// Vectors by exact value.
@@ -112,6 +114,7 @@ impl Rules {
         let dport = ports(|condition| condition.dport, &mut vectors);
         vectors.seal();
         Self {
+            marks: rules.iter().any(|rule| rule.condition.fwmark.is_some()),
             rules,
             vectors,
             from,
@@ -145,13 +148,6 @@ impl Rules {
             vectors: number.map(|number| self.vectors.get(number)),
             next: 0,
         }
-    }
-
-    /// Whether some rule asks for a mark.
-    pub fn ask_for_marks(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| rule.condition.fwmark.is_some())
     }
 }
 

@@ -417,7 +417,7 @@ fn plan<'s, A: Family>(
     let mut rule = permit(query, &to, &way, snapshot, trace)?;
     // A mark may lead elsewhere, where the policy is asked again.
     if let Some(mark) = rule.map(|rule| rule.mark).filter(|mark| *mark != 0)
-        && snapshot.rules().ask_for_marks()
+        && snapshot.rules().marks
     {
         trace.step(|| Step::Marked { mark });
         way = route(snapshot, selector.marked(mark), trace).map_err(lost)?;
