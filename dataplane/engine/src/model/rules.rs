@@ -22,11 +22,23 @@ pub struct Rule {
     pub verdict: RuleVerdict,
 }
 
-/// All rules by ascending priority, and which of them a packet leaves in question by what it is asked
-/// for. Of an inverted rule nothing is known beforehand.
+/// So many rules are asked one after the other: what finds the first that matches among more costs as much.
+const FEW: usize = 32;
+
+/// All rules by ascending priority.
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Vec<Rule>,
+    /// Of many, which of them a packet leaves in question.
+    index: Option<Index>,
+    /// Some rule asks for a mark.
+    pub marks: bool,
+}
+
+/// Which rules a packet leaves in question by what it is asked for. Of an inverted rule nothing is known
+/// beforehand.
+#[derive(Debug, Clone)]
+struct Index {
     vectors: Vectors,
     from: Addresses,
     to: Addresses,
@@ -34,8 +46,6 @@ pub struct Rules {
     mark: Exact<u32>,
     sport: Spans<u16>,
     dport: Spans<u16>,
-    /// Some rule asks for a mark.
-    pub marks: bool,
 }
 
 /// Vectors by exact value.
@@ -68,9 +78,8 @@ impl Exact<u32> {
     }
 }
 
-impl Rules {
-    /// Rules in order of priority.
-    pub fn new(rules: Vec<Rule>) -> Self {
+impl Index {
+    fn new(rules: &[Rule]) -> Self {
         let mut vectors = Vectors::default();
         // What an inverted rule names says nothing.
         let asked = |rule: usize| {
@@ -114,8 +123,6 @@ impl Rules {
         let dport = ports(|condition| condition.dport, &mut vectors);
         vectors.seal();
         Self {
-            marks: rules.iter().any(|rule| rule.condition.fwmark.is_some()),
-            rules,
             vectors,
             from,
             to,
@@ -123,6 +130,30 @@ impl Rules {
             mark,
             sport,
             dport,
+        }
+    }
+
+    #[inline]
+    fn vectors_for(&self, packet: &Subject<InterfaceId>) -> [&Vector; 6] {
+        let numbers = [
+            self.from.find(packet.source),
+            self.to.find(packet.destination),
+            self.iif.find(origin(packet.iif)),
+            self.mark.find(packet.mark),
+            self.sport.find(packet.ports.0).unwrap_or(0),
+            self.dport.find(packet.ports.1).unwrap_or(0),
+        ];
+        numbers.map(|number| self.vectors.get(number))
+    }
+}
+
+impl Rules {
+    /// Rules in order of priority.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self {
+            index: (rules.len() > FEW).then(|| Index::new(&rules)),
+            marks: rules.iter().any(|rule| rule.condition.fwmark.is_some()),
+            rules,
         }
     }
 
@@ -134,18 +165,10 @@ impl Rules {
     /// Those that hold for a packet, in order. `goto` is told where to go on.
     #[inline]
     pub fn asked_of<'r>(&'r self, packet: &'r Subject<InterfaceId>) -> Holding<'r> {
-        let number = [
-            self.from.find(packet.source),
-            self.to.find(packet.destination),
-            self.iif.find(origin(packet.iif)),
-            self.mark.find(packet.mark),
-            self.sport.find(packet.ports.0).unwrap_or(0),
-            self.dport.find(packet.ports.1).unwrap_or(0),
-        ];
         Holding {
-            rules: self,
+            rules: &self.rules,
             packet,
-            vectors: number.map(|number| self.vectors.get(number)),
+            vectors: self.index.as_ref().map(|index| index.vectors_for(packet)),
             next: 0,
         }
     }
@@ -153,9 +176,10 @@ impl Rules {
 
 /// The rules that hold for a packet.
 pub struct Holding<'r> {
-    rules: &'r Rules,
+    rules: &'r [Rule],
     packet: &'r Subject<InterfaceId>,
-    vectors: [&'r Vector; 6],
+    /// Of many, which of them are left in question.
+    vectors: Option<[&'r Vector; 6]>,
     /// The first that was not asked.
     next: usize,
 }
@@ -165,11 +189,13 @@ impl<'r> Iterator for Holding<'r> {
 
     #[inline]
     fn next(&mut self) -> Option<&'r Rule> {
-        let all = &self.rules.rules;
         loop {
-            let place = first(&self.vectors, self.next..all.len())?;
+            let place = match &self.vectors {
+                Some(vectors) => first(vectors, self.next..self.rules.len())?,
+                None => self.next,
+            };
+            let rule = self.rules.get(place)?;
             self.next = place + 1;
-            let rule = &all[place];
             if rule.condition.holds(self.packet) {
                 return Some(rule);
             }
@@ -180,8 +206,7 @@ impl<'r> Iterator for Holding<'r> {
 impl Holding<'_> {
     /// Goes on with the rule of this priority, or the first after it.
     pub fn go_to(&mut self, priority: u32) {
-        let all = &self.rules.rules;
-        let place = all.partition_point(|rule| rule.priority < priority);
+        let place = self.rules.partition_point(|rule| rule.priority < priority);
         self.next = self.next.max(place);
     }
 }

@@ -151,7 +151,12 @@ impl Sets {
         });
         let routes = routes.collect();
         let mut rules: BTreeMap<u32, Rule> = BTreeMap::new();
-        for _ in 0..random.below(14) {
+        // Few are asked one after the other, many are not.
+        let count = match random.chance(25) {
+            true => 34 + random.below(40),
+            false => random.below(14),
+        };
+        for _ in 0..count {
             let priority = 1 + random.below(40_000) as u32;
             if priority != MAIN {
                 rules.insert(priority, Rule::random(priority, random));
