@@ -47,6 +47,9 @@ keys!(u16, u32, u128);
 /// In no range.
 pub const NOWHERE: u32 = u32::MAX;
 
+/// So many slots are worth their memory in any case.
+const FEWEST_SLOTS: usize = 64;
+
 /// A value for each key. Neighbouring keys have the same, mostly.
 #[derive(Debug, Clone)]
 pub struct Spans<K> {
@@ -91,8 +94,9 @@ impl<K: Key> Spans<K> {
             return Self::default();
         };
         let (first, last) = (first.0, last.0);
-        // A border for two slots: more would take more memory than they save steps.
-        let wanted = (spans.len() / 2).max(2).ilog2();
+        // Two borders for a slot: more slots would take more memory than they save steps. Of few borders
+        // that does not count.
+        let wanted = (spans.len() / 2).max(FEWEST_SLOTS).ilog2();
         let shift = last.bits_from(first).saturating_sub(wanted);
         let mut slots = Vec::with_capacity(last.slot(first, shift) + 2);
         for (place, (key, _)) in spans.iter().enumerate() {

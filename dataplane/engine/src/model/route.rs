@@ -251,7 +251,7 @@ fn to_guest<'s, A: Address>(
 fn take<'s, A: Address>(
     snapshot: &'s Snapshot,
     packet: &Selector<A>,
-    (prefix, table, suppressed): (IpNet, usize, bool),
+    (prefix, table, suppressed): (&IpNet, usize, bool),
     entry: &Entry,
     trace: &mut impl Trace,
 ) -> Said<'s> {
@@ -267,7 +267,7 @@ fn take<'s, A: Address>(
                 return Break(None);
             }
             trace.step(|| Step::Route {
-                prefix,
+                prefix: *prefix,
                 metric: entry.metric,
                 via,
                 interface: interface.id,
@@ -281,14 +281,21 @@ fn take<'s, A: Address>(
             })));
         }
         Action::Throw => {
-            trace.step(|| Step::Throw { prefix, table });
+            trace.step(|| Step::Throw {
+                prefix: *prefix,
+                table,
+            });
             return Break(None);
         }
         Action::Blackhole => NoWay::Blackhole,
         Action::Unreachable => NoWay::RouteUnreachable,
         Action::Prohibit => NoWay::Prohibited,
     };
-    trace.step(|| Step::RouteEnds { end, prefix, table });
+    trace.step(|| Step::RouteEnds {
+        end,
+        prefix: *prefix,
+        table,
+    });
     Break(Some(Err(end)))
 }
 

@@ -38,7 +38,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'t> {
     /// The prefix.
-    pub to: IpNet,
+    pub to: &'t IpNet,
     /// By ascending metric; at least one.
     pub routes: &'t [Entry],
 }
@@ -160,7 +160,7 @@ impl<'t> Iterator for Covering<'t> {
         let after = prefixes.get(place + 1).map(|next| next.first as usize);
         let routes = &self.table.routes;
         Some(Found {
-            to: prefix.to,
+            to: &prefix.to,
             routes: &routes[prefix.first as usize..after.unwrap_or(routes.len())],
         })
     }
