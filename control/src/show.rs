@@ -219,7 +219,7 @@ fn rules(table: &mut Table, rows: Vec<RuleRow>) {
 }
 
 fn routes(table: &mut Table, rows: Vec<RouteRow>) {
-    head(table, "TABLE TO TYPE METRIC> VIA DEV WEIGHT>");
+    head(table, "TABLE TO TYPE METRIC> VIA DEV WEIGHT> STATE SINCE>");
     for row in rows {
         let several = row.nexthops.len() > 1;
         let mut first = [row.table, row.to, row.kind, row.metric.to_string()];
@@ -230,12 +230,22 @@ fn routes(table: &mut Table, rows: Vec<RouteRow>) {
         // One row for each next hop; what they have in common stands in the first.
         for hop in hops {
             let [name, to, kind, metric] = std::mem::take(&mut first);
-            let (via, dev, weight) = match hop {
-                Some(hop) => (hop.via, Some(hop.dev.join(" ")), Some(hop.weight)),
-                None => (None, None, None),
-            };
-            let weight = or_dash(weight.filter(|_| several));
-            table.add_row([name, to, kind, metric, or_dash(via), or_dash(dev), weight]);
+            let weight = hop.as_ref().map(|hop| hop.weight).filter(|_| several);
+            let health = hop.as_ref().and_then(|hop| hop.health.as_ref());
+            table.add_row([
+                name,
+                to,
+                kind,
+                metric,
+                or_dash(hop.as_ref().and_then(|hop| hop.via)),
+                or_dash(hop.as_ref().map(|hop| hop.dev.join(" "))),
+                or_dash(weight),
+                or_dash(health.map(|health| match &health.reason {
+                    Some(reason) => format!("{}: {reason}", health.state),
+                    None => health.state.clone(),
+                })),
+                or_dash(health.map(|health| format!("{} s", health.since_ms / 1_000))),
+            ]);
         }
     }
 }

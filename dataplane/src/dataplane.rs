@@ -1,6 +1,6 @@
 //! The dataplane as a whole: takes configurations, and keeps ports and worker in line with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// All configured ports by name.
     pub(crate) bindings: BTreeMap<String, Binding>,
     pub(crate) links: Links,
+    /// Ports that the worker knows to be without a link.
+    told_down: BTreeSet<PortId>,
     guard: HostGuard,
     adopted: Vec<(Kept, OwnedFd)>,
     lost: (Sender<PortId>, Receiver<PortId>),
@@ -85,6 +87,7 @@ impl Dataplane {
                 running: None,
                 bindings: BTreeMap::new(),
                 links,
+                told_down: BTreeSet::new(),
                 guard: HostGuard::default(),
                 adopted: Vec::new(),
                 lost: unbounded(),
@@ -172,7 +175,6 @@ impl State {
     fn configure(&mut self, config: &Config) -> Result<Configured, String> {
         let previous = self.running.as_ref().map(|r| r.snapshots.load_full());
         let snapshot = Arc::new(Snapshot::build(config, previous.as_deref()));
-        let generation = snapshot.generation();
         let mut warnings = Vec::new();
         self.guard_host(config, &mut warnings);
 
@@ -180,10 +182,8 @@ impl State {
         // that come are opened after the one that does, or before the worker starts on it.
         self.close_ports_not_in(config);
         self.guard.release(&self.links);
-        if let Some(running) = &self.running {
-            running.snapshots.store(snapshot.clone());
-            running.worker.ask(|worker| worker.refresh());
-        }
+        let snapshot = self.publish(config, previous, snapshot);
+        let generation = snapshot.generation();
         self.take_notice_of_ports(config, &snapshot);
         if let Err(error) = self.links.update() {
             warnings.push(format!("cannot list network devices: {error}"));
@@ -198,6 +198,7 @@ impl State {
         } else {
             self.running = Some(self.start(snapshot, opened, &mut warnings)?);
         }
+        self.tell_links();
         self.adopted.clear();
         self.pulse.set_generation(generation);
 
@@ -224,6 +225,40 @@ impl State {
                 .kept()
                 .map_err(|error| format!("cannot hand over descriptors: {error}"))?,
         })
+    }
+
+    /// Has the worker go on under a snapshot of `config`, which followed on `previous`. If next hops went out
+    /// of use or came back meanwhile, it follows on what says so.
+    fn publish(
+        &self,
+        config: &Config,
+        mut previous: Option<Arc<Snapshot>>,
+        mut snapshot: Arc<Snapshot>,
+    ) -> Arc<Snapshot> {
+        let Some(running) = &self.running else {
+            return snapshot;
+        };
+        while let Some(before) = &previous {
+            let found = running.snapshots.compare_and_swap(before, snapshot.clone());
+            if Arc::ptr_eq(&found, before) {
+                break;
+            }
+            snapshot = Arc::new(Snapshot::build(config, Some(&found)));
+            previous = Some(Arc::clone(&found));
+        }
+        running.worker.ask(|worker| worker.refresh());
+        snapshot
+    }
+
+    /// Tells the worker which ports have no link, if that has changed: next hops behind them are out of use.
+    fn tell_links(&mut self) {
+        let bindings = self.bindings.values();
+        let down = bindings.filter(|binding| binding.is_up(&self.links) != Some(true));
+        let down: BTreeSet<PortId> = down.map(|binding| binding.id).collect();
+        if down != self.told_down {
+            self.told_down.clone_from(&down);
+            self.ask(|worker| worker.set_ports_down(down));
+        }
     }
 
     fn start(
@@ -396,6 +431,7 @@ impl State {
         }
         let opened = self.open_ports();
         self.attach(opened);
+        self.tell_links();
     }
 
     fn detach(&self, id: PortId) {

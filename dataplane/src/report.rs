@@ -6,6 +6,7 @@ use tapgate_engine::config::policy::Action;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
 use tapgate_engine::state::journal::Entry;
+use tapgate_engine::state::nexthops;
 use tapgate_engine::state::payer::Payer;
 use tapgate_engine::state::refused::LimitMet;
 
@@ -44,6 +45,19 @@ pub fn claim(notice: &Notice, snapshot: &Snapshot) {
             %address, %mac, interface,
             "somebody else claims this address: defended; find the host with that MAC"
         );
+    }
+}
+
+/// Tells the operator that a next hop came into use or went out of it.
+pub fn next_hop(notice: &nexthops::Notice, snapshot: &Snapshot) {
+    let (interface, next_hop) = notice.place;
+    let interface = snapshot.interface_name(interface);
+    match notice.down {
+        Some(why) => tracing::warn!(
+            %next_hop, interface, reason = why.name(),
+            "next hop out of use: flows take another way while there is one; see `tapgate show routes`"
+        ),
+        None => tracing::info!(%next_hop, interface, "next hop in use again"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Answers to `tapgate show`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tapgate_engine::Engine;
@@ -8,12 +9,12 @@ use tapgate_engine::addr::PortId;
 use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleVerdict};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::model::interface::Interface;
-use tapgate_engine::run::{self, NeighborView, SessionView, Usage};
+use tapgate_engine::run::{self, NeighborView, NextHopView, SessionView, Usage};
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
-    CounterRow, DropRow, GuestRow, InterfaceRow, NeighborRow, NextHopRow, PortRow, RouteRow, Rows,
-    RuleRow, SessionRow, Show, UsageRow,
+    CounterRow, DropRow, GuestRow, HealthRow, InterfaceRow, NeighborRow, NextHopRow, PortRow,
+    RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
 };
 
 use crate::binding::Binding;
@@ -55,7 +56,7 @@ impl Dataplane {
                 Rows::Guests,
             ),
             Show::Rules => page(rules(config), cursor, Rows::Rules),
-            Show::Routes => page(routes(config), cursor, Rows::Routes),
+            Show::Routes => page(routes(&snapshot, running)?, cursor, Rows::Routes),
             Show::Neighbors => page(neighbors(&snapshot, running)?, cursor, Rows::Neighbors),
             Show::Sessions => sessions(&snapshot, running, cursor)?,
             Show::Counters => page(counters(running)?, cursor, Rows::Counters),
@@ -302,7 +303,38 @@ fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
     })
 }
 
-fn routes(config: &Config) -> impl Iterator<Item = RouteRow> {
+fn routes<'s>(
+    snapshot: &'s Snapshot,
+    running: &Running,
+) -> Result<impl Iterator<Item = RouteRow> + 's, String> {
+    let asked = running
+        .worker
+        .ask(|worker| run::next_hops(&worker.engine().router));
+    let place = |view: &NextHopView| (view.interface, view.address);
+    let views = asked.ok_or(ENDED)?.into_iter();
+    let health: BTreeMap<_, _> = views.map(|view| (place(&view), view)).collect();
+    let now = worker::now();
+    // Of several interfaces with the same next hop, one where it is in use, if there is one.
+    let health_of = move |devs: &[String], via: Option<IpAddr>| {
+        let ids = devs.iter().filter_map(|name| snapshot.interface_id(name));
+        let views = ids.filter_map(|id| health.get(&(id, via?)));
+        let best = views.min_by_key(|view| view.down.is_some())?;
+        Some(HealthRow {
+            state: if best.down.is_some() { "down" } else { "up" }.to_owned(),
+            reason: best.down.map(str::to_owned),
+            since_ms: now.since(best.since).as_millis() as u64,
+            changes: best.changes,
+        })
+    };
+    Ok(configured_routes(snapshot.config()).map(move |mut row| {
+        for hop in &mut row.nexthops {
+            hop.health = health_of(&hop.dev, hop.via);
+        }
+        row
+    }))
+}
+
+fn configured_routes(config: &Config) -> impl Iterator<Item = RouteRow> {
     let name = |index: &usize| config.interfaces()[*index].name.clone();
     config.tables().iter().flat_map(move |table| {
         table.routes.iter().map(move |route| {
@@ -318,6 +350,7 @@ fn routes(config: &Config) -> impl Iterator<Item = RouteRow> {
                 via: hop.via,
                 dev: hop.interfaces.iter().map(name).collect(),
                 weight: hop.weight,
+                health: None,
             });
             RouteRow {
                 table: table.name.clone(),

@@ -1,5 +1,6 @@
 //! The thread that forwards: it owns the engine and the ports, and waits for both with one epoll.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -248,6 +249,13 @@ impl Worker {
         self.engine.port_attached(port, snapshot, now());
     }
 
+    /// These ports are without a link, and no others.
+    pub fn set_ports_down(&mut self, ports: BTreeSet<PortId>) {
+        let snapshot = self.snapshots.load();
+        self.engine.set_ports_down(ports, snapshot, now());
+        self.publish_health();
+    }
+
     /// Closes a port.
     pub fn detach(&mut self, port: PortId) {
         self.busy.retain(|busy| busy.port != port);
@@ -352,6 +360,10 @@ impl Worker {
                 report::claim(&notice, snapshot);
             }
         }
+        self.publish_health();
+        let Self {
+            engine, snapshots, ..
+        } = self;
         if engine.has_news() {
             let snapshot = snapshots.load();
             for entry in engine.take_entries() {
@@ -361,6 +373,25 @@ impl Worker {
                 report::limit(&met, snapshot);
             }
         }
+    }
+
+    /// Publishes which next hops are out of use, if that has changed. If a new configuration came meanwhile,
+    /// that is adopted first, and this follows.
+    fn publish_health(&mut self) {
+        let Some(health) = self.engine.take_health() else {
+            return;
+        };
+        let current = self.snapshots.load().clone();
+        for notice in self.engine.take_next_hop_notices() {
+            report::next_hop(&notice, &current);
+        }
+        let next = Arc::new(current.with_health(health));
+        let all = self.snapshots.arc_swap();
+        let found = all.compare_and_swap(&current, next);
+        if !Arc::ptr_eq(&found, &current) {
+            self.engine.put_back_health();
+        }
+        self.refresh();
     }
 
     /// One batch from a port: each frame through the router and out again.

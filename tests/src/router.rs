@@ -135,6 +135,19 @@ impl Router {
         self.settle();
     }
 
+    /// These ports have no link from now on, and all others have one.
+    pub fn set_ports_down(&mut self, ports: &[&str]) {
+        let ports = ports.iter().map(|name| self.port(name)).collect();
+        self.engine.set_ports_down(ports, self.now);
+        self.drain();
+        self.settle();
+    }
+
+    /// Next hops of routes: interface, address, and why it is out of use if it is.
+    pub fn next_hops(&self) -> Vec<(String, IpAddr, Option<&'static str>)> {
+        self.engine.next_hops()
+    }
+
     /// Lets time pass; what becomes due happens when it is due.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;

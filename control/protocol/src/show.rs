@@ -176,6 +176,23 @@ pub struct NextHopRow {
     pub dev: Vec<String>,
     /// How many flows it gets, beside the others' weights.
     pub weight: u16,
+    /// Whether it is in use; absent where the destination itself is the next hop, or if the dataplane is of
+    /// an earlier version.
+    #[serde(default)]
+    pub health: Option<HealthRow>,
+}
+
+/// Whether a next hop is in use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthRow {
+    /// `up`, or `down`: flows take another way while there is one.
+    pub state: String,
+    /// Why it is down: `no answer`, `link down`, or `answers again`, but not for long enough yet.
+    pub reason: Option<String>,
+    /// Milliseconds since that changed, or since the configuration named it.
+    pub since_ms: u64,
+    /// How often it has changed.
+    pub changes: u32,
 }
 
 /// A neighbour.

@@ -1,6 +1,6 @@
 //! The engine, as the harness calls it: all calls into it are here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tapgate_engine::addr::PortId;
@@ -8,7 +8,9 @@ use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::explain::{Line, Packet, describe};
 use tapgate_engine::frame::{Frame, Verdict};
-use tapgate_engine::run::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};
+use tapgate_engine::run::{
+    NeighborView, SessionView, Usage, counters, neighbors, next_hops, sessions, usage,
+};
 use tapgate_engine::session::Sessions;
 use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::state::claims::Notice;
@@ -62,6 +64,29 @@ impl Engine {
 
     pub(super) fn poll(&mut self, now: Instant) {
         self.engine.poll(&self.snapshot, now);
+        self.publish_health(now);
+    }
+
+    /// As the worker does after each batch.
+    fn publish_health(&mut self, now: Instant) {
+        if let Some(health) = self.engine.take_health() {
+            self.snapshot = self.snapshot.with_health(health);
+            self.engine.adopt(&self.snapshot, now);
+        }
+    }
+
+    pub(super) fn set_ports_down(&mut self, ports: BTreeSet<PortId>, now: Instant) {
+        self.engine.set_ports_down(ports, &self.snapshot, now);
+        self.publish_health(now);
+    }
+
+    /// Next hops: interface, address, why it is out of use.
+    pub(super) fn next_hops(&self) -> Vec<(String, IpAddr, Option<&'static str>)> {
+        let name = |id| self.snapshot.interface_name(id).to_owned();
+        next_hops(&self.engine.router)
+            .into_iter()
+            .map(|hop| (name(hop.interface), hop.address, hop.down))
+            .collect()
     }
 
     pub(super) fn attach(&mut self, port: PortId, now: Instant) {

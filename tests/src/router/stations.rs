@@ -28,7 +28,8 @@ impl Router {
         });
     }
 
-    /// Where everybody answers, `address` does so on this port alone from now on.
+    /// Where everybody answers, `address` does so on this port alone from now on; on one that there is not,
+    /// it does so nowhere.
     pub fn lives_on(&mut self, address: IpAddr, port: &str) {
         self.homes.insert(address, port.to_owned());
     }
@@ -48,6 +49,8 @@ impl Router {
         if let Some((asker, asked, mac)) = nd::solicited(bytes)
             && self.answers_on(asked.into(), port)
             && asker != asked
+            // Nobody has the addresses that the router wants.
+            && !asker.is_unspecified()
         {
             let [.., a, b, c, d] = asked.octets();
             let own = MacAddr([6, 6, a, b, c, d]);

@@ -14,6 +14,7 @@ mod ipv6;
 mod kinds;
 mod mss;
 mod nat;
+mod nexthops;
 mod offloads;
 mod own;
 mod policy;

@@ -44,6 +44,11 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.due.get(&key).copied()
     }
 
+    /// All that are due some time.
+    pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
+        self.due.keys().copied()
+    }
+
     /// When the next one is due.
     #[inline]
     pub fn next(&self) -> Option<Instant> {

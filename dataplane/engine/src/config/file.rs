@@ -295,6 +295,30 @@ pub struct Personality {
     /// (RFC 2923 §2.1): where errors about too large packets get lost further on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clamp_mss: bool,
+    /// Ask next hops on it whether they are there, also without traffic. One that does not answer is out
+    /// of use until it does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// `probe = { … }` of a personality: how its next hops are asked whether they are there, by ARP or
+/// neighbour solicitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probe {
+    /// Seconds from one to the next. Default 1.
+    pub interval: u8,
+    /// So many in a row without an answer, and it is out of use. Default 3.
+    pub count: u8,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            interval: 1,
+            count: 3,
+        }
+    }
 }
 
 /// `[guests]`: a VM or container and the addresses it owns.

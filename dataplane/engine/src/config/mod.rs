@@ -31,7 +31,7 @@ pub use closest::closest;
 use condition::Condition;
 pub use file::{
     Bandwidth, Create, File, Guest as FileGuest, Limits, Network, Personality, Port as FilePort,
-    Proxy as FileProxy, RouterSection, SourceCheck, Timeouts,
+    Probe, Proxy as FileProxy, RouterSection, SourceCheck, Timeouts,
 };
 use metadata::Instance;
 pub use nat::{
@@ -178,6 +178,8 @@ pub struct Interface {
     pub sources: Vec<IpNet>,
     /// Connections through it announce no larger segments than fit.
     pub clamps_mss: bool,
+    /// How the next hops on it are probed.
+    pub probe: Option<Probe>,
 }
 
 /// What makes a personality and a network's gateway differ.

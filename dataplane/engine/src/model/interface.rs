@@ -9,7 +9,7 @@ use super::owners::Owners;
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::ip::{Address, is_of_a_link, link_local_of};
 use crate::config::services::Services;
-use crate::config::{self, PortRange};
+use crate::config::{self, PortRange, Probe};
 
 /// The link-local address of a network's gateway, if no other is configured.
 pub(crate) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -55,6 +55,8 @@ pub struct Interface {
     pub sources: Vec<IpNet>,
     /// Connections through it announce no larger segments than fit.
     pub clamps_mss: bool,
+    /// How the next hops on it are probed.
+    pub probe: Option<Probe>,
 }
 
 /// Where a packet came in: the port, and the interface there whose MAC it was sent to.

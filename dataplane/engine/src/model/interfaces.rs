@@ -262,6 +262,7 @@ impl Interfaces {
             services: spec.services.clone(),
             sources: spec.sources.clone(),
             clamps_mss: spec.clamps_mss,
+            probe: spec.probe,
         });
     }
 

@@ -10,8 +10,8 @@ use super::interface::Interface;
 use super::owners::{Guest, Owned};
 use super::routing::MAIN_TABLE;
 use super::snapshot::Snapshot;
-use super::tables::{Action, Entry, NoWay};
-use super::trace::{Step, Trace};
+use super::tables::{Action, Entry, Found, Health, NoWay};
+use super::trace::{Silent, Step, Trace};
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
 use crate::config::condition::{Origin, Subject};
@@ -54,6 +54,9 @@ pub struct Selector<A> {
     pub mark: u32,
     /// Its type of service or traffic class.
     pub tos: u8,
+    /// The interface that its session leaves by: where several routes or next hops lead to its destination, it
+    /// keeps its own while that is in use, although one that is better came back.
+    pub keeps: Option<InterfaceId>,
 }
 
 impl<A: Address> Selector<A> {
@@ -65,7 +68,13 @@ impl<A: Address> Selector<A> {
             oif: None,
             mark: 0,
             tos,
+            keeps: None,
         }
+    }
+
+    /// The same for a session that leaves by this interface.
+    pub fn keeping(self, keeps: Option<InterfaceId>) -> Self {
+        Self { keeps, ..self }
     }
 
     /// The same with a mark.
@@ -116,12 +125,32 @@ impl<A: Address> Selector<A> {
 }
 
 /// Finds the way for a packet: rules by ascending priority, the longest prefix in the table a rule
-/// names, the next rule when there is none (F19).
+/// names, the next rule when there is none (F19). Next hops that are out of use are passed over, unless
+/// there is no other way: what is sent there may find that they are back.
 ///
 /// # Errors
 /// There is none, and why.
+#[inline]
 pub fn route<'s, A: Address>(
     snapshot: &'s Snapshot,
+    packet: Selector<A>,
+    trace: &mut impl Trace,
+) -> Result<Way<'s>, NoWay> {
+    let health = snapshot.health();
+    let found = route_by(snapshot, health, packet, trace);
+    match found {
+        Err(NoWay::NoRoute) if !health.is_good() => {
+            trace.step(|| Step::LastResort);
+            route_by(snapshot, &Health::default(), packet, trace)
+        }
+        found => found,
+    }
+}
+
+/// The same, where next hops are as `health` says.
+fn route_by<'s, A: Address>(
+    snapshot: &'s Snapshot,
+    health: &Health,
     packet: Selector<A>,
     trace: &mut impl Trace,
 ) -> Result<Way<'s>, NoWay> {
@@ -139,7 +168,8 @@ pub fn route<'s, A: Address>(
                     condition: rule.condition,
                     table,
                 });
-                let way = look_up(snapshot, &packet, (table, suppress_prefixlength), trace);
+                let place = (table, suppress_prefixlength);
+                let way = look_up((snapshot, health), &packet, place, trace);
                 if let Some(found) = way {
                     return found;
                 }
@@ -178,7 +208,7 @@ pub fn route<'s, A: Address>(
 /// What one table says; `None`: nothing, on to the next rule.
 #[inline(always)]
 fn look_up<'s, A: Address>(
-    snapshot: &'s Snapshot,
+    (snapshot, health): (&'s Snapshot, &Health),
     packet: &Selector<A>,
     (table, suppress): (usize, Option<u8>),
     trace: &mut impl Trace,
@@ -198,9 +228,21 @@ fn look_up<'s, A: Address>(
         {
             return said;
         }
+        if let Some(interface) = packet.keeps
+            && suppress.is_none_or(|longest| length > longest)
+            && let Some(kept) = kept(
+                (snapshot, health),
+                packet,
+                &found,
+                (interface, table),
+                trace,
+            )
+        {
+            return Some(Ok(kept));
+        }
         for entry in found.routes {
             let place = (found.to, table, suppressed(length));
-            if let Break(said) = take(snapshot, packet, place, entry, trace) {
+            if let Break(said) = take((snapshot, health), packet, place, entry, trace) {
                 return said;
             }
         }
@@ -246,10 +288,49 @@ fn to_guest<'s, A: Address>(
     })))
 }
 
+/// The way by an interface that a session has already, if one of the routes to a prefix, or one of their next
+/// hops, is by it and in use.
+#[cold]
+fn kept<'s, A: Address>(
+    by: (&'s Snapshot, &Health),
+    packet: &Selector<A>,
+    found: &Found<'s>,
+    (interface, table): (InterfaceId, usize),
+    trace: &mut impl Trace,
+) -> Option<Way<'s>> {
+    let forwarding = found.routes.iter().map_while(|entry| match entry.action {
+        Action::Forward(group) => Some((entry.metric, by.0.group(group))),
+        _ => None,
+    });
+    for (metric, group) in forwarding {
+        let mut hops = group.in_turn(&packet.flow);
+        let own = hops.find_map(|hop| {
+            alive(by, packet, hop, &mut Silent).filter(|(leads_by, _)| leads_by.id == interface)
+        });
+        let Some((interface, via)) = own else {
+            continue;
+        };
+        trace.step(|| Step::Route {
+            prefix: *found.to,
+            metric,
+            via,
+            interface: interface.id,
+            table,
+        });
+        return Some(Way {
+            interface,
+            next_hop: via.unwrap_or(packet.flow.destination.into()),
+            guest: None,
+            route: Some(group),
+        });
+    }
+    None
+}
+
 /// What a route says of a packet that its prefix covers.
 #[inline]
 fn take<'s, A: Address>(
-    snapshot: &'s Snapshot,
+    (snapshot, health): (&'s Snapshot, &Health),
     packet: &Selector<A>,
     (prefix, table, suppressed): (&IpNet, usize, bool),
     entry: &Entry,
@@ -259,7 +340,8 @@ fn take<'s, A: Address>(
         Action::Forward(group) => {
             let group = snapshot.group(group);
             let mut hops = group.in_turn(&packet.flow);
-            let Some((interface, via)) = hops.find_map(|hop| alive(snapshot, packet, hop, trace))
+            let Some((interface, via)) =
+                hops.find_map(|hop| alive((snapshot, health), packet, hop, trace))
             else {
                 return Continue(());
             };
@@ -302,14 +384,14 @@ fn take<'s, A: Address>(
 /// The interface and address of a next hop, if it is in use and the packet may leave by it.
 #[inline]
 fn alive<'s, A: Address>(
-    snapshot: &'s Snapshot,
+    (snapshot, health): (&'s Snapshot, &Health),
     packet: &Selector<A>,
     hop: &Hop,
     trace: &mut impl Trace,
 ) -> Option<(&'s Interface, Option<IpAddr>)> {
     let interface = carrier(snapshot, &hop.interfaces, packet)?;
     let next_hop = hop.via.unwrap_or(packet.flow.destination.into());
-    if snapshot.health().is_down(interface.id, next_hop) {
+    if health.is_down(interface.id, next_hop) {
         trace.step(|| Step::NextHopDown {
             interface: interface.id,
             next_hop,

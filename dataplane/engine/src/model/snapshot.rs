@@ -3,6 +3,7 @@
 //! It consists of parts. A part is taken over from the snapshot before if nothing that it is made
 //! of has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::rules::Rules;
 use super::tables::{Fib, Health};
 use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::config::policy::Origin;
-use crate::config::{self, Config, InterfaceKind};
+use crate::config::{self, Config, InterfaceKind, Probe};
 use crate::wire::frame::Link;
 use crate::wire::packet::Family;
 
@@ -315,6 +316,20 @@ impl Snapshot {
     #[inline]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+    /// The next hops of all routes, and how each is probed.
+    pub(crate) fn next_hops(&self) -> BTreeMap<(InterfaceId, IpAddr), Option<Probe>> {
+        let hops = self.routing.groups.iter().flat_map(|group| &group.hops);
+        let places = hops.flat_map(|hop| {
+            let on = |id: &InterfaceId| Some((*id, hop.via?));
+            hop.interfaces.iter().filter_map(on)
+        });
+        places
+            .map(|place| {
+                let interface = self.interface(place.0);
+                (place, interface.and_then(|interface| interface.probe))
+            })
+            .collect()
     }
     /// All rules by ascending priority.
     pub(crate) fn rules(&self) -> &Rules {

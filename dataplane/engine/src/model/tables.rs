@@ -197,9 +197,21 @@ impl NoWay {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     down: BTreeSet<(InterfaceId, IpAddr)>,
+    links: BTreeSet<InterfaceId>,
 }
 
 impl Health {
+    /// These next hops are out of use, and whatever is on these interfaces.
+    pub fn new(
+        down: impl IntoIterator<Item = (InterfaceId, IpAddr)>,
+        links: BTreeSet<InterfaceId>,
+    ) -> Self {
+        Self {
+            down: down.into_iter().collect(),
+            links,
+        }
+    }
+
     /// Takes a next hop out of use, or back into it.
     pub fn set_down(&mut self, interface: InterfaceId, next_hop: IpAddr, down: bool) {
         match down {
@@ -208,9 +220,16 @@ impl Health {
         };
     }
 
+    /// Nothing is out of use.
+    #[inline]
+    pub fn is_good(&self) -> bool {
+        self.down.is_empty() && self.links.is_empty()
+    }
+
     /// Whether a next hop is out of use.
     #[inline]
     pub fn is_down(&self, interface: InterfaceId, next_hop: IpAddr) -> bool {
-        !self.down.is_empty() && self.down.contains(&(interface, next_hop))
+        !self.is_good()
+            && (self.links.contains(&interface) || self.down.contains(&(interface, next_hop)))
     }
 }

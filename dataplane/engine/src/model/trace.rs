@@ -212,6 +212,8 @@ pub enum Step {
         interface: InterfaceId,
         next_hop: IpAddr,
     },
+    /// No route leads there whose next hop is in use: those that are not are tried all the same.
+    LastResort,
     /// Its TTL is not used up.
     Ttl { before: u8 },
     /// A SYN announced larger segments than fit.

@@ -237,6 +237,7 @@ fn first<'s, A: Tracked, T: Trace>(
         return Err(DropReason::NdMalformed);
     }
     let query = Query {
+        keeps: None,
         flow: packet.flow,
         mapped: None,
         transport: packet.transport,

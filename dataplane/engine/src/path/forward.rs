@@ -170,6 +170,7 @@ pub(crate) fn first<'s, A: Tracked, T: Trace>(
     admit::first_come(ctx, place, source, DropReason::SpoofedSource)?;
     let state = (ctx.snapshot, &*ctx.shard);
     let query = Query {
+        keeps: None,
         flow: packet.flow,
         mapped: mapped(&packet.flow, arrival.interface, state),
         transport: packet.transport,

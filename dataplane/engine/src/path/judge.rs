@@ -411,7 +411,7 @@ fn plan<'s, A: Family>(
     trace: &mut impl Trace,
 ) -> Result<Plan<'s, A>, Refusal> {
     let interface = query.interface;
-    let selector = Selector::of(&to, Some(interface.id), query.tos);
+    let selector = Selector::of(&to, Some(interface.id), query.tos).keeping(query.keeps);
     let lost = |no_way| Refusal::no_way(no_way, interface);
     let mut way = route(snapshot, selector, trace).map_err(lost)?;
     let mut rule = permit(query, &to, &way, snapshot, trace)?;

@@ -1,7 +1,7 @@
 //! What is asked about a packet, and why it may not go.
 
 use super::hairpin::remote;
-use crate::base::addr::PortId;
+use crate::base::addr::{InterfaceId, PortId};
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
 use crate::model::nat::Mapped;
@@ -28,6 +28,9 @@ pub(crate) struct Query<'s, A> {
     pub(crate) ingress: Option<PortId>,
     /// Its type of service or traffic class.
     pub(crate) tos: u8,
+    /// The interface that its session leaves by, if it has one: of several routes to a prefix, and of several
+    /// next hops, it keeps its own while that is in use.
+    pub(crate) keeps: Option<InterfaceId>,
     /// What only a packet at hand has: a session is judged without.
     pub(crate) bounds: Option<Bounds>,
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::judge::{Course, Plan, judge};
 use super::query::{Query, Refusal};
-use crate::base::addr::PortId;
+use crate::base::addr::{InterfaceId, PortId};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::config::Mapping;
@@ -102,8 +102,16 @@ fn query<'s, A: Family>(
 ) -> Option<Query<'s, A>> {
     let flow = record.inside();
     let (interface, ingress) = place(record, snapshot)?;
+    let leaves_by = record.path(Direction::Forward).map(|path| path.interface);
+    let is_uplink = |id: &InterfaceId| {
+        snapshot.is_still(*id, record.generation)
+            && snapshot
+                .interface(*id)
+                .is_some_and(|interface| interface.personality)
+    };
     Some(Query {
         flow,
+        keeps: leaves_by.filter(is_uplink),
         transport: match flow.protocol {
             TCP => Transport::Tcp(0),
             UDP => Transport::Udp,

@@ -171,6 +171,7 @@ pub fn adopt_router(snapshot: &Snapshot, router: &mut Router, now: Instant) -> u
     let interval = snapshot.config().router().announce_interval;
     router.announcer.repeat_every(interval, now);
     router.declined.clear();
+    router.next_hops.adopt(snapshot, now);
     router.generation = snapshot.generation();
     waited
 }

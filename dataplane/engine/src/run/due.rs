@@ -12,7 +12,7 @@ use crate::path::{fragments, refuse, standing};
 use crate::speak::{announce, answers, claims, metadata, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
-use crate::state::neighbor::{Event, Held};
+use crate::state::neighbor::{Event, Held, Resolution};
 use crate::state::router::Router;
 use crate::state::session::{ENDED_AT_ONCE, SessionDetail, SessionRecord};
 use crate::state::shard::{Output, Shard, Tracked};
@@ -44,6 +44,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
     egress::continue_floods(&mut ctx);
     answers::poll(&mut ctx);
     let things = [
+        next_hops,
         neighbors,
         claims::poll::<Silent>,
         announce::poll::<Silent>,
@@ -60,6 +61,27 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
     sweep(snapshot, ctx.shard, now);
 }
 
+/// Asks the next one of the next hops that is to be asked whether it is there. Whether there was one.
+fn next_hops<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
+    let Router {
+        next_hops,
+        neighbors,
+        ..
+    } = &mut *ctx.router;
+    let answered = |place, since| neighbors.was_heard(place, since);
+    let Some((interface, address)) = next_hops.poll(ctx.now, answered) else {
+        return false;
+    };
+    match neighbors.resolve(interface, address, None, ctx.now) {
+        // It is not known, and is asked for by this.
+        Resolution::Pending(_) | Resolution::Full => {}
+        Resolution::Known(_, mac, port) => {
+            say::solicit(ctx, interface, address, Some((mac, port)));
+        }
+    }
+    true
+}
+
 /// Asks for the next neighbour that is to be asked for, or gives it up. Whether there was one.
 fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     match ctx.router.neighbors.poll(ctx.now) {
@@ -70,7 +92,12 @@ fn neighbors<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
             to,
         }) => say::solicit(ctx, interface, target, to),
         // The senders of what waited are told "host unreachable" (F05).
-        Some(Event::Failed { held, .. }) => {
+        Some(Event::Failed {
+            interface,
+            target,
+            held,
+        }) => {
+            ctx.router.next_hops.failed((interface, target), ctx.now);
             for Held {
                 mut frame, origin, ..
             } in held

@@ -1,5 +1,7 @@
 //! The router with one worker: its state in one place, for whoever needs no more.
 
+use std::collections::BTreeSet;
+
 use super::adopt::{
     adopt_router, adopt_shard, count_waited, port_attached, start_router, start_shard,
 };
@@ -9,9 +11,11 @@ use super::process::process;
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::time::Instant;
 use crate::model::snapshot::Snapshot;
+use crate::model::tables::Health;
 use crate::model::trace::Steps;
 use crate::state::claims::{ClaimState, Notice};
 use crate::state::journal::Entry;
+use crate::state::nexthops;
 use crate::state::ports::Share;
 use crate::state::refused::LimitMet;
 use crate::state::router::Router;
@@ -62,6 +66,27 @@ impl Engine {
     /// Call when a port's device came (back); see [`port_attached`].
     pub fn port_attached(&mut self, port: PortId, snapshot: &Snapshot, now: Instant) {
         port_attached(port, snapshot, (&mut self.router, &mut self.shard), now);
+    }
+
+    /// Tells which ports are without a link, all of them.
+    pub fn set_ports_down(&mut self, ports: BTreeSet<PortId>, snapshot: &Snapshot, now: Instant) {
+        self.router.next_hops.set_ports_down(ports, snapshot, now);
+    }
+
+    /// Which next hops are out of use now, if it is other than when this was asked last. Whoever asks
+    /// publishes a snapshot with it ([`Snapshot::with_health`]), or puts it back.
+    pub fn take_health(&mut self) -> Option<Health> {
+        self.router.next_hops.take_health()
+    }
+
+    /// What [`Self::take_health`] said could not be published: it will say so again.
+    pub fn put_back_health(&mut self) {
+        self.router.next_hops.put_back_health();
+    }
+
+    /// Which next hops came into use or went out of it, since this was asked last.
+    pub fn take_next_hop_notices(&mut self) -> Vec<nexthops::Notice> {
+        self.router.next_hops.take_notices()
     }
 
     /// Does what has become due; see [`due::poll`].

@@ -157,6 +157,7 @@ impl Small {
             self.take_mapping(packet, mapped, arrival, snapshot);
         }
         let query = Query {
+            keeps: None,
             flow: packet.flow,
             mapped,
             transport: packet.transport,

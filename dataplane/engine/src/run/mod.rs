@@ -13,4 +13,6 @@ pub use adopt::{adopt_router, adopt_shard, port_attached, start_router, start_sh
 pub use due::{drain, drain_by, poll, stop};
 pub use engine::Engine;
 pub use process::{process, process_traced};
-pub use view::{NeighborView, SessionView, Usage, counters, neighbors, sessions, usage};
+pub use view::{
+    NeighborView, NextHopView, SessionView, Usage, counters, neighbors, next_hops, sessions, usage,
+};

@@ -9,6 +9,7 @@ use crate::config::policy::Origin;
 use crate::model::owners::Guest;
 use crate::model::snapshot::Snapshot;
 use crate::state::neighbor::Neighbor;
+use crate::state::nexthops::Why;
 use crate::state::payer::Payer;
 use crate::state::router::Router;
 use crate::state::session::Ledger;
@@ -52,6 +53,20 @@ pub struct NeighborView {
     pub held: usize,
 }
 
+/// A next hop of routes, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // what `tapgate show routes` tells of it
+pub struct NextHopView {
+    pub interface: InterfaceId,
+    pub address: IpAddr,
+    /// Why it is out of use; `None`: it is in use.
+    pub down: Option<&'static str>,
+    /// Since when it has been in or out of use.
+    pub since: Instant,
+    /// How often that has changed.
+    pub changes: u32,
+}
+
 /// What a guest uses, and could use now: how many, and how many at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
@@ -86,6 +101,19 @@ pub fn usage(router: &Router, shard: &Shard, guest: &Guest) -> Usage {
         neighbors: router.neighbors.share(guest.port),
         refused: shard.refused.of(by).chain(shard.refused.of(to)).collect(),
     }
+}
+
+/// All next hops of routes.
+pub fn next_hops(router: &Router) -> Vec<NextHopView> {
+    let all = router.next_hops.iter();
+    all.map(|((interface, address), hop)| NextHopView {
+        interface,
+        address,
+        down: hop.down.map(Why::name),
+        since: hop.since,
+        changes: hop.changes,
+    })
+    .collect()
 }
 
 /// All neighbours.

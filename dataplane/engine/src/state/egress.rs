@@ -267,6 +267,7 @@ mod tests {
             services: Default::default(),
             sources: Vec::new(),
             clamps_mss: false,
+            probe: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is remembered between packets. [`shard::Shard`] is one worker's: sessions, the external ports
 //! they hold, counters, frames to send. [`router::Router`] is there once, however many workers there
-//! are: neighbours, claims, announcements, memberships, advertisements.
+//! are: neighbours, next hops' health, claims, announcements, memberships, advertisements.
 
 pub mod advertisers;
 pub mod announcer;
@@ -17,6 +17,7 @@ pub mod journal;
 pub mod memberships;
 pub(crate) mod metadata;
 pub mod neighbor;
+pub mod nexthops;
 pub mod payer;
 pub mod ports;
 pub(crate) mod rates;

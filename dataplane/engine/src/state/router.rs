@@ -10,6 +10,7 @@ use super::claims::Claims;
 use super::memberships::Memberships;
 use super::metadata::Metadata;
 use super::neighbor::{Held, Neighbors};
+use super::nexthops::NextHops;
 use crate::base::bucket::Buckets;
 use crate::base::time::Instant;
 use crate::config::RouterSection;
@@ -21,6 +22,7 @@ pub(crate) type Declined = BTreeMap<Ipv4Addr, Instant>;
 #[derive(Debug)]
 pub struct Router {
     pub(crate) neighbors: Neighbors,
+    pub(crate) next_hops: NextHops,
     /// What waited for a neighbour that is known now. Each worker takes what is its own.
     pub(crate) released: VecDeque<Held>,
     pub(crate) claims: Claims,
@@ -44,6 +46,7 @@ impl Router {
     pub(crate) fn empty(section: &RouterSection, seed: u64, claims_from: Instant) -> Self {
         Self {
             neighbors: Neighbors::new(section.neighbors as usize, seed.rotate_left(23)),
+            next_hops: NextHops::default(),
             released: VecDeque::new(),
             claims: Claims::new(seed.rotate_left(37)),
             announcer: Announcer::default(),
@@ -64,6 +67,7 @@ impl Router {
     pub fn next_deadline(&self) -> Option<Instant> {
         [
             self.neighbors.next_deadline(),
+            self.next_hops.next_deadline(),
             self.delayed.next_deadline(),
             self.claims.next_deadline(),
             self.announcer.next_deadline(),

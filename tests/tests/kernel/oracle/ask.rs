@@ -136,6 +136,7 @@ impl Packet {
         let (protocol, source_port, destination_port) = self.transport;
         let interface = |device: u64| snapshot.interface_id(&format!("n{device}")).unwrap();
         let selector = Selector {
+            keeps: None,
             flow: Flow {
                 source: from,
                 destination: to,

@@ -10,7 +10,8 @@ use crate::base::addr::MacAddr;
 use crate::base::ip::is_of_a_link;
 use crate::config::services::Services;
 use crate::config::{
-    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Prefix, Proxy, Segment,
+    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Prefix, Probe, Proxy,
+    Segment,
 };
 
 /// What interfaces must not have in common, and where it was seen first.
@@ -76,6 +77,7 @@ impl Check {
             &mut seen.addresses,
         );
         self.vlan(at("vlan"), personality.vlan);
+        self.probe(name, personality.probe);
         let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
         let routed = |(_, prefix): &(usize, &IpNet)| !is_of_a_link(prefix.addr());
         for (n, prefix) in addresses.iter().enumerate().filter(routed) {
@@ -103,6 +105,22 @@ impl Check {
             services: Services::default(),
             sources: Vec::new(),
             clamps_mss: personality.clamp_mss,
+            probe: personality.probe,
+        }
+    }
+
+    fn probe(&mut self, name: &str, probe: Option<Probe>) {
+        let Some(Probe { interval, count }) = probe else {
+            return;
+        };
+        for (key, value) in [("interval", interval), ("count", count)] {
+            if value == 0 {
+                self.fault(
+                    place!["personalities", name, "probe", key],
+                    format!("{key} is 0"),
+                    "write 1 or more; leave `probe` out to have next hops not probed",
+                );
+            }
         }
     }
 
@@ -196,6 +214,7 @@ impl Check {
             services: self.services(name, network, mtu),
             sources: Vec::new(),
             clamps_mss: false,
+            probe: None,
             kind: InterfaceKind::Network {
                 ports: members,
                 proxy: self.proxy(name, network, file),

@@ -56,6 +56,7 @@ fn stage(step: &Step) -> &'static str {
         | Step::Route { .. }
         | Step::Throw { .. }
         | Step::NextHopDown { .. }
+        | Step::LastResort
         | Step::RouteEnds { .. } => "route",
         Step::Ttl { .. } => "ttl",
         Step::Mss { .. } => "mss",
@@ -226,9 +227,12 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             interface: id,
             next_hop,
         } => format!(
-            "{next_hop} on {} is out of use; on to the next rule",
+            "{next_hop} on {} is out of use; on to the next route",
             interface(*id)
         ),
+        Step::LastResort => {
+            "nothing else leads there: what is out of use is tried all the same".to_owned()
+        }
         Step::Ttl { before } => format!("{before} becomes {}", before - 1),
         Step::Mss { before, after } => format!("{before} becomes {after}: `clamp_mss`"),
         Step::TooBig {

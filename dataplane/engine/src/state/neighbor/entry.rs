@@ -150,6 +150,8 @@ pub enum Event {
     },
     /// `target` did not answer; these frames waited for it.
     Failed {
+        /// On this interface.
+        interface: InterfaceId,
         /// Who did not answer.
         target: IpAddr,
         /// What waited.

@@ -309,6 +309,17 @@ impl Neighbors {
         }
     }
 
+    /// Whether it was confirmed at `since` or later.
+    pub fn was_heard(&self, (interface, address): (InterfaceId, IpAddr), since: Instant) -> bool {
+        let slot = self.places.find(interface, address);
+        let neighbor = slot.and_then(|slot| self.places.get(slot));
+        neighbor.is_some_and(|neighbor| match neighbor.state {
+            NeighborState::Incomplete => false,
+            NeighborState::Permanent => true,
+            _ => neighbor.confirmed >= since,
+        })
+    }
+
     /// Whether `address` on `interface` is in the table.
     pub fn knows(&self, interface: InterfaceId, address: IpAddr) -> bool {
         self.places.find(interface, address).is_some()
@@ -372,7 +383,11 @@ impl Neighbors {
             };
             if neighbor.solicited >= SOLICITATIONS {
                 let held = self.remove(slot);
-                return Some(Event::Failed { target, held });
+                return Some(Event::Failed {
+                    interface,
+                    target,
+                    held,
+                });
             }
             neighbor.solicited += 1;
             self.due.set(slot, now + RETRANSMIT);

@@ -1,0 +1,306 @@
+//! Next hops of routes: which are in use, and how one is found to be gone or back.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | up | neighbour discovery of a packet's next hop fails (RFC 4861 §7.3.3) | down |
+//! | up, with `probe` | so many probes in a row are not answered | down |
+//! | up | its link goes down | down |
+//! | down, the link up | asked once an interval | |
+//! | down | answered every time for as long as it must | up |
+//!
+//! How long it must answer is damped: [`STEADY`] at first, and twice as long as before for one that was lost
+//! again within [`FORGIVEN`] of its return, up to [`LONGEST`] (as RFC 2439 damps routes).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::addr::{InterfaceId, PortId};
+use crate::base::deadlines::Deadlines;
+use crate::base::time::Instant;
+use crate::config::Probe;
+use crate::model::snapshot::Snapshot;
+use crate::model::tables::Health;
+
+/// How long one that was lost answers before it is used again.
+pub const STEADY: Duration = Duration::from_secs(2);
+/// The most that this becomes.
+pub const LONGEST: Duration = Duration::from_secs(64);
+/// One that was up for so long is damped no more.
+pub const FORGIVEN: Duration = Duration::from_secs(120);
+/// Most changes that wait to be reported.
+const NOTICES: usize = 64;
+
+/// A next hop: an address on an interface.
+pub type Place = (InterfaceId, IpAddr);
+
+/// Why a next hop is out of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It does not answer.
+    Silent,
+    /// Its link is down.
+    LinkDown,
+    /// It answers again, but not for long enough yet.
+    Damped,
+}
+
+impl Why {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "no answer",
+            Self::LinkDown => "link down",
+            Self::Damped => "answers again",
+        }
+    }
+}
+
+/// What is known of a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Why it is out of use; `None`: it is in use.
+    pub down: Option<Why>,
+    /// Since when it has been in or out of use.
+    pub since: Instant,
+    /// How often that has changed.
+    pub changes: u32,
+    probe: Option<Probe>,
+    /// When it was asked last, and has not been looked at since.
+    asked: Option<Instant>,
+    /// Probes in a row without an answer.
+    unanswered: u32,
+    /// Since when it has answered every time.
+    steady_since: Option<Instant>,
+    /// How long it must before it is used again.
+    must: Duration,
+}
+
+impl NextHop {
+    fn interval(&self) -> Duration {
+        let asked = self.probe.unwrap_or_default();
+        Duration::from_secs(asked.interval.into())
+    }
+}
+
+/// One that came into use or went out of it, to be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notice {
+    /// Which.
+    pub place: Place,
+    /// Why it is out of use; `None`: it is in use again.
+    pub down: Option<Why>,
+}
+
+/// All next hops of routes.
+#[derive(Debug, Clone, Default)]
+pub struct NextHops {
+    known: BTreeMap<Place, NextHop>,
+    due: Deadlines<Place>,
+    ports_down: BTreeSet<PortId>,
+    links_down: BTreeSet<InterfaceId>,
+    notices: Vec<Notice>,
+    /// What is published as health is not so any more.
+    changed: bool,
+}
+
+impl NextHops {
+    /// Keeps an eye on the next hops of a snapshot's routes; what is known of the others is forgotten.
+    pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
+        let wanted = snapshot.next_hops();
+        let known = self.known.len();
+        self.known.retain(|place, _| wanted.contains_key(place));
+        let places = self.due.keys().filter(|place| !wanted.contains_key(place));
+        for place in places.collect::<Vec<_>>() {
+            self.due.clear(place);
+        }
+        self.changed |= self.known.len() < known;
+        for (place, probe) in wanted {
+            let is_down = self.links_down.contains(&place.0);
+            let hop = self.known.entry(place).or_insert(NextHop {
+                down: is_down.then_some(Why::LinkDown),
+                since: now,
+                changes: 0,
+                probe,
+                asked: None,
+                unanswered: 0,
+                steady_since: None,
+                must: STEADY,
+            });
+            let interval = hop.interval();
+            hop.probe = probe;
+            if self.due.get(place).is_none() || interval != hop.interval() {
+                self.schedule(place, now);
+            }
+        }
+        self.look_at_links(snapshot, now);
+    }
+
+    /// The ports that are without a link, all of them.
+    pub fn set_ports_down(&mut self, ports: BTreeSet<PortId>, snapshot: &Snapshot, now: Instant) {
+        if ports != self.ports_down {
+            self.ports_down = ports;
+            self.look_at_links(snapshot, now);
+        }
+    }
+
+    /// Of personalities alone: behind a network's ports are guests, and their packets must not leave by an
+    /// uplink because their port is down.
+    fn look_at_links(&mut self, snapshot: &Snapshot, now: Instant) {
+        let is_down = |port: &PortId| self.ports_down.contains(port);
+        let down: BTreeSet<InterfaceId> = snapshot
+            .interfaces()
+            .filter(|interface| interface.personality && interface.ports.iter().all(is_down))
+            .map(|interface| interface.id)
+            .collect();
+        if down == self.links_down {
+            return;
+        }
+        let before = std::mem::replace(&mut self.links_down, down);
+        self.changed = true;
+        let places: Vec<Place> = self.known.keys().copied().collect();
+        for place in places {
+            match (
+                before.contains(&place.0),
+                self.links_down.contains(&place.0),
+            ) {
+                (false, true) => self.lost(place, Why::LinkDown, now),
+                (true, false) => {
+                    if let Some(hop) = self.known.get_mut(&place) {
+                        (hop.asked, hop.steady_since) = (None, None);
+                        hop.down = hop.down.map(|_| Why::Silent);
+                    }
+                    self.due.set(place, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Who has waited for `address` on `interface` has waited in vain.
+    pub fn failed(&mut self, place: Place, now: Instant) {
+        if self.known.get(&place).is_some_and(|hop| hop.down.is_none()) {
+            self.lost(place, Why::Silent, now);
+        }
+    }
+
+    /// The next one to be asked whether it is there. `answered`: whether one was heard of since.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        answered: impl Fn(Place, Instant) -> bool,
+    ) -> Option<Place> {
+        let place = self.due.pop(now)?;
+        let hop = self.known.get_mut(&place)?;
+        let heard = hop.asked.take().map(|asked| answered(place, asked));
+        match heard {
+            Some(true) => {
+                hop.unanswered = 0;
+                let steady = *hop.steady_since.get_or_insert(now);
+                if hop.down.is_some() && now.since(steady) >= hop.must {
+                    self.back(place, now);
+                } else if let Some(why) = &mut hop.down {
+                    *why = Why::Damped;
+                }
+            }
+            Some(false) => {
+                hop.unanswered = hop.unanswered.saturating_add(1);
+                hop.steady_since = None;
+                if let Some(why) = &mut hop.down {
+                    *why = Why::Silent;
+                }
+                let most = hop.probe.map(|probe| u32::from(probe.count));
+                if hop.down.is_none() && most.is_some_and(|most| hop.unanswered >= most) {
+                    self.lost(place, Why::Silent, now);
+                }
+            }
+            None => {}
+        }
+        let hop = self.known.get_mut(&place)?;
+        hop.asked = Some(now);
+        self.schedule(place, now);
+        Some(place)
+    }
+
+    /// When [`Self::poll`] has something to do next.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due.next()
+    }
+
+    /// What is out of use now, if it is other than when this was asked last.
+    pub fn take_health(&mut self) -> Option<Health> {
+        std::mem::take(&mut self.changed).then(|| {
+            let down = self.known.iter().filter(|(_, hop)| hop.down.is_some());
+            Health::new(down.map(|(place, _)| *place), self.links_down.clone())
+        })
+    }
+
+    /// It was not published.
+    pub fn put_back_health(&mut self) {
+        self.changed = true;
+    }
+
+    /// Which came into use and which went out of it, since this was asked last.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &NextHop)> {
+        self.known.iter().map(|(place, hop)| (*place, hop))
+    }
+
+    /// Who is to be asked: one with `probe`, and one that is gone while its link is up.
+    fn schedule(&mut self, place: Place, now: Instant) {
+        let Some(hop) = self.known.get(&place) else {
+            return;
+        };
+        let asked = match hop.down {
+            Some(Why::LinkDown) => false,
+            Some(_) => true,
+            None => hop.probe.is_some(),
+        };
+        match asked {
+            true => self.due.set(place, now + hop.interval()),
+            false => self.due.clear(place),
+        }
+    }
+
+    fn lost(&mut self, place: Place, why: Why, now: Instant) {
+        let Some(hop) = self.known.get_mut(&place) else {
+            return;
+        };
+        (hop.asked, hop.steady_since) = (None, None);
+        if hop.down.replace(why).is_none() {
+            let again = hop.changes > 0 && now.since(hop.since) < FORGIVEN;
+            hop.must = if again {
+                (hop.must * 2).min(LONGEST)
+            } else {
+                STEADY
+            };
+            hop.since = now;
+            hop.changes = hop.changes.saturating_add(1);
+            self.report(place, Some(why));
+        }
+        self.schedule(place, now);
+    }
+
+    fn back(&mut self, place: Place, now: Instant) {
+        if let Some(hop) = self.known.get_mut(&place) {
+            (hop.down, hop.since) = (None, now);
+            hop.changes = hop.changes.saturating_add(1);
+            self.report(place, None);
+        }
+    }
+
+    fn report(&mut self, place: Place, down: Option<Why>) {
+        self.changed = true;
+        if self.notices.len() < NOTICES {
+            self.notices.push(Notice { place, down });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

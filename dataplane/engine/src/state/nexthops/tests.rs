@@ -1,0 +1,122 @@
+use super::*;
+use crate::config::Config;
+
+const GATEWAY: &str = "192.0.2.1";
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn snapshot(probe: &str) -> Snapshot {
+    let file = format!(
+        r#"{{ "ports": {{ "uplink": {{ "memory": true }} }},
+          "personalities": {{ "P": {{ "port": "uplink", "mac": "02:00:00:00:aa:00",
+            "addresses": ["192.0.2.10/24"], "gateway": "{GATEWAY}" {probe} }} }},
+          "tables": {{ "main": [{{ "to": "default", "dev": "P" }}] }} }}"#
+    );
+    let config: Config = serde_json::from_str(&file).unwrap();
+    Snapshot::build(&config, None)
+}
+
+const PROBE: &str = r#", "probe": { "interval": 1, "count": 3 }"#;
+
+fn watched(snapshot: &Snapshot) -> (NextHops, Place) {
+    let mut hops = NextHops::default();
+    hops.adopt(snapshot, at(0));
+    let (place, hop) = hops.iter().next().expect("one");
+    assert_eq!(
+        (place.1, hop.down),
+        (GATEWAY.parse::<IpAddr>().unwrap(), None)
+    );
+    (hops, place)
+}
+
+/// Runs until `until`, where the next hop answers from each of `changes` on, or does not: the times at
+/// which it came into use or went out of it.
+fn run(hops: &mut NextHops, until: u64, changes: &[(u64, bool)]) -> Vec<(u64, Option<Why>)> {
+    let answers = |now: u64| {
+        let before = changes.iter().take_while(|(from, _)| *from <= now);
+        before.last().is_none_or(|(_, answers)| *answers)
+    };
+    let mut news = Vec::new();
+    while let Some(due) = hops.next_deadline().filter(|due| *due <= at(until)) {
+        hops.poll(due, |_, asked| answers(asked.as_millis()));
+        let notices = hops.take_notices().into_iter();
+        news.extend(notices.map(|notice| (due.as_millis(), notice.down)));
+    }
+    news
+}
+
+#[test]
+fn one_with_probes_is_lost_after_so_many_without_an_answer_and_is_back_when_it_answers() {
+    let snapshot = snapshot(PROBE);
+    let (mut hops, place) = watched(&snapshot);
+    let news = run(&mut hops, 60_000, &[(10_500, false), (30_500, true)]);
+    let [(lost, Some(Why::Silent)), (back, None)] = news[..] else {
+        panic!("{news:?}");
+    };
+    // Three that are sent after 10.5 s are not answered; what was sent at 31 s is.
+    assert_eq!((lost, back), (14_000, 34_000));
+    assert_eq!(hops.take_health(), Some(Health::default()));
+    assert_eq!(hops.take_health(), None);
+    assert_eq!(hops.iter().next().map(|(_, hop)| hop.changes), Some(2));
+    hops.failed(place, at(70_000));
+    let health = hops.take_health().expect("it is out of use");
+    assert!(health.is_down(place.0, place.1) && !health.is_good());
+}
+
+#[test]
+fn one_without_probes_is_asked_only_when_it_is_lost() {
+    let snapshot = snapshot("");
+    let (mut hops, place) = watched(&snapshot);
+    assert_eq!(hops.next_deadline(), None);
+    hops.failed(place, at(1_000));
+    assert_eq!(hops.take_notices().len(), 1);
+    let news = run(&mut hops, 60_000, &[(0, false), (20_000, true)]);
+    assert_eq!(news, [(23_000, None)]);
+    assert_eq!(hops.next_deadline(), None);
+}
+
+#[test]
+fn one_that_comes_and_goes_is_kept_out_of_use_for_longer_each_time() {
+    let snapshot = snapshot(PROBE);
+    let (mut hops, _) = watched(&snapshot);
+    // It answers for 20 s and is silent for 20 s, in turn.
+    let flapping: Vec<_> = (0..60).map(|n| (20_000 * n, n % 2 == 0)).collect();
+    let news = run(&mut hops, 1_200_000, &flapping);
+    let returns = news.iter().filter(|(_, down)| down.is_none()).count();
+    // After 2, 4, 8 and 16 s without a gap, and then never.
+    assert_eq!(returns, 4, "{news:?}");
+    // Who answers for long enough is used again, and forgiven later.
+    let news = run(&mut hops, 1_500_000, &[(0, true)]);
+    let [(back, None)] = news[..] else {
+        panic!("{news:?}");
+    };
+    assert!((1_232_000..1_266_000).contains(&back), "{back}");
+    let news = run(
+        &mut hops,
+        1_600_000,
+        &[(0, true), (1_500_000, false), (1_510_000, true)],
+    );
+    let [(_, Some(Why::Silent)), (back, None)] = news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(back, 1_513_000);
+}
+
+#[test]
+fn all_behind_a_link_that_is_down_are_out_of_use() {
+    let snapshot = snapshot(PROBE);
+    let (mut hops, place) = watched(&snapshot);
+    let uplink = snapshot.port_id("uplink").unwrap();
+    hops.set_ports_down(BTreeSet::from([uplink]), &snapshot, at(5_000));
+    let health = hops.take_health().unwrap();
+    let other: IpAddr = "192.0.2.77".parse().unwrap();
+    assert!(health.is_down(place.0, place.1) && health.is_down(place.0, other));
+    assert_eq!(hops.next_deadline(), None, "nobody is asked");
+    hops.take_notices();
+    hops.set_ports_down(BTreeSet::new(), &snapshot, at(9_000));
+    let health = hops.take_health().unwrap();
+    assert!(health.is_down(place.0, place.1) && !health.is_down(place.0, other));
+    assert_eq!(run(&mut hops, 60_000, &[(0, true)]), [(12_000, None)]);
+}
