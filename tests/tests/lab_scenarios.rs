@@ -271,6 +271,18 @@ fn single_address_by_the_kernel() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn two_uplinks() {
+    scenario("two-uplinks", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn two_uplinks_by_the_kernel() {
+    scenario("two-uplinks", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn port_forward() {
     scenario("port-forward", "tapgate");
 }
