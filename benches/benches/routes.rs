@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde_json::{Map, json};
 use tapgate_benches::random;
+use tapgate_engine::config::Config;
+use tapgate_engine::model::route::{Selector, route};
 use tapgate_engine::model::tables::{Action, Entry, Fib};
+use tapgate_engine::model::trace::Silent;
+use tapgate_engine::snapshot::Snapshot;
 
 /// How many of a hundred prefixes have each length, about.
 const LENGTHS4: [(u8, u32); 9] = [
@@ -77,7 +82,41 @@ fn main() {
             }
         }
     }
+    for rules in [10, 1_000, 10_000] {
+        selection(&mut criterion, rules);
+    }
     criterion.final_summary();
+}
+
+/// How long it takes to find the rule and the route, where each rule is for a prefix of sources and leads to
+/// a table of its own.
+fn selection(criterion: &mut Criterion, rules: u32) {
+    let name = format!("rule selection/{rules} rules");
+    let mut made = None;
+    criterion.bench_function(&name, |bencher| {
+        let snapshot = made.get_or_insert_with(|| ruled(rules));
+        let mut state = 1;
+        bencher.iter(|| {
+            let source = Ipv4Addr::from_bits((10 << 24) | (random(&mut state) % rules) << 8 | 7);
+            let packet = Selector::ours(source, Ipv4Addr::new(198, 51, 100, 9), 17);
+            black_box(route(snapshot, black_box(packet), &mut Silent)).is_ok()
+        });
+    });
+}
+
+fn ruled(rules: u32) -> Snapshot {
+    let tables = (0..rules).map(|n| (format!("t{n}"), json!([{ "to": "default", "dev": "P" }])));
+    let from = |n: u32| Ipv4Addr::from_bits((10 << 24) | n << 8);
+    let rule = |n| json!({ "priority": n + 1, "from": format!("{}/24", from(n)), "lookup": format!("t{n}") });
+    let file = json!({
+        "ports": { "up": { "memory": true } },
+        "personalities": { "P": { "port": "up", "mac": "02:00:00:00:aa:00",
+            "addresses": ["203.0.113.10/24"], "gateway": "203.0.113.1" } },
+        "tables": tables.collect::<Map<_, _>>(),
+        "routing": { "rules": (0..rules).map(rule).collect::<Vec<_>>() },
+    });
+    let config: Config = serde_json::from_value(file).expect("it is right");
+    Snapshot::build(&config, None)
 }
 
 /// A table, addresses that it has a route to and such that it has none to.

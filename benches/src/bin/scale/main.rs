@@ -5,6 +5,7 @@
 mod engine;
 mod fill;
 mod probe;
+mod routes;
 mod running;
 mod setup;
 mod table;
@@ -46,6 +47,8 @@ enum Part {
     Dataplane,
     /// A table that fills with sessions, in the engine alone.
     Sessions,
+    /// A million routes and ten thousand rules: to load them, and the pause when one changes.
+    Routes,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -72,7 +75,7 @@ fn main() -> Result<(), String> {
         (Networks::One, Shape::OneNetwork, "one for all ports"),
         (Networks::Each, Shape::NetworkEach, "one for each port"),
     ] {
-        if options.part == Part::Sessions
+        if matches!(options.part, Part::Sessions | Part::Routes)
             || options.networks.is_some_and(|wanted| wanted != networks)
         {
             continue;
@@ -112,7 +115,41 @@ fn main() -> Result<(), String> {
             print_fill(options.sessions, &rows);
         }
     }
+    if matches!(options.part, Part::All | Part::Routes) {
+        let measured = routes::measure(options.rounds);
+        if options.json {
+            let text = serde_json::to_string(&measured).map_err(|error| error.to_string())?;
+            println!("{text}");
+        } else {
+            print_routes(&measured);
+        }
+    }
     Ok(())
+}
+
+fn print_routes(measured: &routes::Measured) {
+    let routes::Measured {
+        rules,
+        tables,
+        routes,
+        ..
+    } = measured;
+    println!("\n{routes} routes in {tables} tables, {rules} rules; min / median / max of CPU\n");
+    let load = (measured.read_ms + measured.build_ms) / 1e3;
+    let verdict = |met: bool| if met { "met" } else { "NOT MET" };
+    println!(
+        "load: read and check {:.0} MiB {:.0} ms, snapshot {:.0} ms: {load:.2} s; bar: under 5 s: {}",
+        measured.mebibytes,
+        measured.read_ms,
+        measured.build_ms,
+        verdict(load < 5.0)
+    );
+    println!(
+        "one route changed: snapshot {} ms; pause of the forwarding thread {} us; bar: at most 1000 us: {}",
+        measured.change_ms,
+        measured.pause_us,
+        verdict(measured.pause_us.max <= 1_000.0)
+    );
 }
 
 fn print_fill(sessions: u32, rows: &[fill::Row]) {
