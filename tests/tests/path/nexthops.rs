@@ -4,7 +4,7 @@
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
-use tapgate_tests::packet::{Packet, mac, tcp, udp};
+use tapgate_tests::packet::{Packet, mac, pong, tcp, udp};
 use tapgate_tests::recipe::{GUEST_A, NET_A, REMOTE};
 use tapgate_tests::router::{Router, mac_of};
 
@@ -228,4 +228,58 @@ fn t21_what_came_by_one_uplink_is_answered_by_it_whichever_is_the_default() {
         (&bytes[6..12], &bytes[26..30]),
         (&mac(Y).0[..], &[198, 18, 0, 10][..])
     );
+}
+
+/// Lets seconds pass, in which the host that a probe names answers the pings that come by a port, or does not:
+/// how many came.
+fn pinged(router: &mut Router, seconds: u32, port: &str, answers: bool) -> usize {
+    let mut pings = 0;
+    for _ in 0..seconds {
+        router.take_all();
+        router.wait(1_000);
+        for sent in router.take(port) {
+            let bytes = &sent.bytes;
+            let is_ping = bytes[12..14] == [8, 0] && bytes[23] == 1 && bytes[34] == 8;
+            if !is_ping || bytes[30..34] != [198, 51, 100, 53] {
+                continue;
+            }
+            assert_eq!(&bytes[26..30], &[203, 0, 113, 10], "by its own address");
+            pings += 1;
+            let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            let reply = pong(TARGET, "203.0.113.10", word(38), word(40), &bytes[42..]);
+            let gateway = mac_of(GATEWAY.parse().expect("an address"));
+            if answers {
+                let verdict = router.inject(port, reply.link(gateway, mac(X)).bytes());
+                assert_eq!(verdict, Verdict::Consumed);
+            }
+        }
+    }
+    pings
+}
+
+const TARGET: &str = "198.51.100.53";
+
+#[test]
+fn a_gateway_that_answers_and_leads_nowhere_is_found_by_pings_of_a_host_beyond() {
+    let probe = format!(", probe = {{ count = 3, target = \"{TARGET}\" }}");
+    let mut router = Router::new(&config(&probe, TWO));
+    router.answer_everything();
+    router.explain_everything();
+    assert!(pinged(&mut router, 10, "first", true) >= 8);
+    assert_eq!((state(&router), by(&mut router, 1)), (None, Some('x')));
+    // The gateway goes on answering ARP.
+    pinged(&mut router, 5, "first", false);
+    assert_eq!(
+        (state(&router), by(&mut router, 2)),
+        (Some("no answer"), Some('y'))
+    );
+    pinged(&mut router, 5, "first", true);
+    assert_eq!((state(&router), by(&mut router, 3)), (None, Some('x')));
+    // What nobody asked for, or somebody else's, is no answer.
+    let stranger = mac("02:00:00:00:09:01");
+    for (from, id) in [(TARGET, 0), ("198.51.100.54", 7)] {
+        let reply = pong(from, "203.0.113.10", id, 1, b"");
+        let verdict = router.inject("first", reply.link(stranger, mac(X)).bytes());
+        assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+    }
 }

@@ -38,6 +38,7 @@ counters! {
     packets_held: "Packets that waited for a next hop's MAC.",
     packets_released: "Packets that waited and then left.",
     echo_replies: "Echo requests to own addresses answered.",
+    pings_sent: "Echo requests sent, to hosts that a `probe` names as its `target`.",
     icmp_errors_sent: "ICMP errors sent.",
     icmp_errors_limited: "ICMP errors not sent because of the rate limit.",
     icmp_errors_translated: "ICMP errors about sessions forwarded.",

@@ -3,7 +3,7 @@
 //! Field for field what an operator may write; [`super::Config`] is what comes out of checking it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -302,7 +302,7 @@ pub struct Personality {
 }
 
 /// `probe = { … }` of a personality: how its next hops are asked whether they are there, by ARP or
-/// neighbour solicitation.
+/// neighbour solicitation, or whether they lead on, by ICMP echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probe {
@@ -310,6 +310,10 @@ pub struct Probe {
     pub interval: u8,
     /// So many in a row without an answer, and it is out of use. Default 3.
     pub count: u8,
+    /// A host beyond, which each next hop of its family must lead to: it is pinged by each of them. The next
+    /// hop itself is asked when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<IpAddr>,
 }
 
 impl Default for Probe {
@@ -317,6 +321,7 @@ impl Default for Probe {
         Self {
             interval: 1,
             count: 3,
+            target: None,
         }
     }
 }

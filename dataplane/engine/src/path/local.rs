@@ -39,6 +39,11 @@ pub(crate) fn receive<A: Family, T: Trace>(
         // The rest is waited for (`fragments.rs`).
         Transport::EchoRequest if packet.part == Part::First => return Ok(Verdict::Consumed),
         Transport::EchoRequest => return echo(ctx, frame, packet, arrival),
+        Transport::EchoReply
+            if packet.part != Part::First && is_pong(ctx, frame, packet, arrival) =>
+        {
+            return Ok(Verdict::Consumed);
+        }
         Transport::EchoReply | Transport::IcmpOther(_) | Transport::IcmpError => {
             return Err(DropReason::IcmpIgnored);
         }
@@ -73,6 +78,30 @@ pub(crate) fn refuse_header<A: Family, T: Trace>(
         logged_by: None,
     };
     refuse(ctx, frame, packet, arrival.interface, refusal)
+}
+
+/// Whether an echo reply answers a ping of ours.
+#[cold]
+fn is_pong<A: Family, T: Trace>(
+    ctx: &mut Context<'_, T>,
+    frame: &Frame<'_>,
+    packet: &Packet<A>,
+    arrival: Arrival<'_>,
+) -> bool {
+    let Some([_, _, _, _, i0, i1, s0, s1]) = frame
+        .bytes
+        .get(packet.l4..)
+        .and_then(|l4| l4.first_chunk())
+        .copied()
+    else {
+        return false;
+    };
+    let number = (u16::from_be_bytes([i0, i1]), u16::from_be_bytes([s0, s1]));
+    icmp::verify(frame, packet).is_ok()
+        && ctx
+            .router
+            .next_hops
+            .pong(arrival.interface.id, packet.flow.source.into(), number)
 }
 
 /// Turns an echo request into its reply, in place (RFC 1812 §4.3.3.6, F13).

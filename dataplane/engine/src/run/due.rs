@@ -1,5 +1,6 @@
 //! What becomes due with time, and what waits to be sent.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::process::process;
@@ -13,6 +14,7 @@ use crate::speak::{announce, answers, claims, metadata, mld, ra, say};
 use crate::state::context::Context;
 use crate::state::egress;
 use crate::state::neighbor::{Event, Held, Resolution};
+use crate::state::nexthops::Ask;
 use crate::state::router::Router;
 use crate::state::session::{ENDED_AT_ONCE, SessionDetail, SessionRecord};
 use crate::state::shard::{Output, Shard, Tracked};
@@ -69,15 +71,19 @@ fn next_hops<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
         ..
     } = &mut *ctx.router;
     let answered = |place, since| neighbors.was_heard(place, since);
-    let Some((interface, address)) = next_hops.poll(ctx.now, answered) else {
+    let Some(((interface, address), ask)) = next_hops.poll(ctx.now, answered) else {
         return false;
     };
-    match neighbors.resolve(interface, address, None, ctx.now) {
+    match (neighbors.resolve(interface, address, None, ctx.now), ask) {
         // It is not known, and is asked for by this.
-        Resolution::Pending(_) | Resolution::Full => {}
-        Resolution::Known(_, mac, port) => {
+        (Resolution::Pending(_) | Resolution::Full, _) => {}
+        (Resolution::Known(_, mac, port), Ask::Neighbor) => {
             say::solicit(ctx, interface, address, Some((mac, port)));
         }
+        (Resolution::Known(_, mac, port), Ask::Ping { target, number }) => match target {
+            IpAddr::V4(target) => say::ping(ctx, interface, (target, number), (mac, port)),
+            IpAddr::V6(target) => say::ping(ctx, interface, (target, number), (mac, port)),
+        },
     }
     true
 }

@@ -108,6 +108,7 @@ impl Small {
             router: Router {
                 claims: router.claims.clone(),
                 declined: router.declined.clone(),
+                next_hops: router.next_hops.clone(),
                 answered: router.answered.clone(),
                 metadata: router.metadata.budgets(),
                 generation: router.generation,

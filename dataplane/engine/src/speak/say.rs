@@ -9,10 +9,12 @@ use crate::state::context::Context;
 use crate::state::egress;
 use crate::wire::arp::Arp;
 use crate::wire::frame::OwnedFrame;
+use crate::wire::icmp;
 use crate::wire::nd::{
     self, ALL_NODES, NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Nonce, OVERRIDE, ROUTER,
     SOURCE_LINK_LAYER, TARGET_LINK_LAYER, link_layer_option, multicast_mac, solicited_node,
 };
+use crate::wire::packet::{Family, TTL};
 
 /// Asks for `target`'s MAC: one station, or everybody where it may be.
 pub(crate) fn solicit<T>(
@@ -28,6 +30,32 @@ pub(crate) fn solicit<T>(
         }
     }
 }
+
+/// Pings a host by a next hop: whose MAC, and the port it is behind (RFC 792, RFC 4443 §4.1).
+pub(crate) fn ping<A: Family, T>(
+    ctx: &mut Context<'_, T>,
+    interface: InterfaceId,
+    (target, (identifier, sequence)): (A, (u16, u16)),
+    to: (MacAddr, PortId),
+) {
+    let Some(interface) = ctx.snapshot.interface(interface) else {
+        return;
+    };
+    let source = interface.source_for(target);
+    // Until an address is claimed nothing is sent from it.
+    let ours = |source: &A| ctx.router.claims.is_ours(interface.id, (*source).into());
+    let Some(source) = source.filter(ours) else {
+        return;
+    };
+    let [i, s] = [identifier.to_be_bytes(), sequence.to_be_bytes()];
+    let message = [A::ECHO_REQUEST, 0, 0, 0, i[0], i[1], s[0], s[1]];
+    let frame = icmp::frame((source, target), TTL, &[&message, PING]);
+    ctx.shard.counters.pings_sent += 1;
+    egress::send(ctx, frame, interface, to);
+}
+
+/// What a ping carries: whoever captures it learns what it is for.
+const PING: &[u8] = b"tapgate: is this next hop alive?";
 
 /// RFC 826; the unicast form is RFC 1122 §2.3.2.1 (2).
 fn arp_request<T>(

@@ -68,6 +68,8 @@ pub struct NextHop {
     probe: Option<Probe>,
     /// When it was asked last, and has not been looked at since.
     asked: Option<Instant>,
+    /// The sequence number of a ping that is not answered yet.
+    pinged: Option<u16>,
     /// Probes in a row without an answer.
     unanswered: u32,
     /// Since when it has answered every time.
@@ -83,6 +85,20 @@ impl NextHop {
     }
 }
 
+/// How a next hop is to be asked whether it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// By ARP or a neighbour solicitation.
+    Neighbor,
+    /// By a ping of a host beyond (RFC 792, RFC 4443 §4.1).
+    Ping {
+        /// That host.
+        target: IpAddr,
+        /// The echo request's identifier and sequence number.
+        number: (u16, u16),
+    },
+}
+
 /// One that came into use or went out of it, to be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice {
@@ -93,8 +109,12 @@ pub struct Notice {
 }
 
 /// All next hops of routes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NextHops {
+    /// Of all pings: nobody on the way knows it beforehand.
+    identifier: u16,
+    /// Of the last ping.
+    sequence: u16,
     known: BTreeMap<Place, NextHop>,
     due: Deadlines<Place>,
     ports_down: BTreeSet<PortId>,
@@ -105,6 +125,20 @@ pub struct NextHops {
 }
 
 impl NextHops {
+    /// There are none. `seed` is random per start.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            identifier: (seed >> 16) as u16,
+            sequence: seed as u16,
+            known: BTreeMap::new(),
+            due: Deadlines::default(),
+            ports_down: BTreeSet::new(),
+            links_down: BTreeSet::new(),
+            notices: Vec::new(),
+            changed: false,
+        }
+    }
+
     /// Keeps an eye on the next hops of a snapshot's routes; what is known of the others is forgotten.
     pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
         let wanted = snapshot.next_hops();
@@ -123,6 +157,7 @@ impl NextHops {
                 changes: 0,
                 probe,
                 asked: None,
+                pinged: None,
                 unanswered: 0,
                 steady_since: None,
                 must: STEADY,
@@ -184,15 +219,32 @@ impl NextHops {
         }
     }
 
-    /// The next one to be asked whether it is there. `answered`: whether one was heard of since.
+    /// A host answered a ping that came to an interface. Whether it is one of ours.
+    pub fn pong(&mut self, interface: InterfaceId, source: IpAddr, number: (u16, u16)) -> bool {
+        let ours = |(place, hop): &(&Place, &mut NextHop)| {
+            place.0 == interface
+                && number.0 == self.identifier
+                && hop.pinged == Some(number.1)
+                && hop.probe.is_some_and(|probe| probe.target == Some(source))
+        };
+        let found = self.known.iter_mut().find(ours);
+        found.map(|(_, hop)| hop.pinged = None).is_some()
+    }
+
+    /// The next one to be asked whether it is there, and how. `answered`: whether one was heard of since.
     pub fn poll(
         &mut self,
         now: Instant,
         answered: impl Fn(Place, Instant) -> bool,
-    ) -> Option<Place> {
+    ) -> Option<(Place, Ask)> {
         let place = self.due.pop(now)?;
         let hop = self.known.get_mut(&place)?;
-        let heard = hop.asked.take().map(|asked| answered(place, asked));
+        let target = hop.probe.and_then(|probe| probe.target);
+        let target = target.filter(|target| target.is_ipv4() == place.1.is_ipv4());
+        let heard = hop.asked.take().map(|asked| match target {
+            Some(_) => hop.pinged.is_none(),
+            None => answered(place, asked),
+        });
         match heard {
             Some(true) => {
                 hop.unanswered = 0;
@@ -218,8 +270,17 @@ impl NextHops {
         }
         let hop = self.known.get_mut(&place)?;
         hop.asked = Some(now);
+        let ask = match target {
+            None => Ask::Neighbor,
+            Some(target) => {
+                self.sequence = self.sequence.wrapping_add(1);
+                hop.pinged = Some(self.sequence);
+                let number = (self.identifier, self.sequence);
+                Ask::Ping { target, number }
+            }
+        };
         self.schedule(place, now);
-        Some(place)
+        Some((place, ask))
     }
 
     /// When [`Self::poll`] has something to do next.

@@ -46,7 +46,7 @@ impl Router {
     pub(crate) fn empty(section: &RouterSection, seed: u64, claims_from: Instant) -> Self {
         Self {
             neighbors: Neighbors::new(section.neighbors as usize, seed.rotate_left(23)),
-            next_hops: NextHops::default(),
+            next_hops: NextHops::new(seed.rotate_left(43)),
             released: VecDeque::new(),
             claims: Claims::new(seed.rotate_left(37)),
             announcer: Announcer::default(),

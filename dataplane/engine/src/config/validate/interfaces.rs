@@ -1,6 +1,7 @@
 //! `[personalities]` and `[networks]`: one list of interfaces.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -77,7 +78,7 @@ impl Check {
             &mut seen.addresses,
         );
         self.vlan(at("vlan"), personality.vlan);
-        self.probe(name, personality.probe);
+        self.probe(name, personality);
         let addresses: Vec<IpNet> = personality.addresses.iter().map(|p| p.0).collect();
         let routed = |(_, prefix): &(usize, &IpNet)| !is_of_a_link(prefix.addr());
         for (n, prefix) in addresses.iter().enumerate().filter(routed) {
@@ -109,10 +110,51 @@ impl Check {
         }
     }
 
-    fn probe(&mut self, name: &str, probe: Option<Probe>) {
-        let Some(Probe { interval, count }) = probe else {
+    fn probe(&mut self, name: &str, personality: &Personality) {
+        let Some(Probe {
+            interval,
+            count,
+            target,
+        }) = personality.probe
+        else {
             return;
         };
+        let at = || place!["personalities", name, "probe", "target"];
+        if let Some(target) = target {
+            let mut own = personality.addresses.iter().map(|own| own.0.addr());
+            if !own.any(|own| own.is_ipv4() == target.is_ipv4()) {
+                self.fault(
+                    at(),
+                    format!("{target} cannot be pinged from \"{name}\", which has no address of its family"),
+                    "write a target of a family that the personality has an address of",
+                );
+            }
+            let is_nobodys = target.is_multicast()
+                || target.is_unspecified()
+                || target.is_loopback()
+                || target == IpAddr::V4(Ipv4Addr::BROADCAST)
+                || is_of_a_link(target);
+            if is_nobodys
+                || personality
+                    .addresses
+                    .iter()
+                    .any(|own| own.0.addr() == target)
+            {
+                self.fault(
+                    at(),
+                    format!("{target} is no host beyond a next hop"),
+                    "write the address of a host that answers pings, such as a resolver of the provider",
+                );
+            }
+            if personality.shared.is_some() {
+                self.fault(
+                    at(),
+                    "the host's kernel gets the answers to pings from an address that it shares"
+                        .to_owned(),
+                    "leave `target` out: the next hop itself is asked then",
+                );
+            }
+        }
         for (key, value) in [("interval", interval), ("count", count)] {
             if value == 0 {
                 self.fault(

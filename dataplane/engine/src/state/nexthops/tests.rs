@@ -21,7 +21,7 @@ fn snapshot(probe: &str) -> Snapshot {
 const PROBE: &str = r#", "probe": { "interval": 1, "count": 3 }"#;
 
 fn watched(snapshot: &Snapshot) -> (NextHops, Place) {
-    let mut hops = NextHops::default();
+    let mut hops = NextHops::new(7);
     hops.adopt(snapshot, at(0));
     let (place, hop) = hops.iter().next().expect("one");
     assert_eq!(
