@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tapgate_engine::Engine;
-use tapgate_engine::addr::PortId;
-use tapgate_engine::config::{Config, InterfaceKind, RouteAction, RuleVerdict};
+use tapgate_engine::addr::{InterfaceId, PortId};
+use tapgate_engine::config::{Config, InterfaceKind, Route, RouteAction, RuleVerdict, Table};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::model::interface::Interface;
 use tapgate_engine::run::{self, NeighborView, NextHopView, SessionView, Usage};
@@ -56,7 +56,11 @@ impl Dataplane {
                 Rows::Guests,
             ),
             Show::Rules => page(rules(config), cursor, Rows::Rules),
-            Show::Routes => page(routes(&snapshot, running)?, cursor, Rows::Routes),
+            Show::Routes => {
+                let health = health(running)?;
+                let row = |route: (&Table, &Route)| self::route(route, &snapshot, &health);
+                page_of(routes(config), cursor, row, Rows::Routes)
+            }
             Show::Neighbors => page(neighbors(&snapshot, running)?, cursor, Rows::Neighbors),
             Show::Sessions => sessions(&snapshot, running, cursor)?,
             Show::Counters => page(counters(running)?, cursor, Rows::Counters),
@@ -85,8 +89,19 @@ fn page<R>(
     cursor: u64,
     wrap: impl FnOnce(Vec<R>) -> Rows,
 ) -> (Rows, Option<u64>) {
+    page_of(rows, cursor, |row| row, wrap)
+}
+
+/// The same of things that a row is made of only where it is on the page.
+fn page_of<T, R>(
+    things: impl IntoIterator<Item = T>,
+    cursor: u64,
+    row: impl Fn(T) -> R,
+    wrap: impl FnOnce(Vec<R>) -> Rows,
+) -> (Rows, Option<u64>) {
     let start = usize::try_from(cursor).unwrap_or(usize::MAX);
-    let mut rows: Vec<R> = rows.into_iter().skip(start).take(PAGE + 1).collect();
+    let those = things.into_iter().skip(start).take(PAGE + 1);
+    let mut rows: Vec<R> = those.map(row).collect();
     let next = (rows.len() > PAGE).then_some(cursor + PAGE as u64);
     rows.truncate(PAGE);
     (wrap(rows), next)
@@ -303,65 +318,72 @@ fn rules(config: &Config) -> impl Iterator<Item = RuleRow> {
     })
 }
 
-fn routes<'s>(
-    snapshot: &'s Snapshot,
-    running: &Running,
-) -> Result<impl Iterator<Item = RouteRow> + 's, String> {
+/// What is known of each next hop, and when it was asked for.
+type Health = (BTreeMap<(InterfaceId, IpAddr), NextHopView>, Instant);
+
+fn health(running: &Running) -> Result<Health, String> {
     let asked = running
         .worker
         .ask(|worker| run::next_hops(&worker.engine().router));
-    let place = |view: &NextHopView| (view.interface, view.address);
     let views = asked.ok_or(ENDED)?.into_iter();
-    let health: BTreeMap<_, _> = views.map(|view| (place(&view), view)).collect();
-    let now = worker::now();
-    // Of several interfaces with the same next hop, one where it is in use, if there is one.
-    let health_of = move |devs: &[String], via: Option<IpAddr>| {
-        let ids = devs.iter().filter_map(|name| snapshot.interface_id(name));
-        let views = ids.filter_map(|id| health.get(&(id, via?)));
-        let best = views.min_by_key(|view| view.down.is_some())?;
-        Some(HealthRow {
-            state: if best.down.is_some() { "down" } else { "up" }.to_owned(),
-            reason: best.down.map(str::to_owned),
-            since_ms: now.since(best.since).as_millis() as u64,
-            changes: best.changes,
-        })
-    };
-    Ok(configured_routes(snapshot.config()).map(move |mut row| {
-        for hop in &mut row.nexthops {
-            hop.health = health_of(&hop.dev, hop.via);
-        }
-        row
-    }))
+    let views = views.map(|view| ((view.interface, view.address), view));
+    Ok((views.collect(), worker::now()))
 }
 
-fn configured_routes(config: &Config) -> impl Iterator<Item = RouteRow> {
-    let name = |index: &usize| config.interfaces()[*index].name.clone();
-    config.tables().iter().flat_map(move |table| {
-        table.routes.iter().map(move |route| {
-            let (kind, forward) = match &route.action {
-                RouteAction::Forward(forward) => ("unicast", Some(forward)),
-                RouteAction::Blackhole => ("blackhole", None),
-                RouteAction::Unreachable => ("unreachable", None),
-                RouteAction::Prohibit => ("prohibit", None),
-                RouteAction::Throw => ("throw", None),
-            };
-            let hops = forward.map_or(&[][..], |forward| &forward.hops);
-            let hops = hops.iter().map(|hop| NextHopRow {
-                via: hop.via,
-                dev: hop.interfaces.iter().map(name).collect(),
-                weight: hop.weight,
-                health: None,
-            });
-            RouteRow {
-                table: table.name.clone(),
-                to: route.to.to_string(),
-                metric: route.metric,
-                kind: kind.to_owned(),
-                nexthops: hops.collect(),
-                src: forward.and_then(|forward| forward.src),
-            }
-        })
+/// Whether a next hop is in use. Of several interfaces with the same, one where it is, if there is one.
+fn health_of(
+    dev: &[String],
+    via: IpAddr,
+    snapshot: &Snapshot,
+    (known, now): &Health,
+) -> Option<HealthRow> {
+    let ids = dev.iter().filter_map(|name| snapshot.interface_id(name));
+    let views = ids.filter_map(|id| known.get(&(id, via)));
+    let best = views.min_by_key(|view| view.down.is_some())?;
+    Some(HealthRow {
+        state: if best.down.is_some() { "down" } else { "up" }.to_owned(),
+        reason: best.down.map(str::to_owned),
+        since_ms: now.since(best.since).as_millis() as u64,
+        changes: best.changes,
     })
+}
+
+fn routes(config: &Config) -> impl Iterator<Item = (&Table, &Route)> {
+    let of = |table| std::iter::repeat(table);
+    let tables = config.tables().iter();
+    tables.flat_map(move |table| of(table).zip(&table.routes))
+}
+
+fn route((table, route): (&Table, &Route), snapshot: &Snapshot, health: &Health) -> RouteRow {
+    let interfaces = snapshot.config().interfaces();
+    let (kind, forward) = match &route.action {
+        RouteAction::Forward(forward) => ("unicast", Some(forward)),
+        RouteAction::Blackhole => ("blackhole", None),
+        RouteAction::Unreachable => ("unreachable", None),
+        RouteAction::Prohibit => ("prohibit", None),
+        RouteAction::Throw => ("throw", None),
+    };
+    let hops = forward.map_or(&[][..], |forward| &forward.hops);
+    let hops = hops.iter().map(|hop| {
+        let dev = hop.interfaces.iter();
+        let dev: Vec<String> = dev.map(|index| interfaces[*index].name.clone()).collect();
+        NextHopRow {
+            via: hop.via,
+            weight: hop.weight,
+            health: hop
+                .via
+                .and_then(|via| health_of(&dev, via, snapshot, health)),
+            dev,
+        }
+    });
+    RouteRow {
+        table: table.name.clone(),
+        to: route.to.to_string(),
+        metric: route.metric,
+        kind: kind.to_owned(),
+        nexthops: hops.collect(),
+        src: forward.and_then(|forward| forward.src),
+    }
 }
 
 fn neighbors(

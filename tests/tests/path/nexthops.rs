@@ -283,3 +283,42 @@ fn a_gateway_that_answers_and_leads_nowhere_is_found_by_pings_of_a_host_beyond()
         assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
     }
 }
+
+#[test]
+fn n11_a_router_of_ipv6_is_probed_by_neighbour_solicitations() {
+    let text = format!(
+        r#"
+[ports]
+first = {{ memory = true }}
+second = {{ memory = true }}
+[personalities]
+x = {{ port = "first", mac = "{X}", addresses = ["2001:db8:a::10/64"], gateway = "2001:db8:a::1" {PROBE} }}
+y = {{ port = "second", mac = "{Y}", addresses = ["2001:db8:b::10/64"], gateway = "fe80::1" {PROBE} }}
+[tables]
+main = [{TWO_V6}]
+"#
+    );
+    let mut router = Router::new(&text);
+    router.answer_everything();
+    router.wait(10_000);
+    let down = |router: &Router| {
+        let hops = router.next_hops().into_iter();
+        hops.map(|(name, _, down)| (name, down)).collect::<Vec<_>>()
+    };
+    let both = |x, y| vec![("x".to_owned(), x), ("y".to_owned(), y)];
+    assert_eq!(down(&router), both(None, None));
+    for (gateway, lost) in [
+        ("2001:db8:a::1", both(Some("no answer"), None)),
+        ("fe80::1", both(None, Some("no answer"))),
+    ] {
+        let gateway = gateway.parse().expect("an address");
+        router.lives_on(gateway, NOWHERE);
+        router.wait(5_000);
+        assert_eq!(down(&router), lost);
+        router.lives_anywhere(gateway);
+        router.wait(5_000);
+        assert_eq!(down(&router), both(None, None));
+    }
+}
+
+const TWO_V6: &str = r#"{ to = "::/0", dev = "x", metric = 10 }, { to = "::/0", dev = "y", metric = 20 }"#;
