@@ -321,4 +321,5 @@ main = [{TWO_V6}]
     }
 }
 
-const TWO_V6: &str = r#"{ to = "::/0", dev = "x", metric = 10 }, { to = "::/0", dev = "y", metric = 20 }"#;
+const TWO_V6: &str =
+    r#"{ to = "::/0", dev = "x", metric = 10 }, { to = "::/0", dev = "y", metric = 20 }"#;

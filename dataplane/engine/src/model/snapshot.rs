@@ -41,8 +41,22 @@ pub struct Snapshot {
     translations: Arc<Translations>,
     policy: Arc<Policy>,
     limits_bandwidth: bool,
+    next_hops: Arc<Probed>,
     health: Arc<Health>,
     change: Arc<Change>,
+}
+
+/// Next hops, and how each is probed.
+pub(crate) type Probed = BTreeMap<(InterfaceId, IpAddr), Option<Probe>>;
+
+fn probed(routing: &Routing, interfaces: &Interfaces) -> Probed {
+    let hops = routing.groups.iter().flat_map(|group| &group.hops);
+    let places = hops.flat_map(|hop| {
+        let on = |id: &InterfaceId| Some((*id, hop.via?));
+        hop.interfaces.iter().filter_map(on)
+    });
+    let probe = |id| interfaces.get(id).and_then(|interface| interface.probe);
+    places.map(|place| (place, probe(place.0))).collect()
 }
 
 /// The numbers of ports, interfaces and guests.
@@ -86,6 +100,11 @@ impl Snapshot {
             Some(like) => like.policy.clone(),
             None => Arc::new(Policy::build(config, &numbering.interfaces)),
         };
+        let probed = probed(&routing, &interfaces);
+        let next_hops = match previous.filter(|previous| *previous.next_hops == probed) {
+            Some(like) => like.next_hops.clone(),
+            None => Arc::new(probed),
+        };
         let mut snapshot = Self {
             config: Arc::new(config.clone()),
             generation,
@@ -100,6 +119,7 @@ impl Snapshot {
                 .guests()
                 .iter()
                 .any(|guest| !guest.bandwidth.is_empty()),
+            next_hops,
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
         };
@@ -122,6 +142,7 @@ impl Snapshot {
             translations: self.translations.clone(),
             policy: self.policy.clone(),
             limits_bandwidth: self.limits_bandwidth,
+            next_hops: self.next_hops.clone(),
             health: Arc::new(health),
             change: Arc::new(Change::nothing(self.generation)),
         }
@@ -317,19 +338,10 @@ impl Snapshot {
     pub fn health(&self) -> &Health {
         &self.health
     }
-    /// The next hops of all routes, and how each is probed.
-    pub(crate) fn next_hops(&self) -> BTreeMap<(InterfaceId, IpAddr), Option<Probe>> {
-        let hops = self.routing.groups.iter().flat_map(|group| &group.hops);
-        let places = hops.flat_map(|hop| {
-            let on = |id: &InterfaceId| Some((*id, hop.via?));
-            hop.interfaces.iter().filter_map(on)
-        });
-        places
-            .map(|place| {
-                let interface = self.interface(place.0);
-                (place, interface.and_then(|interface| interface.probe))
-            })
-            .collect()
+    /// The next hops of all routes, and how each is probed. A snapshot shares them with the one before where
+    /// they are the same.
+    pub(crate) fn next_hops(&self) -> &Arc<Probed> {
+        &self.next_hops
     }
     /// All rules by ascending priority.
     pub(crate) fn rules(&self) -> &Rules {

@@ -13,13 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::deadlines::Deadlines;
 use crate::base::time::Instant;
 use crate::config::Probe;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Probed, Snapshot};
 use crate::model::tables::Health;
 
 /// How long one that was lost answers before it is used again.
@@ -116,6 +117,8 @@ pub struct NextHops {
     /// Of the last ping.
     sequence: u16,
     known: BTreeMap<Place, NextHop>,
+    /// What was adopted last.
+    adopted: Arc<Probed>,
     due: Deadlines<Place>,
     ports_down: BTreeSet<PortId>,
     links_down: BTreeSet<InterfaceId>,
@@ -131,6 +134,7 @@ impl NextHops {
             identifier: (seed >> 16) as u16,
             sequence: seed as u16,
             known: BTreeMap::new(),
+            adopted: Arc::default(),
             due: Deadlines::default(),
             ports_down: BTreeSet::new(),
             links_down: BTreeSet::new(),
@@ -141,7 +145,15 @@ impl NextHops {
 
     /// Keeps an eye on the next hops of a snapshot's routes; what is known of the others is forgotten.
     pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
-        let wanted = snapshot.next_hops();
+        if !Arc::ptr_eq(&self.adopted, snapshot.next_hops()) {
+            self.adopted = Arc::clone(snapshot.next_hops());
+            self.follow(now);
+        }
+        self.look_at_links(snapshot, now);
+    }
+
+    fn follow(&mut self, now: Instant) {
+        let wanted = Arc::clone(&self.adopted);
         let known = self.known.len();
         self.known.retain(|place, _| wanted.contains_key(place));
         let places = self.due.keys().filter(|place| !wanted.contains_key(place));
@@ -149,7 +161,7 @@ impl NextHops {
             self.due.clear(place);
         }
         self.changed |= self.known.len() < known;
-        for (place, probe) in wanted {
+        for (&place, &probe) in &*wanted {
             let is_down = self.links_down.contains(&place.0);
             let hop = self.known.entry(place).or_insert(NextHop {
                 down: is_down.then_some(Why::LinkDown),
@@ -168,7 +180,6 @@ impl NextHops {
                 self.schedule(place, now);
             }
         }
-        self.look_at_links(snapshot, now);
     }
 
     /// The ports that are without a link, all of them.
@@ -182,6 +193,9 @@ impl NextHops {
     /// Of personalities alone: behind a network's ports are guests, and their packets must not leave by an
     /// uplink because their port is down.
     fn look_at_links(&mut self, snapshot: &Snapshot, now: Instant) {
+        if self.ports_down.is_empty() && self.links_down.is_empty() {
+            return;
+        }
         let is_down = |port: &PortId| self.ports_down.contains(port);
         let down: BTreeSet<InterfaceId> = snapshot
             .interfaces()
