@@ -26,7 +26,7 @@ demo: ## Build, and run examples/RECIPE.toml between a provider and three guests
 	@netns-scripts/demo.sh RECIPE=$(RECIPE) DUT=$(DUT)
 
 .PHONY: test
-test: check build lab-ready ## Everything: formatting, lints, licences, all tests, the labs; about 10 minutes
+test: check build lab-ready ## Everything: formatting, lints, licences, all tests, the labs; some 20 minutes after the builds
 	@if command -v cargo-nextest >/dev/null; then \
 	  $(RUNNER) cargo nextest run --workspace --run-ignored all --no-fail-fast; \
 	else \

@@ -323,3 +323,21 @@ main = [{TWO_V6}]
 
 const TWO_V6: &str =
     r#"{ to = "::/0", dev = "x", metric = 10 }, { to = "::/0", dev = "y", metric = 20 }"#;
+
+#[test]
+fn a_guest_that_is_a_next_hop_cannot_send_what_is_for_behind_it_to_an_uplink() {
+    let routes = format!(r#"{TWO}, {{ to = "10.9.0.0/16", dev = "lan", via = "10.0.1.7" }}"#);
+    let mut router = router("", &routes);
+    router.lives_on("10.0.1.7".parse().expect("an address"), NOWHERE);
+    for _ in 0..3 {
+        router.take_all();
+        let packet = udp("10.0.1.1:5", "10.9.0.1:9", b"x").link(GUEST_A, NET_A);
+        let verdict = router.inject("a", packet.bytes());
+        assert_eq!(verdict, Verdict::Hold);
+        router.wait(5_000);
+        for port in ["first", "second"] {
+            let sent = router.take(port);
+            assert!(sent.iter().all(|sent| sent.bytes[12..14] != [8, 0]));
+        }
+    }
+}

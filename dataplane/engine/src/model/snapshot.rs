@@ -46,7 +46,8 @@ pub struct Snapshot {
     change: Arc<Change>,
 }
 
-/// Next hops, and how each is probed.
+/// Next hops on uplinks, and how each is probed. Those in networks are guests', and never out of use: what
+/// is for behind them would leave by an uplink.
 pub(crate) type Probed = BTreeMap<(InterfaceId, IpAddr), Option<Probe>>;
 
 fn probed(routing: &Routing, interfaces: &Interfaces) -> Probed {
@@ -55,8 +56,11 @@ fn probed(routing: &Routing, interfaces: &Interfaces) -> Probed {
         let on = |id: &InterfaceId| Some((*id, hop.via?));
         hop.interfaces.iter().filter_map(on)
     });
-    let probe = |id| interfaces.get(id).and_then(|interface| interface.probe);
-    places.map(|place| (place, probe(place.0))).collect()
+    let known = |place: (InterfaceId, IpAddr)| {
+        let uplink = interfaces.get(place.0).filter(|it| it.personality)?;
+        Some((place, uplink.probe))
+    };
+    places.filter_map(known).collect()
 }
 
 /// The numbers of ports, interfaces and guests.
@@ -338,7 +342,7 @@ impl Snapshot {
     pub fn health(&self) -> &Health {
         &self.health
     }
-    /// The next hops of all routes, and how each is probed. A snapshot shares them with the one before where
+    /// The next hops on uplinks, and how each is probed. A snapshot shares them with the one before where
     /// they are the same.
     pub(crate) fn next_hops(&self) -> &Arc<Probed> {
         &self.next_hops
