@@ -99,29 +99,27 @@ fn main() -> Result<(), String> {
         if matches!(options.part, Part::All | Part::Dataplane) {
             report.dataplane = Some(running::measure(setup, options.rounds)?);
         }
-        if options.json {
-            let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
-            println!("{text}");
-        } else {
-            print(&report);
-        }
+        show(options.json, &report, print)?;
     }
     if matches!(options.part, Part::All | Part::Sessions) {
         let rows = fill::measure(options.sessions);
-        if options.json {
-            let text = serde_json::to_string(&rows).map_err(|error| error.to_string())?;
-            println!("{text}");
-        } else {
-            print_fill(options.sessions, &rows);
-        }
+        show(options.json, &rows, |rows| {
+            print_fill(options.sessions, rows)
+        })?;
     }
     if matches!(options.part, Part::All | Part::Routes) {
-        let measured = routes::measure(options.rounds);
-        if options.json {
-            let text = serde_json::to_string(&measured).map_err(|error| error.to_string())?;
+        show(options.json, &routes::measure(options.rounds), print_routes)?;
+    }
+    Ok(())
+}
+
+/// Prints what was measured, for people or as JSON.
+fn show<T: Serialize>(json: bool, measured: &T, print: impl FnOnce(&T)) -> Result<(), String> {
+    match json {
+        false => print(measured),
+        true => {
+            let text = serde_json::to_string(measured).map_err(|error| error.to_string())?;
             println!("{text}");
-        } else {
-            print_routes(&measured);
         }
     }
     Ok(())
