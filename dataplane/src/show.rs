@@ -383,6 +383,8 @@ fn route((table, route): (&Table, &Route), snapshot: &Snapshot, health: &Health)
         kind: kind.to_owned(),
         nexthops: hops.collect(),
         src: forward.and_then(|forward| forward.src),
+        mtu: forward.and_then(|forward| forward.mtu),
+        advmss: forward.and_then(|forward| forward.advmss),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{
-    IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader,
+    IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, TcpOptionElement,
+    UdpHeader,
 };
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::checksum;
@@ -198,6 +199,15 @@ impl Packet {
     pub fn acknowledges(mut self, number: u32) -> Self {
         if let Content::Tcp(header, _) = &mut self.content {
             header.acknowledgment_number = number;
+        }
+        self
+    }
+
+    /// A TCP segment that announces this maximum segment size, as its one option.
+    pub fn announcing(mut self, size: u16) -> Self {
+        if let Content::Tcp(header, _) = &mut self.content {
+            let option = TcpOptionElement::MaximumSegmentSize(size);
+            header.set_options(&[option]).expect("room");
         }
         self
     }

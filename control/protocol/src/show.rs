@@ -165,6 +165,12 @@ pub struct RouteRow {
     pub nexthops: Vec<NextHopRow>,
     /// The source of what the router sends by it itself.
     pub src: Option<IpAddr>,
+    /// The largest packet that takes it, in bytes, if the route itself says so.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// The largest TCP segment, in bytes, that connections by it announce.
+    #[serde(default)]
+    pub advmss: Option<u16>,
 }
 
 /// Where a route leads.

@@ -22,6 +22,7 @@ mod ports;
 mod prefixes;
 mod quotas;
 mod routing;
+mod sizes;
 mod tcp;
 mod transfer;
 mod uplink;

@@ -316,6 +316,10 @@ pub struct Forward {
     pub hops: Vec<NextHop>,
     /// The source of what the router itself sends by it without one of its own.
     pub src: Option<IpAddr>,
+    /// The largest packet, in bytes without Ethernet header, where the interface's MTU is larger.
+    pub mtu: Option<u32>,
+    /// The largest TCP segment, in bytes, that SYNs which leave by it announce.
+    pub advmss: Option<u16>,
 }
 
 impl Forward {
@@ -324,6 +328,8 @@ impl Forward {
         Self {
             hops: vec![hop],
             src: None,
+            mtu: None,
+            advmss: None,
         }
     }
 }

@@ -41,6 +41,13 @@ pub struct Route {
     /// The source, one of the router's own addresses, of what it sends by the route itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src: Option<IpAddr>,
+    /// The largest packet that takes it, in bytes without Ethernet header, where its interface's MTU is larger:
+    /// 576 to 65535, for IPv6 1280 and more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The largest TCP segment, in bytes, that connections by it announce: 256 to 65495.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
     /// What happens to packets that match.
     #[serde(
         default,

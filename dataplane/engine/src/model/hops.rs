@@ -21,8 +21,8 @@ const SEED: u64 = 0x7461_7067_6174_6531;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GroupId(pub u32);
 
-/// The next hops of a route, and the source that it prefers. Routes that say the same
-/// share one.
+/// The next hops of a route, the source that it prefers and the sizes that it allows. Routes that say the
+/// same share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// At least one, at most [`MOST`].
@@ -31,6 +31,10 @@ pub struct Group {
     parts: Vec<u8>,
     /// The source of what the router sends by it without one of its own.
     pub source: Option<IpAddr>,
+    /// The largest packet that takes it, in bytes without Ethernet header.
+    pub mtu: Option<u32>,
+    /// The largest TCP segment, in bytes, that SYNs which leave by it announce.
+    pub advmss: Option<u16>,
 }
 
 /// A next hop.
@@ -74,7 +78,14 @@ impl Group {
                 })
                 .collect(),
             source: route.src,
+            mtu: route.mtu,
+            advmss: route.advmss,
         }
+    }
+
+    /// Whether it says anything of sizes.
+    pub fn is_sized(&self) -> bool {
+        self.mtu.is_some() || self.advmss.is_some()
     }
 
     /// Its next hops in the order in which a flow takes them: the one that is its own, then those that take

@@ -33,6 +33,20 @@ pub struct Way<'s> {
 }
 
 impl Way<'_> {
+    /// The largest packet that takes it, in bytes without Ethernet header: the interface's MTU, or the route's
+    /// if that is smaller.
+    #[inline]
+    pub fn mtu(&self) -> u32 {
+        let own = self.route.and_then(|route| route.mtu);
+        own.map_or(self.interface.mtu, |mtu| mtu.min(self.interface.mtu))
+    }
+
+    /// Whether its route says anything of sizes.
+    #[inline]
+    pub fn is_sized(&self) -> bool {
+        self.route.is_some_and(Group::is_sized)
+    }
+
     /// The source of what the router itself sends to `peer` this way: what the route says, else the
     /// interface's address.
     pub fn source_for<A: Address>(&self, peer: A) -> Option<A> {

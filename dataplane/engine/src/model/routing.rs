@@ -54,6 +54,12 @@ impl Routing {
             rules: Rules::new(rules.collect()),
         }
     }
+
+    /// The smallest MTU that a route has, in bytes; `usize::MAX` if none has one.
+    pub(super) fn least_mtu(&self) -> usize {
+        let all = self.groups.iter().filter_map(|group| group.mtu);
+        all.min().map_or(usize::MAX, |mtu| mtu as usize)
+    }
 }
 
 /// Groups of next hops, each once.

@@ -41,6 +41,8 @@ pub struct Snapshot {
     translations: Arc<Translations>,
     policy: Arc<Policy>,
     limits_bandwidth: bool,
+    /// The smallest MTU that a route has, in bytes; `usize::MAX` if none has one.
+    least_mtu: usize,
     next_hops: Arc<Probed>,
     health: Arc<Health>,
     change: Arc<Change>,
@@ -104,6 +106,7 @@ impl Snapshot {
             Some(like) => like.policy.clone(),
             None => Arc::new(Policy::build(config, &numbering.interfaces)),
         };
+        let least_mtu = routing.least_mtu();
         let probed = probed(&routing, &interfaces);
         let next_hops = match previous.filter(|previous| *previous.next_hops == probed) {
             Some(like) => like.next_hops.clone(),
@@ -123,6 +126,7 @@ impl Snapshot {
                 .guests()
                 .iter()
                 .any(|guest| !guest.bandwidth.is_empty()),
+            least_mtu,
             next_hops,
             health: previous.map_or_else(Arc::default, |previous| previous.health.clone()),
             change: Arc::default(),
@@ -146,6 +150,7 @@ impl Snapshot {
             translations: self.translations.clone(),
             policy: self.policy.clone(),
             limits_bandwidth: self.limits_bandwidth,
+            least_mtu: self.least_mtu,
             next_hops: self.next_hops.clone(),
             health: Arc::new(health),
             change: Arc::new(Change::nothing(self.generation)),
@@ -323,6 +328,11 @@ impl Snapshot {
     #[inline]
     pub(crate) fn limits_bandwidth(&self) -> bool {
         self.limits_bandwidth
+    }
+    /// The smallest MTU that a route has of its own, in bytes; `usize::MAX` if none has one.
+    #[inline]
+    pub(crate) fn least_mtu(&self) -> usize {
+        self.least_mtu
     }
     /// Where a rule of the policy stands in the file.
     pub fn rule_name(&self, origin: Origin) -> String {

@@ -218,10 +218,11 @@ pub enum Step {
     Ttl { before: u8 },
     /// A SYN announced larger segments than fit.
     Mss { before: u16, after: u16 },
-    /// It is larger than the egress takes.
+    /// It is larger than its way takes.
     TooBig {
         length: usize,
         interface: InterfaceId,
+        mtu: u32,
     },
     /// It leaves in fragments.
     Cut { fragments: usize, mtu: usize },

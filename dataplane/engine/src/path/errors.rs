@@ -32,15 +32,16 @@ pub(crate) fn translate<A: Tracked, T: Trace>(
         return Err(DropReason::TtlExceeded);
     }
     match hop::repair::<A, T>(ctx, hit).map_err(|refusal| refusal.reason)? {
-        (egress, Hop::Known(_, mac, port)) => {
+        (way, Hop::Known(_, mac, port)) => {
             if ctx.snapshot.limits_bandwidth() {
                 let to = record.sent(direction).destination;
                 let ends = (packet.flow.source.into(), to.into());
-                bandwidth::take(ctx, (arrival.interface, egress), ends, packet.length())?;
+                let place = (arrival.interface, way.interface);
+                bandwidth::take(ctx, place, ends, packet.length())?;
             }
             restore(frame, packet, &quoted, &record, direction);
             ctx.shard.counters.icmp_errors_translated += 1;
-            hop::deliver(ctx, frame, packet, egress, (mac, port))
+            hop::deliver(ctx, frame, packet, &way, (mac, port))
         }
         (_, Hop::Pending(id)) => {
             let copy = OwnedFrame::from(&*frame);

@@ -9,7 +9,7 @@ use super::{admit, bandwidth, errors, limits, local, log, mss, standing};
 use crate::base::drops::DropReason;
 use crate::base::time::Ticks;
 use crate::config::Mapping;
-use crate::model::interface::Arrival;
+use crate::model::interface::{Arrival, Interface};
 use crate::model::trace::{Ends, Step, Trace};
 use crate::state::context::Context;
 use crate::state::egress;
@@ -79,7 +79,7 @@ fn established<A: Tracked, T: Trace>(
     let (egress, hop) = match (path, known) {
         (Some(path), Some(hop)) => (ctx.snapshot.interface(path.interface), hop),
         _ => match hop::repair::<A, T>(ctx, hit) {
-            Ok((egress, Hop::Known(_, mac, port))) => (Some(egress), (mac, port)),
+            Ok((way, Hop::Known(_, mac, port))) => (Some(way.interface), (mac, port)),
             Ok((_, Hop::Pending(id))) => {
                 let copy = OwnedFrame::from(&*frame);
                 return Ok(Some(egress::hold(ctx, copy, Some(arrival.port), id)));
@@ -89,14 +89,19 @@ fn established<A: Tracked, T: Trace>(
     };
     let egress = egress.ok_or(DropReason::NoRoute)?;
     let length = packet.wire_len(frame);
-    let whole = length <= egress.mtu as usize;
+    let mtu = match length > ctx.snapshot.least_mtu() {
+        true => mtu_of::<A, T>(ctx, hit, egress),
+        false => egress.mtu,
+    };
+    let whole = length <= mtu as usize;
     if !whole && packet.dont_fragment {
-        let refusal = fits(length, egress, ctx.trace).err();
+        let refusal = fits(length, (egress, mtu), ctx.trace).err();
         let refusal = refusal.unwrap_or(DropReason::FragmentationNeeded.into());
         return Err(refused(ctx, frame, refusal));
     }
     if packet.is_syn() {
-        mss::clamp(ctx, frame, packet, (arrival.interface, egress));
+        let ways = standing::ways_if_sized::<A, T>(ctx, hit);
+        mss::clamp(ctx, frame, packet, (arrival.interface, egress), ways);
     }
     if ctx.snapshot.limits_bandwidth() {
         let ends = (packet.flow.source.into(), to.destination.into());
@@ -106,12 +111,21 @@ fn established<A: Tracked, T: Trace>(
     trace_rewrite(ctx.trace, &packet.flow, &to);
     let mut verdict = egress::emit(ctx, frame, egress, hop)?;
     if !whole {
-        verdict = hop::cut(ctx, frame, egress, hop.1)?;
+        verdict = hop::cut(ctx, frame, mtu as usize, hop.1)?;
     }
     let sessions = &mut A::flows_mut(ctx.shard).sessions;
     sessions.account(hit, packet.length(), packet.segment(frame), now);
     ctx.shard.counters.forwarded_by_session += 1;
     Ok(Some(verdict))
+}
+
+/// The largest packet of a session's that leaves by `egress`.
+#[inline(never)]
+fn mtu_of<A: Tracked, T>(ctx: &Context<'_, T>, hit: Hit, egress: &Interface) -> u32 {
+    match standing::ways_if_sized::<A, T>(ctx, hit) {
+        [Some(way), _] if way.interface.id == egress.id => way.mtu(),
+        _ => egress.mtu,
+    }
 }
 
 /// Why a session's packet is refused that came in by another interface than those before it.
@@ -252,14 +266,16 @@ fn forward<A: Tracked, T: Trace>(
         }
     }
     if packet.is_syn() {
-        mss::clamp(ctx, frame, packet, (arrival.interface, egress));
+        let back = mss::way_back(ctx, (packet, A::tos(frame)), (arrival.interface, egress));
+        let ends = (arrival.interface, egress);
+        mss::clamp(ctx, frame, packet, ends, [Some(plan.way), back]);
     }
     if let Some(rule) = plan.rule.filter(|rule| rule.log) {
         log::write(ctx, arrival, packet, rule);
     }
     rewrite(frame, packet, &to);
     trace_rewrite(ctx.trace, &packet.flow, &to);
-    let verdict = hop::deliver(ctx, frame, packet, egress, hop)?;
+    let verdict = hop::deliver(ctx, frame, packet, &plan.way, hop)?;
     ctx.shard.counters.forwarded_first += 1;
     Ok(verdict)
 }
@@ -294,6 +310,7 @@ pub(crate) fn begin<A: Tracked, T: Trace>(
     record.set_path(Direction::Forward, Some(path));
     record.set_path(Direction::Reply, Some(Path::by(arrival.interface.id)));
     record.admit(Direction::Forward, Some(arrival.port));
+    record.set_by_sized_route(plan.way.is_sized());
     let mut detail = SessionDetail::default();
     detail.set_tos(A::tos(frame));
     detail.set_guest(plan.guest());

@@ -4,7 +4,6 @@ use super::query::Refusal;
 use super::standing;
 use crate::base::addr::{MacAddr, PortId};
 use crate::base::drops::DropReason;
-use crate::model::interface::Interface;
 use crate::model::route::Way;
 use crate::model::trace::{Step, Trace};
 use crate::state::context::Context;
@@ -35,7 +34,7 @@ pub(crate) enum Hop {
 pub(crate) fn repair<'s, A: Tracked, T: Trace>(
     ctx: &mut Context<'s, T>,
     Hit { number, direction }: Hit,
-) -> Result<(&'s Interface, Hop), Refusal> {
+) -> Result<(Way<'s>, Hop), Refusal> {
     let sessions = &A::flows(ctx.shard).sessions;
     let (record, detail) = (*sessions.get(number), *sessions.detail(number));
     let way = standing::way((&record, &detail), direction, ctx.snapshot, ctx.trace)?;
@@ -52,7 +51,11 @@ pub(crate) fn repair<'s, A: Tracked, T: Trace>(
         let sessions = &mut A::flows_mut(ctx.shard).sessions;
         sessions.get_mut(number).set_path(direction, Some(path));
     }
-    Ok((way.interface, hop))
+    if way.is_sized() {
+        let sessions = &mut A::flows_mut(ctx.shard).sessions;
+        sessions.get_mut(number).set_by_sized_route(true);
+    }
+    Ok((way, hop))
 }
 
 /// The next hop's MAC. If it is not known, it is asked for. `None`: no room to ask.
@@ -86,19 +89,20 @@ pub(crate) fn resolve<T: Trace>(ctx: &mut Context<'_, T>, way: &Way<'_>) -> Opti
     }
 }
 
-/// Puts a rewritten packet out, in fragments if it is larger than the egress MTU.
+/// Puts a rewritten packet out, in fragments if it is larger than its way takes.
 pub(crate) fn deliver<A: Family, T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &mut Frame<'_>,
     packet: &Packet<A>,
-    egress: &Interface,
+    way: &Way<'_>,
     hop: Station,
 ) -> Result<Verdict, DropReason> {
-    let verdict = egress::emit(ctx, frame, egress, hop)?;
-    if packet.wire_len(frame) <= egress.mtu as usize {
+    let verdict = egress::emit(ctx, frame, way.interface, hop)?;
+    let mtu = way.mtu() as usize;
+    if packet.wire_len(frame) <= mtu {
         return Ok(verdict);
     }
-    cut(ctx, frame, egress, hop.1)
+    cut(ctx, frame, mtu, hop.1)
 }
 
 /// Sends a packet of our own that answers another, in fragments if need be. If its next hop is not
@@ -107,10 +111,10 @@ pub(crate) fn answer<A: Family, T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &mut Frame<'_>,
     packet: &Packet<A>,
-    egress: &Interface,
+    way: &Way<'_>,
     hop: Hop,
 ) -> Result<Verdict, DropReason> {
-    let mtu = egress.mtu as usize;
+    let (egress, mtu) = (way.interface, way.mtu() as usize);
     let is_too_large = packet.length() > mtu;
     let pieces = |ctx: &mut Context<'_, T>, frame: &Frame<'_>| {
         let identification = ctx.shard.fragments.identification();
@@ -137,16 +141,15 @@ pub(crate) fn answer<A: Family, T: Trace>(
     }
 }
 
-/// Sends a frame that is ready to leave in fragments (F08); a super-frame is cut into its segments
+/// Sends a frame that is ready to leave in fragments of at most `mtu` bytes (F08); a super-frame is cut into its segments
 /// first.
 #[cold]
 pub(crate) fn cut<T: Trace>(
     ctx: &mut Context<'_, T>,
     frame: &Frame<'_>,
-    egress: &Interface,
+    mtu: usize,
     port: PortId,
 ) -> Result<Verdict, DropReason> {
-    let mtu = egress.mtu as usize;
     let mut fragments = Vec::new();
     let mut whole = true;
     let (mut room, mut scratch) = (Vec::new(), Vec::new());

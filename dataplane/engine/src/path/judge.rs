@@ -457,7 +457,7 @@ fn plan<'s, A: Family>(
         ..
     }) = query.bounds
     {
-        fits(length, egress, trace)?;
+        fits(length, (egress, way.mtu()), trace)?;
     }
     Ok(Plan {
         to,
@@ -570,20 +570,21 @@ fn guard(
     Err(DropReason::EgressGuard.into())
 }
 
-/// A packet that may not be fragmented and is too large for `egress` is refused with the MTU
+/// A packet that may not be fragmented and is too large for its way by `egress` is refused with the MTU
 /// (RFC 1191 §4, F07; RFC 4443 §3.2, S02).
 pub(crate) fn fits(
     length: usize,
-    egress: &Interface,
+    (egress, mtu): (&Interface, u32),
     trace: &mut impl Trace,
 ) -> Result<(), Refusal> {
-    if length <= egress.mtu as usize {
+    if length <= mtu as usize {
         return Ok(());
     }
     trace.step(|| Step::TooBig {
         length,
         interface: egress.id,
+        mtu,
     });
-    let error = IcmpError::TooBig { mtu: egress.mtu };
+    let error = IcmpError::TooBig { mtu };
     Err(Refusal::told(DropReason::FragmentationNeeded, error))
 }

@@ -124,7 +124,7 @@ fn echo<A: Family, T: Trace>(
     let hop = hop::resolve(ctx, &way).ok_or(DropReason::NeighborTableFull)?;
     turn_around(frame, packet);
     ctx.shard.counters.echo_replies += 1;
-    hop::answer(ctx, frame, packet, way.interface, hop)
+    hop::answer(ctx, frame, packet, &way, hop)
 }
 
 fn turn_around<A: Family>(frame: &mut Frame<'_>, packet: &Packet<A>) {

@@ -14,7 +14,7 @@ use crate::model::route::{Selector, Way, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Trace};
 use crate::state::context::Context;
-use crate::state::session::{Path, SessionDetail, SessionRecord};
+use crate::state::session::{Hit, Path, SessionDetail, SessionRecord};
 use crate::state::shard::Tracked;
 use crate::wire::flow::Direction;
 use crate::wire::packet::{Family, TCP, Transport, UDP};
@@ -69,6 +69,7 @@ fn renew<A: Tracked, T: Trace>(ctx: &mut Context<'_, T>, number: u32) -> bool {
     // Packets from any other port have their source checked again.
     record.admit(Direction::Forward, query.ingress);
     record.admit(Direction::Reply, None);
+    record.set_by_sized_route(plan.way.is_sized());
     true
 }
 
@@ -230,6 +231,21 @@ pub(crate) fn way<'s, A: Family>(
         }
         Direction::Reply => way_back((record, detail), snapshot, trace),
     }
+}
+
+/// The ways that a session's packets go now, in this direction and in the other, if a route says anything of
+/// their sizes.
+pub(crate) fn ways_if_sized<'s, A: Tracked, T>(
+    ctx: &Context<'s, T>,
+    Hit { number, direction }: Hit,
+) -> [Option<Way<'s>>; 2] {
+    let sessions = &A::flows(ctx.shard).sessions;
+    let (record, detail) = (sessions.get(number), sessions.detail(number));
+    if !record.is_by_sized_route() {
+        return [None; 2];
+    }
+    [direction, direction.reversed()]
+        .map(|direction| way((record, detail), direction, ctx.snapshot, &mut Silent).ok())
 }
 
 /// The way of answers. Rules see them after their translation is reversed, as in Linux; but answers

@@ -37,6 +37,8 @@ pub enum Answer {
         next_hop: IpAddr,
         /// Of a packet of the router's own that has none.
         source: Option<IpAddr>,
+        /// The route's own `mtu` and `advmss`.
+        sizes: (Option<u32>, Option<u32>),
     },
     /// Also what a rule says.
     NoRoute,
@@ -159,6 +161,9 @@ impl Packet {
                         Some(_) => None,
                         None => way.source_for(to).map(Into::into),
                     },
+                    sizes: way.route.map_or((None, None), |route| {
+                        (route.mtu, route.advmss.map(u32::from))
+                    }),
                 }
             }
             Err(NoWay::NoRoute | NoWay::RuleUnreachable) => Answer::NoRoute,
@@ -259,10 +264,12 @@ fn success(line: &str, packet: &Packet) -> Answer {
         "inet6" => words[1],
         via => via,
     });
+    let number = |word: &str| after(word).map(|words| words[0].parse().expect("a number"));
     let source = after("src").filter(|_| packet.from.is_none());
     Answer::Way {
         device: device[1..].parse().expect("one of ours"),
         next_hop: via.map_or(packet.to, |via| via.parse().expect("an address")),
         source: source.map(|words| words[0].parse().expect("an address")),
+        sizes: (number("mtu"), number("advmss")),
     }
 }

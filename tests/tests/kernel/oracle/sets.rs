@@ -82,10 +82,18 @@ struct Route {
     kind: Kind,
 }
 
+/// What a route says of packets that take it.
+#[derive(Debug, Default)]
+struct Said {
+    src: Option<IpAddr>,
+    mtu: Option<u32>,
+    advmss: Option<u32>,
+}
+
 #[derive(Debug)]
 enum Kind {
     /// Device, next hop and weight of each.
-    Unicast(Vec<(u64, Option<IpAddr>, u64)>, Option<IpAddr>),
+    Unicast(Vec<(u64, Option<IpAddr>, u64)>, Said),
     Ends(&'static str),
 }
 
@@ -250,9 +258,16 @@ impl Sets {
                 .any(|(dev, via, _)| dev == device && via.is_none_or(|via| via == *next_hop)),
             _ => false,
         };
+        let sizes = |answer: &Answer| match answer {
+            Answer::Way { sizes, .. } => Some(*sizes),
+            _ => None,
+        };
         self.routes.iter().flatten().any(|route| match &route.kind {
-            Kind::Unicast(hops, _) if hops.len() > 1 => {
-                is_among(ours, hops) && is_among(theirs, hops)
+            Kind::Unicast(hops, said) if hops.len() > 1 => {
+                let same = sizes(ours) == Some((said.mtu, said.advmss));
+                same && sizes(theirs) == sizes(ours)
+                    && is_among(ours, hops)
+                    && is_among(theirs, hops)
             }
             _ => false,
         })
@@ -282,7 +297,13 @@ impl Route {
                 hops.dedup_by_key(|(device, via, _)| (*device, *via));
                 let src = (hops.len() == 1 && random.chance(20))
                     .then(|| own(family, random.below(DEVICES)));
-                Kind::Unicast(hops, src)
+                let mtu = random
+                    .chance(30)
+                    .then(|| [1_280, 1_400, 1_500][random.below(3) as usize]);
+                let advmss = random
+                    .chance(20)
+                    .then(|| [536, 1_300][random.below(2) as usize]);
+                Kind::Unicast(hops, Said { src, mtu, advmss })
             }
         };
         Self {
@@ -309,7 +330,7 @@ impl Route {
             Kind::Ends(kind) => {
                 let _ = write!(text, ", type = \"{kind}\"");
             }
-            Kind::Unicast(hops, src) => {
+            Kind::Unicast(hops, said) => {
                 match &hops[..] {
                     [one] => text += &format!(", {}", hop(one)),
                     several => {
@@ -319,7 +340,12 @@ impl Route {
                         text += &format!(", nexthops = [{}]", Vec::from_iter(hops).join(", "));
                     }
                 }
-                text += &src.map_or(String::new(), |src| format!(", src = \"{src}\""));
+                text += &said
+                    .src
+                    .map_or(String::new(), |src| format!(", src = \"{src}\""));
+                for (key, size) in [("mtu", said.mtu), ("advmss", said.advmss)] {
+                    text += &size.map_or(String::new(), |size| format!(", {key} = {size}"));
+                }
             }
         }
         text + " }"
@@ -340,7 +366,12 @@ impl Route {
             });
             format!("{via}dev v{device}")
         };
-        if let Kind::Unicast(hops, src) = &self.kind {
+        if let Kind::Unicast(hops, said) = &self.kind {
+            // Before the next hops: what stands behind one is said of that.
+            text += &said.src.map_or(String::new(), |src| format!(" src {src}"));
+            for (key, size) in [("mtu", said.mtu), ("advmss", said.advmss)] {
+                text += &size.map_or(String::new(), |size| format!(" {key} {size}"));
+            }
             match &hops[..] {
                 [one] => text += &format!(" {}", hop(one)),
                 several => {
@@ -349,7 +380,6 @@ impl Route {
                     }
                 }
             }
-            text += &src.map_or(String::new(), |src| format!(" src {src}"));
         }
         text
     }

@@ -7,9 +7,9 @@ use crate::config::{File, FilePort, Port, PortKind, Segment};
 
 /// Smallest MTU a port may have, in bytes (RFC 791 §3.2: every internet destination must be able
 /// to receive 576).
-const MIN_MTU: u32 = 576;
+pub(super) const MIN_MTU: u32 = 576;
 /// Largest MTU a port may have, in bytes: the IPv4 total length's limit.
-const MAX_MTU: u32 = 65_535;
+pub(super) const MAX_MTU: u32 = 65_535;
 /// Longest name of a network device, in bytes (Linux IFNAMSIZ less the terminator).
 const MAX_DEVICE_NAME: usize = 15;
 

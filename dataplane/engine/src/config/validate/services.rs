@@ -19,7 +19,7 @@ const MOST_DOMAINS: usize = 255;
 /// Shortest lease, in seconds: a guest must have time to renew it.
 const SHORTEST_LEASE: u32 = 60;
 /// Smallest MTU of IPv6 (RFC 8200 §5).
-const IPV6_MTU: u32 = 1280;
+pub(super) const IPV6_MTU: u32 = 1280;
 
 impl Check {
     /// Checks what network `name` tells its guests; `mtu` is the smallest of its ports'.

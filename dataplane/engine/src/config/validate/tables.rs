@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
 use super::check::{Check, place};
+use super::ports::{MAX_MTU, MIN_MTU};
+use super::services::IPV6_MTU;
 use crate::base::ip::is_of_a_link;
 use crate::config::{
     File, FileNextHop, FileRoute, Forward, Interface, InterfaceKind, MAIN, NextHop, Prefix, Route,
     RouteAction, RouteType, Segment, Table,
 };
 
+/// TCP segments that a route may name, in bytes: as in Linux no less than what `min_adv_mss` says, no more
+/// than fit IPv4's largest packet.
+const SEGMENTS: RangeInclusive<u32> = 256..=65_495;
 /// Next hops of a route, at most.
 const MOST_HOPS: usize = 64;
 
@@ -98,6 +104,8 @@ impl Check {
                 (route.onlink, "onlink"),
                 (!route.nexthops.is_empty(), "nexthops"),
                 (route.src.is_some(), "src"),
+                (route.mtu.is_some(), "mtu"),
+                (route.advmss.is_some(), "advmss"),
             ] {
                 if given {
                     self.fault(
@@ -110,6 +118,7 @@ impl Check {
             return Some(action);
         }
         let source_at = key("src");
+        self.sizes((key("mtu"), key("advmss")), route);
         let hops = match route.nexthops.is_empty() {
             true => {
                 let own = FileNextHop {
@@ -128,7 +137,31 @@ impl Check {
         Some(RouteAction::Forward(Forward {
             hops,
             src: route.src,
+            mtu: route.mtu,
+            advmss: route.advmss.map(|most| most as u16),
         }))
+    }
+
+    /// The sizes that a route allows.
+    fn sizes(&mut self, (mtu_at, advmss_at): (Vec<Segment>, Vec<Segment>), route: &FileRoute) {
+        let least = match route.to.0.addr().is_ipv4() {
+            true => MIN_MTU,
+            false => IPV6_MTU,
+        };
+        if let Some(mtu) = route.mtu.filter(|mtu| !(least..=MAX_MTU).contains(mtu)) {
+            self.fault(
+                mtu_at,
+                format!("an MTU of {mtu} bytes is out of range for {}", route.to),
+                format!("write {least} to {MAX_MTU}"),
+            );
+        }
+        if let Some(most) = route.advmss.filter(|most| !SEGMENTS.contains(most)) {
+            self.fault(
+                advmss_at,
+                format!("a segment of {most} bytes is out of range"),
+                format!("write {} to {}", SEGMENTS.start(), SEGMENTS.end()),
+            );
+        }
     }
 
     /// The source of what the router sends by a route itself: an address of its own, and of a personality that

@@ -234,14 +234,20 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             "nothing else leads there: what is out of use is tried all the same".to_owned()
         }
         Step::Ttl { before } => format!("{before} becomes {}", before - 1),
-        Step::Mss { before, after } => format!("{before} becomes {after}: `clamp_mss`"),
+        Step::Mss { before, after } => format!("{before} becomes {after}"),
         Step::TooBig {
             length,
             interface: id,
+            mtu,
         } => {
-            let mtu = snapshot.interface(*id).map_or(0, |interface| interface.mtu);
+            let own = snapshot.interface(*id).map(|interface| interface.mtu);
+            let whose = if own == Some(*mtu) {
+                ""
+            } else {
+                "the route by "
+            };
             format!(
-                "{length} bytes that may not be fragmented exceed {}'s MTU of {mtu}",
+                "{length} bytes that may not be fragmented exceed {whose}{}'s MTU of {mtu}",
                 interface(*id)
             )
         }

@@ -78,6 +78,9 @@ pub(super) const EXPECTED: u8 = 16;
 pub(super) const KEEPS_MAPPING: u8 = 32;
 /// Flag: the external port that it holds may be others' too.
 pub(super) const ENDPOINT_DEPENDENT: u8 = 64;
+/// Flag: a route of its packets' has an MTU or a segment size of its own. The process that sets it forgets it
+/// with the paths.
+pub(super) const BY_SIZED_ROUTE: u8 = 128;
 /// Where a part of the DSCP begins in the upper part of a count of packets.
 const DSCP_AT: u32 = 29;
 /// The bits below.
@@ -299,6 +302,7 @@ impl<A: Address> SessionRecord<A> {
     /// Forgets what only the process knew that it is from.
     pub(super) fn forget_numbers(&mut self) {
         self.generation = 0;
+        self.flags &= !BY_SIZED_ROUTE;
         for direction in [Direction::Forward, Direction::Reply] {
             self.set_path(direction, None);
             self.admit(direction, None);
@@ -356,6 +360,17 @@ impl<A: Address> SessionRecord<A> {
                 path.neighbor.use_count,
             ]
         });
+    }
+
+    /// A route of its packets' may have an MTU or a segment size of its own.
+    #[inline]
+    pub fn is_by_sized_route(&self) -> bool {
+        self.flags & BY_SIZED_ROUTE != 0
+    }
+
+    /// Remembers whether a route of its packets' has an MTU or a segment size of its own.
+    pub fn set_by_sized_route(&mut self, sized: bool) {
+        self.flags = self.flags & !BY_SIZED_ROUTE | if sized { BY_SIZED_ROUTE } else { 0 };
     }
 
     /// The port whose packets in `direction` need no further look at their source.
