@@ -78,13 +78,13 @@ pub fn assignments(config: &Config) -> Vec<Assignment> {
     let is_ones = |inside: &Prefix| !pairs.contains(&inside.0);
     // Their names are at hand, and to look for each takes as long as there are guests.
     for guest in config.guests() {
-        all.extend(guest.public.iter().map(|public| Assignment {
+        all.extend(guest.outside().map(|public| Assignment {
             place: Place {
-                external: Prefix(*public),
+                external: Prefix(public),
                 ports: None,
                 proto: None,
             },
-            inside: Prefix(*public),
+            inside: Prefix(public),
             guest: Some(guest.name.clone()),
             by: "guests".to_owned(),
         }));
@@ -137,10 +137,7 @@ pub fn assignments(config: &Config) -> Vec<Assignment> {
 /// The guest that has an address, by the longest of its prefixes.
 pub fn guest(config: &Config, address: IpAddr) -> Option<String> {
     let guests = config.guests().iter();
-    let owned = guests.flat_map(|guest| {
-        let all = guest.addresses.iter().chain(&guest.public);
-        all.map(move |prefix| (prefix, guest))
-    });
+    let owned = guests.flat_map(|guest| guest.owned().map(move |prefix| (prefix, guest)));
     owned
         .filter(|(prefix, _)| prefix.contains(&address))
         .max_by_key(|(prefix, _)| prefix.prefix_len())

@@ -137,7 +137,7 @@ impl Remarks {
                 None => format!("dev = \"{}\"", network.name),
                 Some(_) => "by a personality on its segment that may send the packet".to_owned(),
             };
-            for to in guest.addresses.iter().chain(&guest.public) {
+            for to in guest.owned() {
                 let name = &guest.name;
                 self.add(
                     at(),

@@ -171,7 +171,7 @@ fn interfaces(table: &mut Table, rows: Vec<InterfaceRow>) {
 fn guests(table: &mut Table, rows: Vec<GuestRow>) {
     head(
         table,
-        "GUEST PORT NETWORK MAC ADDRESSES PUBLIC PERSONALITY SESSIONS> SERVED> PORTS> VIOLATIONS",
+        "GUEST PORT NETWORK MAC ADDRESSES PUBLIC VIRTUAL PERSONALITY SESSIONS> SERVED> PORTS> VIOLATIONS",
     );
     for row in rows {
         let refused = row.usage.iter().flat_map(|usage| &usage.refused);
@@ -181,6 +181,13 @@ fn guests(table: &mut Table, rows: Vec<GuestRow>) {
             .chain(refused)
             .map(|(reason, frames)| format!("{reason} {frames}"))
             .collect();
+        let listed = row.virtual_addresses.iter();
+        let listed: Vec<String> = listed
+            .map(|listed| match listed.holder == row.name {
+                true => listed.address.to_string(),
+                false => format!("{} at {}", listed.address, listed.holder),
+            })
+            .collect();
         table.add_row([
             row.name,
             row.port,
@@ -188,6 +195,7 @@ fn guests(table: &mut Table, rows: Vec<GuestRow>) {
             or_dash(row.mac),
             some(&row.addresses),
             some(&row.public),
+            some(&listed),
             or_dash(row.personality),
             of(row.usage.as_ref().map(|usage| usage.sessions_opened)),
             of(row.usage.as_ref().map(|usage| usage.sessions_served)),

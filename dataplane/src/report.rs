@@ -9,6 +9,7 @@ use tapgate_engine::state::journal::Entry;
 use tapgate_engine::state::nexthops;
 use tapgate_engine::state::payer::Payer;
 use tapgate_engine::state::refused::LimitMet;
+use tapgate_engine::state::virtuals;
 
 /// Writes down what a rule with `log` did.
 pub fn flow(entry: &Entry, snapshot: &Snapshot) {
@@ -59,6 +60,13 @@ pub fn next_hop(notice: &nexthops::Notice, snapshot: &Snapshot) {
         ),
         None => tracing::info!(%next_hop, interface, "next hop in use again"),
     }
+}
+
+/// Tells the operator that a guest took over a virtual address.
+pub fn moved(notice: &virtuals::Notice, snapshot: &Snapshot) {
+    let [from, to] = [notice.from, notice.to].map(|guest| snapshot.guest_name(guest));
+    let address = notice.address;
+    tracing::info!(%address, from, to, "virtual address taken over");
 }
 
 /// Tells the operator that somebody has all that it may have, or no longer wants more.

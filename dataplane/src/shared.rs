@@ -118,7 +118,7 @@ fn addresses(
 fn guests(config: &Config, number: usize) -> Vec<IpNet> {
     let guests = config.guests().iter();
     let here = guests.filter(|guest| guest.personality == Some(number));
-    let public = here.flat_map(|guest| &guest.public).copied();
+    let public = here.flat_map(tapgate_engine::config::Guest::outside);
     let pairs = config.one_to_one().iter();
     let pairs = pairs.filter(|pair| pair.interface == number && pair.is_of_prefixes());
     public.chain(pairs.map(|pair| pair.outside)).collect()

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use tapgate_engine::Engine;
 use tapgate_engine::addr::{InterfaceId, PortId};
-use tapgate_engine::config::{Config, InterfaceKind, Route, RouteAction, RuleVerdict, Table};
+use tapgate_engine::config::{
+    Config, Guest, InterfaceKind, Route, RouteAction, RuleVerdict, Table,
+};
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::model::interface::Interface;
 use tapgate_engine::run::{self, NeighborView, NextHopView, SessionView, Usage};
@@ -14,7 +16,7 @@ use tapgate_engine::snapshot::Snapshot;
 use tapgate_engine::time::Instant;
 use tapgate_protocol::{
     CounterRow, DropRow, GuestRow, HealthRow, InterfaceRow, NeighborRow, NextHopRow, PortRow,
-    RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow,
+    RouteRow, Rows, RuleRow, SessionRow, Show, UsageRow, VirtualRow,
 };
 
 use crate::binding::Binding;
@@ -220,6 +222,7 @@ fn guests(
                 mac: guest.mac,
                 addresses: strings(&guest.addresses),
                 public: strings(&guest.public),
+                virtual_addresses: virtual_addresses(guest, snapshot).collect(),
                 personality: guest
                     .personality
                     .map(|index| config.interfaces()[index].name.clone()),
@@ -239,6 +242,17 @@ fn guests(
                 }),
             }
         })
+}
+
+fn virtual_addresses(guest: &Guest, snapshot: &Snapshot) -> impl Iterator<Item = VirtualRow> {
+    let all = guest.virtual_addresses.iter();
+    all.filter_map(|listed| {
+        let holder = snapshot.owners().owner(listed.address)?;
+        Some(VirtualRow {
+            address: listed.address,
+            holder: holder.name.clone(),
+        })
+    })
 }
 
 /// A prefix, or the address alone if it is a single one's.

@@ -253,7 +253,7 @@ impl Worker {
     pub fn set_ports_down(&mut self, ports: BTreeSet<PortId>) {
         let snapshot = self.snapshots.load();
         self.engine.set_ports_down(ports, snapshot, now());
-        self.publish_health();
+        self.publish_findings();
     }
 
     /// Closes a port.
@@ -360,7 +360,7 @@ impl Worker {
                 report::claim(&notice, snapshot);
             }
         }
-        self.publish_health();
+        self.publish_findings();
         let Self {
             engine, snapshots, ..
         } = self;
@@ -375,21 +375,25 @@ impl Worker {
         }
     }
 
-    /// Publishes which next hops are out of use, if that has changed. If a new configuration came meanwhile,
-    /// that is adopted first, and this follows.
-    fn publish_health(&mut self) {
-        let Some(health) = self.engine.take_health() else {
+    /// Publishes what the router found out. If a new configuration came meanwhile, that is adopted first, and
+    /// this follows.
+    fn publish_findings(&mut self) {
+        let findings = self.engine.take_findings(now());
+        if findings.is_empty() {
             return;
-        };
+        }
         let current = self.snapshots.load().clone();
         for notice in self.engine.take_next_hop_notices() {
             report::next_hop(&notice, &current);
         }
-        let next = Arc::new(current.with_health(health));
+        for notice in self.engine.take_moved() {
+            report::moved(&notice, &current);
+        }
+        let next = Arc::new(current.with_findings(&findings));
         let all = self.snapshots.arc_swap();
         let found = all.compare_and_swap(&current, next);
         if !Arc::ptr_eq(&found, &current) {
-            self.engine.put_back_health();
+            self.engine.put_back(findings);
         }
         self.refresh();
     }

@@ -163,6 +163,17 @@ impl Router {
         self.now = end;
     }
 
+    /// The generation of the snapshot.
+    pub fn generation(&self) -> u32 {
+        self.engine.generation()
+    }
+
+    /// The guest that has a virtual address.
+    pub fn holder(&self, address: &str) -> String {
+        let address = address.parse().expect("an address");
+        self.engine.holder(address).expect("a guest").to_owned()
+    }
+
     /// Lets milliseconds pass.
     pub fn wait(&mut self, millis: u64) {
         self.advance(Duration::from_millis(millis));

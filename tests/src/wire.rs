@@ -120,7 +120,7 @@ fn has_a_guest(config: &Config, name: &str, sender: IpAddr) -> bool {
             .personality
             .map(|index| &config.interfaces()[index].name);
         answers.is_some_and(|answers| answers == name)
-            && guest.public.iter().any(|prefix| prefix.contains(&sender))
+            && guest.outside().any(|prefix| prefix.contains(&sender))
     })
 }
 

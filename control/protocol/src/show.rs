@@ -113,6 +113,9 @@ pub struct GuestRow {
     pub addresses: Vec<String>,
     /// What it has outside too.
     pub public: Vec<String>,
+    /// Virtual addresses that it may take over, inside or outside.
+    #[serde(default)]
+    pub virtual_addresses: Vec<VirtualRow>,
     /// The personality that answers for those.
     pub personality: Option<String>,
     /// Frames from its port that it may not send, by reason.
@@ -120,6 +123,15 @@ pub struct GuestRow {
     /// What it uses; absent if the dataplane is of an earlier version.
     #[serde(default)]
     pub usage: Option<UsageRow>,
+}
+
+/// A virtual address that a guest lists.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VirtualRow {
+    /// The address.
+    pub address: IpAddr,
+    /// The guest that has it now.
+    pub holder: String,
 }
 
 /// What a guest uses: how many, and how many it could have now.

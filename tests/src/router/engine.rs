@@ -12,7 +12,7 @@ use tapgate_engine::run::{
     NeighborView, SessionView, Usage, counters, neighbors, next_hops, sessions, usage,
 };
 use tapgate_engine::session::Sessions;
-use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::snapshot::{Findings, Snapshot};
 use tapgate_engine::state::claims::Notice;
 use tapgate_engine::state::journal::Entry;
 use tapgate_engine::state::payer::Payer;
@@ -42,7 +42,11 @@ impl Engine {
         let mut health = self.snapshot.health().clone();
         let interface = self.snapshot.interface_id(at.0).expect("an interface");
         health.set_down(interface, at.1, down);
-        self.snapshot = self.snapshot.with_health(health);
+        let findings = Findings {
+            health: Some(health),
+            ..Findings::default()
+        };
+        self.snapshot = self.snapshot.with_findings(&findings);
         self.engine.adopt(&self.snapshot, now);
     }
 
@@ -64,20 +68,27 @@ impl Engine {
 
     pub(super) fn poll(&mut self, now: Instant) {
         self.engine.poll(&self.snapshot, now);
-        self.publish_health(now);
+        self.publish(now);
     }
 
     /// As the worker does after each batch.
-    fn publish_health(&mut self, now: Instant) {
-        if let Some(health) = self.engine.take_health() {
-            self.snapshot = self.snapshot.with_health(health);
+    pub(super) fn publish(&mut self, now: Instant) {
+        let findings = self.engine.take_findings(now);
+        if !findings.is_empty() {
+            self.snapshot = self.snapshot.with_findings(&findings);
             self.engine.adopt(&self.snapshot, now);
         }
     }
 
+    /// Who holds a virtual address.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<&str> {
+        let owner = self.snapshot.owners().owner(address);
+        owner.map(|guest| guest.name.as_str())
+    }
+
     pub(super) fn set_ports_down(&mut self, ports: BTreeSet<PortId>, now: Instant) {
         self.engine.set_ports_down(ports, &self.snapshot, now);
-        self.publish_health(now);
+        self.publish(now);
     }
 
     /// Next hops: interface, address, why it is out of use.

@@ -1,7 +1,7 @@
 //! The parts of a snapshot: kept where nothing they are made of changes, replaced alone where they
 //! can be; and what a change of them makes the router forget, claim and say.
 
-use tapgate_engine::snapshot::Snapshot;
+use tapgate_engine::snapshot::{Findings, Snapshot};
 use tapgate_tests::packet::{Packet, udp};
 use tapgate_tests::recipe::*;
 use tapgate_tests::router::{Router, config};
@@ -89,7 +89,11 @@ fn parts_that_do_not_change_are_shared() {
     let mut health = before.health().clone();
     let a = before.interface_id("A").unwrap();
     health.set_down(a, "203.0.113.1".parse().unwrap(), true);
-    let after = before.with_health(health.clone());
+    let findings = Findings {
+        health: Some(health.clone()),
+        ..Findings::default()
+    };
+    let after = before.with_findings(&findings);
     assert_eq!(after.shares(&before), [true; 4]);
     let next = Snapshot::build(&config(CONFIG), Some(&after));
     assert_eq!(next.health(), &health, "an apply does not forget it");

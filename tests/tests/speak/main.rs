@@ -14,3 +14,4 @@ mod metadata;
 mod neighbors;
 mod services;
 mod solicitations;
+mod virtuals;

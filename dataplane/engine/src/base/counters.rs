@@ -52,6 +52,7 @@ counters! {
     arp_probes_sent: "ARP probes sent to claim an own address (RFC 5227).",
     neighbor_announcements_sent: "Unsolicited neighbour advertisements of own and guests' addresses sent.",
     duplicate_probes_sent: "Neighbour solicitations sent to detect duplicates of own addresses (RFC 4862).",
+    virtual_addresses_moved: "Virtual addresses that another guest took over.",
     address_conflicts: "Messages of others who claim an address of ours or of a guest.",
     address_defences: "Announcements sent to defend an address (RFC 5227 §2.4).",
     mld_reports_sent: "Multicast listener reports sent.",

@@ -100,6 +100,7 @@ reasons! {
     SpoofedSource = "spoofed-source": "A guest's packet has a source address it does not own (RFC 2827). Check `addresses` and `public` in [guests], or the port's `source`; `show guests` counts it by port.",
     SpoofedArp = "spoofed-arp": "A guest's ARP message says that an address it does not own is its own. `show guests` counts it by port.",
     SpoofedAdvertisement = "spoofed-advertisement": "A guest's neighbour advertisement is about an address it does not own. `show guests` counts it by port.",
+    TakenOverTooOften = "taken-over-too-often": "A guest announces a virtual address that another has, and has taken over so many lately that it must wait: one turn in 5 s. Two guests that both believe to be the master do this; look at their VRRP.",
     GatewayClaimed = "gateway-claimed": "A guest says that an address of its network's gateway is its own, or probes for it. It is told whose it is, and the gateway keeps it (RFC 4862 §5.4.5 would have it yield). `show guests` counts it by port.",
     RogueServer = "rogue-server": "A guest sent what only DHCP servers and routers say. `show guests` counts it by port.",
     LeftToHost = "left-to-host": "For the host's own kernel, which shares this MAC and address. Normal where a personality is `shared`.",

@@ -341,6 +341,13 @@ pub struct Guest {
     /// Addresses and prefixes it has outside too: answered for on the personality, untranslated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<Prefix>,
+    /// Addresses inside that it may take over: of the guests that list one, who said last that it has it, by
+    /// gratuitous ARP or an unsolicited neighbour advertisement, has it. The first of them at the start.
+    #[serde(default, rename = "virtual", skip_serializing_if = "Vec::is_empty")]
+    pub virtual_inside: Vec<IpAddr>,
+    /// The same for addresses that are outside too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub virtual_public: Vec<IpAddr>,
     /// The personality that answers for `public`; the only one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<String>,

@@ -257,6 +257,8 @@ pub struct Guest {
     pub addresses: Vec<IpNet>,
     /// What it has outside too, without host bits.
     pub public: Vec<IpNet>,
+    /// What it may take over from other guests that list it too.
+    pub virtual_addresses: Vec<VirtualAddress>,
     /// Index into [`Config::interfaces`] of the personality that answers for `public`; there is
     /// one if there is any `public`, unless the network is bridged: the guest then answers itself.
     pub personality: Option<usize>,
@@ -272,6 +274,32 @@ pub struct Guest {
     pub limits: Limits,
     /// How fast it may send and be sent to.
     pub bandwidth: Bandwidth,
+}
+
+impl Guest {
+    /// All that it has or may have outside.
+    pub fn outside(&self) -> impl Iterator<Item = IpNet> {
+        let moving = self.virtual_addresses.iter().filter(|moving| moving.public);
+        let moving = moving.map(|moving| IpNet::from(moving.address));
+        self.public.iter().copied().chain(moving)
+    }
+
+    /// All that it has or may have.
+    pub fn owned(&self) -> impl Iterator<Item = IpNet> {
+        let moving = self.virtual_addresses.iter();
+        let moving = moving.map(|moving| IpNet::from(moving.address));
+        let fixed = self.addresses.iter().chain(&self.public).copied();
+        fixed.chain(moving)
+    }
+}
+
+/// An address that one of several guests has at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VirtualAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it is outside too.
+    pub public: bool,
 }
 
 /// A named routing table.

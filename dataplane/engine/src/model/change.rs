@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::interface::Interface;
 use super::interfaces::Interfaces;
 use super::nat::Translations;
-use super::owners::Owners;
+use super::owners::{Guest, Owners};
 use super::presence::Presence;
 use crate::base::addr::{GuestId, InterfaceId, PortId};
 use crate::config::services::Ra;
@@ -37,6 +37,8 @@ pub(crate) struct Change {
     pub(crate) advertising: Vec<Advertising>,
     /// Next hops that stood for guests that went, moved or changed their MAC.
     pub(crate) stations: Vec<(InterfaceId, IpAddr)>,
+    /// Addresses inside that another guest has now.
+    pub(crate) taken_over: Vec<(InterfaceId, IpAddr)>,
     /// Other ports are redirected.
     pub(crate) redirects: bool,
 }
@@ -84,6 +86,14 @@ impl Change {
         Self {
             since,
             ..Self::default()
+        }
+    }
+
+    /// A virtual address is `holder`'s now.
+    pub(crate) fn moves(&mut self, address: IpAddr, public: bool, holder: &Guest) {
+        self.taken_over.push((holder.network, address));
+        if let Some(personality) = holder.personality.filter(|_| public) {
+            self.moving.push((personality, vec![address]));
         }
     }
 
@@ -233,6 +243,17 @@ impl Change {
                     let stations = was.anchors().map(|address| (beside.id, address));
                     self.stations.extend(stations);
                 }
+            }
+        }
+        for (address, holder) in new.owners.holders() {
+            let held = old.and_then(|old| Some((old.owners.find(address)?.0, old.owners)));
+            let before = held.map(|(owned, owners)| &owners.guest(owned.guest).name);
+            if before.is_some_and(|before| *before != holder.name) {
+                let public = new
+                    .owners
+                    .find(address)
+                    .is_some_and(|(owned, _)| owned.public);
+                self.moves(address, public, holder);
             }
         }
         // At the start, interfaces announce all they have.

@@ -2,7 +2,7 @@
 //!
 //! Answering, defending, filtering by source and routing to guests all ask here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::bridge::Bridge;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
 use crate::base::ip::{Address, mac_of_link_local};
 use crate::config::metadata::Instance;
-use crate::config::{Bandwidth, Limits};
+use crate::config::{self, Bandwidth, Limits};
 
 /// A VM or container, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +61,33 @@ pub struct Owned {
     pub guest: GuestId,
     /// Whether the guest has it outside too: its personality then answers for it.
     pub public: bool,
+    /// Whether it is a virtual one, which another guest may take over.
+    pub moves: bool,
 }
 
 /// Who owns what.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
+    configured: Arc<Configured>,
+    holders: Holders,
+}
+
+/// Virtual addresses that another guest has than the first that lists them.
+type Holders = BTreeMap<IpAddr, GuestId>;
+
+/// The guests that list a virtual address, and their ports.
+#[derive(Debug, Default)]
+struct Members {
+    guests: Vec<GuestId>,
+    ports: Vec<PortId>,
+}
+
+/// Who owns what by the configuration alone.
+#[derive(Debug, Default)]
+pub(crate) struct Configured {
     guests: Vec<Guest>,
+    /// Virtual addresses, and which guests may have them. The first has it until another says so.
+    members: BTreeMap<IpAddr, Members>,
     v4: Prefixes<Ipv4Addr>,
     v6: Prefixes<Ipv6Addr>,
     /// The guests of each port.
@@ -169,26 +190,28 @@ impl Guest {
 impl Owners {
     /// All guests.
     pub fn guests(&self) -> &[Guest] {
-        &self.guests
+        &self.configured.guests
     }
 
     /// The guest called `name`.
     pub(crate) fn named(&self, name: &str) -> Option<&Guest> {
         let place = self
+            .configured
             .guests
             .binary_search_by(|guest| guest.name.as_str().cmp(name));
-        place.ok().map(|place| &self.guests[place])
+        place.ok().map(|place| &self.configured.guests[place])
     }
 
     /// A guest of this snapshot.
     #[inline]
     pub fn guest(&self, id: GuestId) -> &Guest {
-        &self.guests[usize::from(id.0)]
+        &self.configured.guests[usize::from(id.0)]
     }
 
     /// The guests behind `port`.
     pub fn on_port(&self, port: PortId) -> impl ExactSizeIterator<Item = &Guest> + Clone {
         let ids = self
+            .configured
             .by_port
             .get(port.index())
             .map_or(&[][..], Vec::as_slice);
@@ -204,17 +227,68 @@ impl Owners {
     /// What `address` is part of, and how long its prefix is.
     #[inline(always)]
     pub fn find(&self, address: IpAddr) -> Option<(Owned, u8)> {
-        if self.guests.is_empty() {
+        if self.configured.guests.is_empty() {
             return None;
         }
         self.find_among(address)
     }
 
     fn find_among(&self, address: IpAddr) -> Option<(Owned, u8)> {
-        match address {
-            IpAddr::V4(address) => self.v4.find(address),
-            IpAddr::V6(address) => self.v6.find(address),
+        let (mut owned, length) = match address {
+            IpAddr::V4(address) => self.configured.v4.find(address),
+            IpAddr::V6(address) => self.configured.v6.find(address),
+        }?;
+        if owned.moves
+            && let Some(holder) = self.holders.get(&address)
+        {
+            owned.guest = *holder;
         }
+        Some((owned, length))
+    }
+
+    /// The guests that may have a virtual address; none, if it is no such.
+    pub fn members(&self, address: IpAddr) -> impl Iterator<Item = &Guest> {
+        let members = self.configured.members.get(&address);
+        let ids = members.map_or(&[][..], |members| &members.guests);
+        ids.iter().map(|id| self.guest(*id))
+    }
+
+    /// The ports of the guests that may have a virtual address; `None`: it is no such.
+    pub(crate) fn members_ports(&self, address: IpAddr) -> Option<&[PortId]> {
+        let members = self.configured.members.get(&address);
+        members.map(|members| &*members.ports)
+    }
+
+    /// All virtual addresses.
+    pub fn virtual_addresses(&self) -> impl ExactSizeIterator<Item = IpAddr> {
+        self.configured.members.keys().copied()
+    }
+
+    /// The same, but that these addresses are held by these guests, which are given by the numbers of their
+    /// names. Whoever may not have one does not get it.
+    #[must_use]
+    pub(crate) fn with_moves(&self, moves: &BTreeMap<IpAddr, u16>) -> Self {
+        let mut holders = self.holders.clone();
+        for (address, number) in moves {
+            let mut members = self.members(*address);
+            if let Some(guest) = members.find(|guest| guest.number == *number) {
+                holders.insert(*address, guest.id);
+            }
+        }
+        Self {
+            configured: self.configured.clone(),
+            holders,
+        }
+    }
+
+    /// Who holds which virtual address.
+    pub fn holders(&self) -> impl Iterator<Item = (IpAddr, &Guest)> {
+        let all = self.configured.members.iter();
+        all.filter_map(|(address, members)| {
+            let first = members.guests.first()?;
+            let holder = self.holders.get(address).unwrap_or(first);
+            Some((*address, self.guest(*holder)))
+        })
     }
 
     /// The guest that owns `address`.
@@ -226,7 +300,7 @@ impl Owners {
     /// The guest of a bridged network that has this MAC.
     #[inline]
     pub fn bridged(&self, network: InterfaceId, mac: MacAddr) -> Option<&Guest> {
-        let id = self.bridged.get(&(network, mac))?;
+        let id = self.configured.bridged.get(&(network, mac))?;
         Some(self.guest(*id))
     }
 
@@ -256,6 +330,7 @@ impl Owners {
     #[inline]
     pub fn alive_behind(&self, address: IpAddr, personality: InterfaceId) -> Option<InterfaceId> {
         let found = self
+            .configured
             .alive
             .iter()
             .find(|alive| alive.personality == personality && covers(&alive.prefixes, address));
@@ -265,6 +340,7 @@ impl Owners {
     /// The network in which `address` may be alive.
     pub fn alive_in(&self, address: IpAddr) -> Option<InterfaceId> {
         let found = self
+            .configured
             .alive
             .iter()
             .find(|alive| covers(&alive.prefixes, address));
@@ -281,13 +357,13 @@ impl Owners {
                 .into_iter()
                 .map(move |prefix| (prefix, network))
         };
-        self.alive.iter().flat_map(prefixes)
+        self.configured.alive.iter().flat_map(prefixes)
     }
 
     /// Every single public address answered for on `personality`, and every address of small
     /// prefixes, with whose it is; in the order of the guests.
     pub fn public_on(&self, personality: InterfaceId) -> &[(IpAddr, GuestId)] {
-        let place = self.public_on.get(personality.index());
+        let place = self.configured.public_on.get(personality.index());
         place.map_or(&[], Vec::as_slice)
     }
 
@@ -313,11 +389,13 @@ impl Owners {
 
     /// Memory used for addresses and prefixes, in bytes, about.
     pub fn memory(&self) -> usize {
-        self.v4.memory() + self.v6.memory()
+        self.configured.v4.memory() + self.configured.v6.memory()
     }
+}
 
-    /// Adds a guest; `addresses` are its own inside, `public` those outside too.
-    pub(crate) fn add(&mut self, mut guest: Guest, addresses: &[IpNet], public: &[IpNet]) {
+impl Configured {
+    /// Adds a guest, with what it owns by its `spec`.
+    pub(crate) fn add(&mut self, mut guest: Guest, spec: &config::Guest) {
         guest.id = GuestId(self.guests.len() as u16);
         if self.by_port.len() <= guest.port.index() {
             self.by_port.resize(guest.port.index() + 1, Vec::new());
@@ -326,11 +404,12 @@ impl Owners {
         if let (Some(_), Some(mac)) = (guest.bridge, guest.mac) {
             self.bridged.insert((guest.network, mac), guest.id);
         }
-        for (prefixes, public) in [(addresses, false), (public, true)] {
+        for (prefixes, public) in [(&spec.addresses, false), (&spec.public, true)] {
             for prefix in prefixes {
                 let owned = Owned {
                     guest: guest.id,
                     public,
+                    moves: false,
                 };
                 match prefix.addr() {
                     IpAddr::V4(address) => {
@@ -344,11 +423,28 @@ impl Owners {
                 }
             }
         }
+        for address in &spec.virtual_addresses {
+            let members = self.members.entry(address.address).or_default();
+            members.guests.push(guest.id);
+            members.ports.push(guest.port);
+            if let [first] = members.guests[..] {
+                let owned = Owned {
+                    guest: first,
+                    public: address.public,
+                    moves: true,
+                };
+                match address.address {
+                    IpAddr::V4(address) => self.v4.insert(address, 32, owned),
+                    IpAddr::V6(address) => self.v6.insert(address, 128, owned),
+                }
+            }
+        }
         self.guests.push(guest);
     }
 
-    /// Call when all guests are added: lists what each personality answers for.
-    pub(crate) fn finish(&mut self) {
+    /// Call when all guests are added: lists what each personality answers for. `before`: who held virtual
+    /// addresses so far.
+    pub(crate) fn finish(mut self, before: &BTreeMap<IpAddr, u16>) -> Owners {
         let few = |net: &IpNet| {
             let host_bits = net.max_prefix_len() - net.prefix_len();
             host_bits < 32 && 1 << host_bits <= FEW
@@ -356,7 +452,8 @@ impl Owners {
         let prefixes = self.v4.iter().chain(self.v6.iter());
         let mut public_on: Vec<Vec<(IpAddr, GuestId)>> = Vec::new();
         for (net, owned) in prefixes.filter(|(net, owned)| owned.public && few(net)) {
-            let Some(personality) = self.guest(owned.guest).personality else {
+            let guest = &self.guests[usize::from(owned.guest.0)];
+            let Some(personality) = guest.personality else {
                 continue;
             };
             if public_on.len() <= personality.index() {
@@ -369,6 +466,11 @@ impl Owners {
             addresses.sort_unstable_by_key(|&(address, guest)| (guest, address));
         }
         self.public_on = public_on;
+        let owners = Owners {
+            configured: Arc::new(self),
+            holders: Holders::new(),
+        };
+        owners.with_moves(before)
     }
 
     pub(crate) fn add_alive(&mut self, alive: Alive) {
@@ -391,7 +493,7 @@ impl Owners {
 impl Guest {
     /// A guest that owns nothing yet.
     pub(crate) fn new(
-        spec: &crate::config::Guest,
+        spec: &config::Guest,
         number: u16,
         (port, network): (PortId, InterfaceId),
         personality: Option<InterfaceId>,
@@ -477,6 +579,7 @@ mod tests {
             let owned = Owned {
                 guest: GuestId(id as u16),
                 public: true,
+                moves: false,
             };
             prefixes.insert(net.addr(), net.prefix_len(), owned);
         }
@@ -501,6 +604,7 @@ mod tests {
         let owned = Owned {
             guest: GuestId(0),
             public: false,
+            moves: false,
         };
         prefixes.insert("2001:db8:0:b::".parse().unwrap(), 112, owned);
         let inside = "2001:db8:0:b::ffff".parse().unwrap();

@@ -1,7 +1,7 @@
 //! Everything configured, compiled for forwarding: immutable, shared by all workers.
 //!
 //! It consists of parts. A part is taken over from the snapshot before if nothing that it is made
-//! of has changed. The health of next hops can be replaced alone ([`Snapshot::with_health`]).
+//! of has changed. What the router finds out itself can be replaced alone ([`Snapshot::with_findings`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use super::interface::Interface;
 use super::interfaces::{Interfaces, Numbering};
 use super::names::Names;
 use super::nat::Translations;
-use super::owners::{Alive, Guest, Owners};
+use super::owners::{Alive, Configured, Guest, Owners};
 use super::policy::Policy;
 use super::presence::Presence;
 use super::routing::Routing;
@@ -46,6 +46,22 @@ pub struct Snapshot {
     next_hops: Arc<Probed>,
     health: Arc<Health>,
     change: Arc<Change>,
+}
+
+/// What the router found out and goes by from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Which next hops are out of use, all of them, if others are than before.
+    pub health: Option<Health>,
+    /// Virtual addresses that a guest took over, and the number of its name.
+    pub moves: BTreeMap<IpAddr, u16>,
+}
+
+impl Findings {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.health.is_none() && self.moves.is_empty()
+    }
 }
 
 /// Next hops on uplinks, and how each is probed. Those in networks are guests', and never out of use: what
@@ -84,7 +100,15 @@ impl Snapshot {
         let kept = Kept::of(config, like);
         let owners = match kept.owners {
             Some(like) => like.owners.clone(),
-            None => Arc::new(owners(config, &numbering, &names.guests)),
+            None => {
+                let held = previous
+                    .into_iter()
+                    .flat_map(|previous| previous.owners.holders());
+                let before = held
+                    .map(|(address, guest)| (address, guest.number))
+                    .collect();
+                Arc::new(owners(config, &numbering, &names.guests, &before))
+            }
         };
         let (interfaces, presence) = match kept.interfaces {
             Some(like) => (like.interfaces.clone(), like.presence.clone()),
@@ -136,14 +160,31 @@ impl Snapshot {
         snapshot
     }
 
-    /// The same with another [`Health`], as the next generation.
+    /// The same with what was found out meanwhile, as the next generation.
     #[must_use]
-    pub fn with_health(&self, health: Health) -> Self {
+    pub fn with_findings(&self, findings: &Findings) -> Self {
+        let mut change = Change::nothing(self.generation);
+        let owners = match findings.moves.is_empty() {
+            true => self.owners.clone(),
+            false => {
+                let owners = self.owners.with_moves(&findings.moves);
+                for address in findings.moves.keys() {
+                    if let Some((owned, _)) = owners.find(*address) {
+                        change.moves(*address, owned.public, owners.guest(owned.guest));
+                    }
+                }
+                Arc::new(owners)
+            }
+        };
+        let health = findings
+            .health
+            .clone()
+            .map_or(self.health.clone(), Arc::new);
         Self {
             config: self.config.clone(),
             generation: self.generation.wrapping_add(1).max(1),
             names: self.names.clone(),
-            owners: self.owners.clone(),
+            owners,
             interfaces: self.interfaces.clone(),
             presence: self.presence.clone(),
             routing: self.routing.clone(),
@@ -152,8 +193,8 @@ impl Snapshot {
             limits_bandwidth: self.limits_bandwidth,
             least_mtu: self.least_mtu,
             next_hops: self.next_hops.clone(),
-            health: Arc::new(health),
-            change: Arc::new(Change::nothing(self.generation)),
+            health,
+            change: Arc::new(change),
         }
     }
 
@@ -400,14 +441,18 @@ impl Snapshot {
             }
         }
     }
-    /// The ports of `interface` that `address` may be behind: its owner's, or all.
+    /// The ports of `interface` that `address` may be behind: its owner's, those of the guests that list a
+    /// virtual one, or all.
     pub(crate) fn whereabouts<'s>(
         &'s self,
         interface: &'s Interface,
         address: IpAddr,
     ) -> &'s [PortId] {
         match self.owners.owner(address) {
-            Some(guest) if guest.network == interface.id => std::slice::from_ref(&guest.port),
+            Some(guest) if guest.network == interface.id => {
+                let shared = self.owners.members_ports(address);
+                shared.unwrap_or(std::slice::from_ref(&guest.port))
+            }
             _ => &interface.ports,
         }
     }
@@ -527,12 +572,14 @@ fn names_alike(a: &Config, b: &Config) -> bool {
     (ports(a), interfaces(a)) == (ports(b), interfaces(b)) && same_ports && same_interfaces
 }
 
-fn owners(config: &Config, numbering: &Numbering, names: &Names) -> Owners {
-    let mut owners = Owners::default();
-    let owned = || {
-        let guests = config.guests().iter();
-        guests.flat_map(|guest| guest.addresses.iter().chain(&guest.public))
-    };
+fn owners(
+    config: &Config,
+    numbering: &Numbering,
+    names: &Names,
+    before: &BTreeMap<IpAddr, u16>,
+) -> Owners {
+    let mut owners = Configured::default();
+    let owned = || config.guests().iter().flat_map(config::Guest::owned);
     let v4 = owned().filter(|net| net.addr().is_ipv4()).count();
     owners.reserve(v4, owned().count() - v4);
     for spec in config.guests() {
@@ -546,7 +593,7 @@ fn owners(config: &Config, numbering: &Numbering, names: &Names) -> Owners {
             vlan: bridged.vlan,
         });
         let guest = Guest::new(spec, number, place, personality, bridge);
-        owners.add(guest, &spec.addresses, &spec.public);
+        owners.add(guest, spec);
     }
     for (spec, &network) in config.interfaces().iter().zip(&numbering.interfaces) {
         if let InterfaceKind::Network {
@@ -560,8 +607,7 @@ fn owners(config: &Config, numbering: &Numbering, names: &Names) -> Owners {
             });
         }
     }
-    owners.finish();
-    owners
+    owners.finish(before)
 }
 
 fn presence(interfaces: &Interfaces, owners: &Owners) -> Vec<Presence> {

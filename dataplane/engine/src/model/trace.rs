@@ -218,6 +218,8 @@ pub enum Step {
     Ttl { before: u8 },
     /// A SYN announced larger segments than fit.
     Mss { before: u16, after: u16 },
+    /// It says that a virtual address is that guest's now.
+    TakesOver { address: IpAddr, guest: GuestId },
     /// It is larger than its way takes.
     TooBig {
         length: usize,

@@ -172,6 +172,7 @@ pub fn adopt_router(snapshot: &Snapshot, router: &mut Router, now: Instant) -> u
     router.announcer.repeat_every(interval, now);
     router.declined.clear();
     router.next_hops.adopt(snapshot, now);
+    router.virtuals.adopt(snapshot.owners(), now);
     router.generation = snapshot.generation();
     waited
 }
@@ -181,6 +182,9 @@ fn forget_neighbors(router: &mut Router, change: &Change) -> usize {
     let stations = change.stations.iter();
     let waited = stations.map(|&(interface, address)| neighbors.unpin(interface, address));
     let waited: usize = waited.sum();
+    for &(interface, address) in &change.taken_over {
+        neighbors.moved(interface, address);
+    }
     if change.relinked.is_empty() && change.unplugged.is_empty() {
         return waited;
     }
@@ -240,6 +244,11 @@ pub fn port_attached(
         ctx.router.advertisers.attached((interface.id, port), now);
     }
     announce::guests_behind(&mut ctx, port);
+    for (address, holder) in snapshot.owners().holders() {
+        if holder.port == port {
+            ctx.router.virtuals.doubt(address, now);
+        }
+    }
 }
 
 /// Counts packets that waited for neighbours that a new configuration did away with.

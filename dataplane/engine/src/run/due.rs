@@ -47,6 +47,7 @@ pub fn poll(snapshot: &Snapshot, (router, shard): (&mut Router, &mut Shard), now
     answers::poll(&mut ctx);
     let things = [
         next_hops,
+        virtuals,
         neighbors,
         claims::poll::<Silent>,
         announce::poll::<Silent>,
@@ -84,6 +85,17 @@ fn next_hops<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
             IpAddr::V4(target) => say::ping(ctx, interface, (target, number), (mac, port)),
             IpAddr::V6(target) => say::ping(ctx, interface, (target, number), (mac, port)),
         },
+    }
+    true
+}
+
+/// Asks who has the next virtual address that is to be asked for. Whether there was one.
+fn virtuals<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
+    let Some(address) = ctx.router.virtuals.poll(ctx.now) else {
+        return false;
+    };
+    if let Some(holder) = ctx.snapshot.owners().owner(address) {
+        say::solicit(ctx, holder.network, address, None);
     }
     true
 }

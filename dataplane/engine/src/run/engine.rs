@@ -10,8 +10,7 @@ use super::explain::{Packet, explain, explain_own};
 use super::process::process;
 use crate::base::addr::{InterfaceId, PortId};
 use crate::base::time::Instant;
-use crate::model::snapshot::Snapshot;
-use crate::model::tables::Health;
+use crate::model::snapshot::{Findings, Snapshot};
 use crate::model::trace::Steps;
 use crate::state::claims::{ClaimState, Notice};
 use crate::state::journal::Entry;
@@ -21,6 +20,7 @@ use crate::state::refused::LimitMet;
 use crate::state::router::Router;
 use crate::state::session::Sessions;
 use crate::state::shard::Shard;
+use crate::state::virtuals;
 use crate::wire::frame::{Frame, Verdict};
 
 /// A router with one worker.
@@ -73,15 +73,29 @@ impl Engine {
         self.router.next_hops.set_ports_down(ports, snapshot, now);
     }
 
-    /// Which next hops are out of use now, if it is other than when this was asked last. Whoever asks
-    /// publishes a snapshot with it ([`Snapshot::with_health`]), or puts it back.
-    pub fn take_health(&mut self) -> Option<Health> {
-        self.router.next_hops.take_health()
+    /// What was found out and is not in a snapshot yet. Whoever asks publishes one with it
+    /// ([`Snapshot::with_findings`]), or puts it back.
+    pub fn take_findings(&mut self, now: Instant) -> Findings {
+        let moves = self.router.virtuals.take_moves(now);
+        self.shard.counters.virtual_addresses_moved += moves.len() as u64;
+        Findings {
+            health: self.router.next_hops.take_health(),
+            moves,
+        }
     }
 
-    /// What [`Self::take_health`] said could not be published: it will say so again.
-    pub fn put_back_health(&mut self) {
-        self.router.next_hops.put_back_health();
+    /// What [`Self::take_findings`] said could not be published: it will say so again.
+    pub fn put_back(&mut self, findings: Findings) {
+        if findings.health.is_some() {
+            self.router.next_hops.put_back_health();
+        }
+        self.shard.counters.virtual_addresses_moved -= findings.moves.len() as u64;
+        self.router.virtuals.put_back(findings.moves);
+    }
+
+    /// Which virtual addresses were taken over, since this was asked last.
+    pub fn take_moved(&mut self) -> Vec<virtuals::Notice> {
+        self.router.virtuals.take_notices()
     }
 
     /// Which next hops came into use or went out of it, since this was asked last.

@@ -109,6 +109,7 @@ impl Small {
                 claims: router.claims.clone(),
                 declined: router.declined.clone(),
                 next_hops: router.next_hops.clone(),
+                virtuals: router.virtuals.clone(),
                 answered: router.answered.clone(),
                 metadata: router.metadata.budgets(),
                 generation: router.generation,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::answers::{self, Answer};
 use super::claims::{claiming, conflict, count_objection, not_ours};
+use super::virtuals;
 use crate::base::addr::MacAddr;
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
@@ -23,6 +24,14 @@ pub(crate) fn receive<T: Trace>(
 ) -> Result<Verdict, DropReason> {
     let arp = Arp::parse(frame.bytes)?;
     check(ctx, &arp, link)?;
+    let (sender, target) = (arp.sender.into(), arp.target.into());
+    if virtuals::heard(ctx, sender, link, sender == target)? {
+        return Ok(Verdict::Consumed);
+    }
+    if arp.sender.is_unspecified() {
+        virtuals::probed(ctx.snapshot, target, link)?;
+    }
+    admit(ctx, &arp, link)?;
     let nobody = match arp.sender == arp.target || arp.reply {
         true => DropReason::ArpUnsolicited,
         false => DropReason::ArpNotForUs,
@@ -45,7 +54,6 @@ pub(crate) fn receive<T: Trace>(
         }
         Answer::Silence(reason) => return Err(reason),
     };
-    let (sender, target) = (arp.sender.into(), arp.target.into());
     count_objection(ctx, interface, (sender, target), link);
     answers::may_answer(ctx, link.port)?;
     ctx.trace.step(|| Step::ArpAnswered {
@@ -66,7 +74,7 @@ pub(crate) fn receive<T: Trace>(
     egress::emit(ctx, frame, interface, link.station())
 }
 
-/// What every ARP packet must satisfy before it is believed or answered.
+/// What every ARP packet must satisfy.
 fn check<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link) -> Result<(), DropReason> {
     let snapshot = ctx.snapshot;
     if snapshot.is_own(link) {
@@ -83,7 +91,12 @@ fn check<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link) -> Result<()
     {
         return Err(DropReason::UnknownMac);
     }
-    not_ours(ctx, arp.sender.into(), link, DropReason::ArpSenderIsUs)?;
+    not_ours(ctx, arp.sender.into(), link, DropReason::ArpSenderIsUs)
+}
+
+/// What a guest must not say, and what nobody must about what we are claiming.
+fn admit<T: Trace>(ctx: &mut Context<'_, T>, arp: &Arp, link: Link) -> Result<(), DropReason> {
+    let snapshot = ctx.snapshot;
     if let Some(network) = snapshot.network_on(link.port) {
         let (place, reason) = ((link.port, network), DropReason::SpoofedArp);
         admit::speaker(ctx, place, arp.sender, reason)?;

@@ -12,3 +12,4 @@ pub mod mld;
 pub mod nd;
 pub mod ra;
 pub mod say;
+pub mod virtuals;

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::answers::{self, Answer};
 use super::claims::{claiming, conflict, count_objection, not_ours};
-use super::{ra, say};
+use super::{ra, say, virtuals};
 use crate::base::checksum;
 use crate::base::drops::DropReason;
 use crate::model::interface::Interface;
@@ -54,6 +54,12 @@ pub(crate) fn receive<T: Trace>(
             let message = parse(body, SOURCE_LINK_LAYER)?;
             let sender = packet.flow.source.into();
             not_ours(ctx, sender, link, DropReason::NdSenderIsUs)?;
+            if virtuals::heard(ctx, sender, link, false)? {
+                return Ok(Verdict::Consumed);
+            }
+            if packet.flow.source.is_unspecified() {
+                virtuals::probed(snapshot, message.target.into(), link)?;
+            }
             admit_sender(ctx, packet, link)?;
             solicited(ctx, frame, packet, &message, link)
         }
@@ -65,6 +71,13 @@ pub(crate) fn receive<T: Trace>(
             }
             let target = message.target.into();
             not_ours(ctx, target, link, DropReason::NdSenderIsUs)?;
+            let announced = message.flags & (SOLICITED | OVERRIDE) == OVERRIDE;
+            if packet.flow.source != message.target {
+                admit_sender(ctx, packet, link)?;
+            }
+            if virtuals::heard(ctx, target, link, announced)? {
+                return Ok(Verdict::Consumed);
+            }
             admit_sender(ctx, packet, link)?;
             if let Some(network) = snapshot.network_on(link.port) {
                 let (place, reason) = ((link.port, network), DropReason::SpoofedAdvertisement);

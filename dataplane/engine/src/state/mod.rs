@@ -25,3 +25,4 @@ pub mod refused;
 pub mod router;
 pub mod session;
 pub mod shard;
+pub mod virtuals;

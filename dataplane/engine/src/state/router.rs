@@ -11,6 +11,7 @@ use super::memberships::Memberships;
 use super::metadata::Metadata;
 use super::neighbor::{Held, Neighbors};
 use super::nexthops::NextHops;
+use super::virtuals::Virtuals;
 use crate::base::bucket::Buckets;
 use crate::base::time::Instant;
 use crate::config::RouterSection;
@@ -23,6 +24,7 @@ pub(crate) type Declined = BTreeMap<Ipv4Addr, Instant>;
 pub struct Router {
     pub(crate) neighbors: Neighbors,
     pub(crate) next_hops: NextHops,
+    pub(crate) virtuals: Virtuals,
     /// What waited for a neighbour that is known now. Each worker takes what is its own.
     pub(crate) released: VecDeque<Held>,
     pub(crate) claims: Claims,
@@ -47,6 +49,7 @@ impl Router {
         Self {
             neighbors: Neighbors::new(section.neighbors as usize, seed.rotate_left(23)),
             next_hops: NextHops::new(seed.rotate_left(43)),
+            virtuals: Virtuals::default(),
             released: VecDeque::new(),
             claims: Claims::new(seed.rotate_left(37)),
             announcer: Announcer::default(),
@@ -68,6 +71,7 @@ impl Router {
         [
             self.neighbors.next_deadline(),
             self.next_hops.next_deadline(),
+            self.virtuals.next_deadline(),
             self.delayed.next_deadline(),
             self.claims.next_deadline(),
             self.announcer.next_deadline(),

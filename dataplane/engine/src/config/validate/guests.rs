@@ -11,8 +11,11 @@ use crate::base::addr::MacAddr;
 use crate::base::ip::is_of_a_link;
 use crate::config::{
     File, FileGuest, Guest, Interface, InterfaceKind, Port, PortKind, Prefix, Segment,
+    VirtualAddress,
 };
 
+/// Virtual addresses that a guest may list.
+const MOST_VIRTUAL: usize = 64;
 /// Longest host name, in bytes (RFC 1035 §2.3.4).
 const MAX_HOSTNAME: usize = 63;
 
@@ -91,6 +94,7 @@ impl Check {
                 mac,
                 addresses,
                 public,
+                virtual_addresses: virtual_addresses(guest),
                 personality,
                 dhcp_address,
                 dhcp6_address,
@@ -100,7 +104,105 @@ impl Check {
                 bandwidth: guest.bandwidth,
             });
         }
+        self.virtual_addresses(file, &guests, (&own, interfaces), &seen.prefixes);
         guests
+    }
+
+    /// Virtual addresses must be hosts' and nobody's own; who lists one is where the others are that do, so that
+    /// nothing but its holder changes when it moves.
+    fn virtual_addresses(
+        &mut self,
+        file: &File,
+        guests: &[Guest],
+        (own, interfaces): (&HashMap<IpAddr, &str>, &[Interface]),
+        owned: &HashMap<IpNet, Written<'_>>,
+    ) {
+        let mut seen: HashMap<IpAddr, (&Guest, bool, Vec<Segment>)> = HashMap::new();
+        for guest in guests {
+            let Some(written) = file.guests.get(&guest.name) else {
+                continue;
+            };
+            let lists = [
+                ("virtual", &written.virtual_inside),
+                ("virtual_public", &written.virtual_public),
+            ];
+            if guest.virtual_addresses.len() > MOST_VIRTUAL {
+                self.fault(
+                    place!["guests", &guest.name, lists[usize::from(written.virtual_inside.is_empty())].0],
+                    format!(
+                        "guest \"{}\" lists {} virtual addresses, more than {MOST_VIRTUAL}",
+                        guest.name,
+                        guest.virtual_addresses.len()
+                    ),
+                    "leave some out: what one guest takes over, all others' flows are looked at for",
+                );
+            }
+            let all = lists.into_iter().flat_map(|(key, list)| {
+                let places = list.iter().enumerate();
+                places.map(move |(n, address)| (key, n, *address))
+            });
+            for (key, n, address) in all {
+                let at = place!["guests", &guest.name, key, n];
+                let bridged = interfaces[guest.network].kind.bridged().is_some();
+                if let Some(why) = not_a_host(address) {
+                    self.fault(
+                        at.clone(),
+                        format!("{address} {why}"),
+                        "write a host's address",
+                    );
+                } else if is_of_a_link(address) {
+                    let problem = format!("{address} is link-local, which no router leads to");
+                    self.fault(at.clone(), problem, "leave it out");
+                } else if bridged {
+                    self.fault(
+                        at.clone(),
+                        format!(
+                            "guest \"{}\" is bridged: what it has, the provider's network knows",
+                            guest.name
+                        ),
+                        "write it as `public` of one guest, or route the guests",
+                    );
+                } else if let Some(owner) = own.get(&address) {
+                    let problem = format!("{address} is \"{owner}\"'s own address");
+                    self.fault(at.clone(), problem, "give the guests another one");
+                }
+                if let Some(&(other, there, m)) = owned.get(&IpNet::from(address)) {
+                    self.conflict(
+                        at.clone(),
+                        place!["guests", other, there, m],
+                        format!("{address} is guest \"{other}\"'s for good"),
+                        "list it as a virtual one there too, or choose another",
+                    );
+                }
+                let public = key == "virtual_public";
+                let Some((first, was_public, there)) = seen.get(&address) else {
+                    seen.insert(address, (guest, public, at));
+                    continue;
+                };
+                let differs = if first.name == guest.name {
+                    Some("the same guest lists it twice")
+                } else if first.network != guest.network {
+                    Some("they are in different networks")
+                } else if *was_public != public {
+                    Some("one has it outside too and the other has not")
+                } else if public && first.personality != guest.personality {
+                    Some("different personalities answer for them")
+                } else {
+                    None
+                };
+                if let Some(why) = differs {
+                    self.conflict(
+                        at,
+                        there.clone(),
+                        format!(
+                            "guests \"{}\" and \"{}\" cannot both have {address}: {why}",
+                            first.name, guest.name
+                        ),
+                        "a virtual address moves between guests of one network, and stays inside or public",
+                    );
+                }
+            }
+        }
     }
 
     /// `prefixes` must be hosts' or prefixes of hosts, nobody else's, and not the router's own.
@@ -249,7 +351,7 @@ impl Check {
         };
         let wanted = match (&guest.personality, personalities) {
             (Some(wanted), _) => wanted.as_str(),
-            (None, _) if guest.public.is_empty() => return None,
+            (None, _) if guest.public.is_empty() && guest.virtual_public.is_empty() => return None,
             (None, [only]) => &only.name,
             (None, _) => {
                 let remedy = match personalities.is_empty() {
@@ -260,7 +362,15 @@ impl Check {
                     }
                 };
                 self.fault(
-                    place!["guests", name, "public"],
+                    place![
+                        "guests",
+                        name,
+                        if guest.public.is_empty() {
+                            "virtual_public"
+                        } else {
+                            "public"
+                        }
+                    ],
                     format!("nothing says which personality answers for guest \"{name}\""),
                     remedy,
                 );
@@ -329,6 +439,19 @@ fn networks(interfaces: &[Interface]) -> HashMap<usize, usize> {
         ports.into_iter().map(move |port| (port, network))
     };
     interfaces.iter().enumerate().flat_map(ports).collect()
+}
+
+fn virtual_addresses(guest: &FileGuest) -> Vec<VirtualAddress> {
+    let of = |public| {
+        move |address: &IpAddr| VirtualAddress {
+            address: *address,
+            public,
+        }
+    };
+    let inside = guest.virtual_inside.iter().map(of(false));
+    inside
+        .chain(guest.virtual_public.iter().map(of(true)))
+        .collect()
 }
 
 /// The router's own addresses, with the names of the interfaces that have them.

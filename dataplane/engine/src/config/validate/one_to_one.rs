@@ -130,7 +130,7 @@ impl Check {
                 "write a prefix that the provider routes to the personality, or one entry for each address",
             );
         }
-        let public = |guest: &&Guest| guest.public.iter().any(|own| overlap(*own, outside));
+        let public = |guest: &&Guest| guest.outside().any(|own| overlap(own, outside));
         if let Some(guest) = guests.iter().find(public) {
             self.fault(
                 at("outside"),

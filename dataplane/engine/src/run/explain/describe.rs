@@ -68,7 +68,7 @@ fn stage(step: &Step) -> &'static str {
         Step::Guarded { .. } | Step::Out { .. } => "egress",
         Step::Bridged { .. } | Step::Flooded { .. } => "bridge",
         Step::Told { .. } => "icmp",
-        Step::AskedForGuest { .. } => "owner",
+        Step::AskedForGuest { .. } | Step::TakesOver { .. } => "owner",
         Step::AskedForGateway { .. } => "gateway",
         Step::ArpAnswered { .. } => "arp",
         Step::NdAnswered { .. } => "nd",
@@ -305,6 +305,9 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
         }
         Step::AskedForGateway { target } => {
             format!("the way to {target}, a provider's router, is by us")
+        }
+        Step::TakesOver { address, guest: id } => {
+            format!("{address} is guest {}'s now, which says so", guest(*id))
         }
         Step::ArpAnswered {
             sender,

@@ -110,10 +110,7 @@ pub(super) fn bytes(
 fn sender(config: &Config, packet: &Packet<'_>) -> MacAddr {
     let behind = |guest: &&Guest| config.ports()[guest.port].name == packet.port;
     let mut guests = config.guests().iter().filter(behind);
-    let owns = |guest: &&Guest| {
-        let mut owned = guest.addresses.iter().chain(&guest.public);
-        owned.any(|prefix| prefix.contains(&packet.from))
-    };
+    let owns = |guest: &&Guest| guest.owned().any(|prefix| prefix.contains(&packet.from));
     let owner = guests.clone().find(owns).or_else(|| guests.next());
     owner.and_then(|guest| guest.mac).unwrap_or(SENDER)
 }

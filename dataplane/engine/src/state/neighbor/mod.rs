@@ -156,6 +156,19 @@ impl Neighbors {
             .map_or(0, |slot| self.remove(slot).len())
     }
 
+    /// Forgets the neighbour `address`, which lives elsewhere now. Who is being asked for stays: it is asked
+    /// for there.
+    pub fn moved(&mut self, interface: InterfaceId, address: IpAddr) {
+        let slot = self.places.find(interface, address);
+        let is_known = |slot: &u16| {
+            let neighbor = self.places.get(*slot);
+            neighbor.is_some_and(|neighbor| neighbor.state != NeighborState::Incomplete)
+        };
+        if let Some(slot) = slot.filter(is_known) {
+            self.remove(slot);
+        }
+    }
+
     /// Keeps a frame until `id` is resolved. Returns how many had to go for it, or 1 if it is not kept:
     /// only frames of the port it came in by, of which a share of the room may wait.
     pub fn hold(&mut self, id: NeighborId, held: Held) -> usize {
