@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the VM guest's kernel and initramfs in .lab/vm: Debian's cloud kernel, busybox, iperf3.
+# Makes the VM guest's kernel and initramfs in .lab/vm: Debian's cloud kernel, busybox, curl, iperf3.
 # Nothing is installed: the kernel's package is only unpacked. Kept until an input changes.
 # Run: netns-scripts/vm-image.sh
 set -euo pipefail
@@ -13,7 +13,7 @@ modules=(
   net/core/failover drivers/net/net_failover drivers/net/virtio_net
 )
 
-inputs=$(cat "${BASH_SOURCE[0]}" "$here"/{vm-init,udhcpc}.sh /usr/bin/busybox /usr/bin/iperf3 | sha256sum)
+inputs=$(cat "${BASH_SOURCE[0]}" "$here"/{vm-init,udhcpc}.sh /usr/bin/{busybox,curl,iperf3} | sha256sum)
 if [[ -s $image/vmlinuz && -s $image/initramfs && $(cat "$image/inputs" 2>/dev/null) == "$inputs" ]]; then
   exit 0
 fi
@@ -40,16 +40,16 @@ fi
 debs=("$image"/linux-image-*.deb)
 dpkg-deb -x "${debs[0]}" kernel
 release=$(ls kernel/lib/modules)
-echo "Making the VM's initramfs: Linux $release, busybox, iperf3"
+echo "Making the VM's initramfs: Linux $release, busybox, curl, iperf3"
 
 root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,modules,etc}
-cp /usr/bin/busybox /usr/bin/iperf3 "$root/bin/"
+cp /usr/bin/{busybox,curl,iperf3} "$root/bin/"
 cp "$here/vm-init.sh" "$root/init"
 cp "$here/udhcpc.sh" "$root/etc/udhcpc.sh"
 chmod 755 "$root/init" "$root/etc/udhcpc.sh"
 echo "root::0:0::/:/bin/sh" >"$root/etc/passwd"
-for library in $(ldd /usr/bin/iperf3 | grep -o '/[^ ]*'); do
+for library in $(ldd /usr/bin/{curl,iperf3} | grep -o '/[^ :]*\.so[^ :]*'); do
   mkdir -p "$root/$(dirname "$library")"
   cp -L "$library" "$root/$library"
 done

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# The VM guest: QEMU without KVM, Debian's cloud kernel, virtio-net on its TAP on the router.
+# The VM: QEMU without KVM, Debian's cloud kernel, virtio-net on its TAP on the router. Guests of a recipe
+# that are VMs are its NICs, in their order: eth0, eth1.
 # Sourced. Run: netns-scripts/lab.sh up, then netns-scripts/lab.sh vm 'ip address'
 
-# Boots the VM on its TAP, which must be there. Does not wait: see vm_wait.
+# Boots the VM on its TAPs, which must be there. Does not wait: see vm_wait.
 vm_start() {
-  local image=$lab_dir/vm guest vm
-  for guest in "${guests[@]}"; do [[ ${kind[$guest]} != VM ]] || vm=$guest; done
+  local image=$lab_dir/vm guest nics=()
+  for guest in "${guests[@]}"; do
+    [[ ${kind[$guest]} == VM ]] || continue
+    nics+=(-netdev "tap,id=$guest,ifname=${port[$guest]},script=no,downscript=no,vnet_hdr=on"
+      -device "virtio-net-pci,netdev=$guest,mac=${own_mac[$guest]}")
+  done
   rm -f "$state"/vm.{in,out}
   mkfifo "$state/vm.in" "$state/vm.out"
   # Not `inside`: $! must be QEMU's own process.
@@ -15,8 +20,7 @@ vm_start() {
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" \
     -serial "file:$state/vm-console.log" \
     -chardev "pipe,id=commands,path=$state/vm" -serial chardev:commands \
-    -netdev tap,id=net,ifname="${port[$vm]}",script=no,downscript=no,vnet_hdr=on \
-    -device virtio-net-pci,netdev=net,mac="${own_mac[$vm]}" \
+    "${nics[@]}" \
     >"$state/qemu.log" 2>&1 &
   echo $! >"$state/vm.pid"
   vm_attach

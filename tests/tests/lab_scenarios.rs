@@ -325,6 +325,18 @@ fn port_forward_as_shorewall_says() {
 
 #[test]
 #[ignore = "needs root; run by make test"]
+fn cloud_multiport() {
+    scenario("cloud-multiport", "tapgate");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
+fn cloud_multiport_by_the_kernel() {
+    scenario("cloud-multiport", "kernel");
+}
+
+#[test]
+#[ignore = "needs root; run by make test"]
 fn stopped_closed_leaves_guests_nobody_to_talk_to() {
     scenario("stop-closed", "tapgate");
 }
