@@ -114,25 +114,31 @@ impl<A: Address> Flows<A> {
         })
     }
 
-    /// Has a session to be have a part in the external port that gives it its destination. False where
-    /// the port is another's by now, or the answers would be another session's.
+    /// Has a session to be have a part in the external port that gives it its destination. `None`, and what it
+    /// has of external ports is given back, where the port is another's by now, or the answers would be
+    /// another session's.
     #[cold]
-    pub(crate) fn join(&mut self, record: &mut SessionRecord<A>, mapped: &Mapped<A>) -> bool {
+    pub(crate) fn join(
+        &mut self,
+        mut record: SessionRecord<A>,
+        mapped: &Mapped<A>,
+    ) -> Option<SessionRecord<A>> {
         let (inside, answers) = (record.inside(), record.outside().reversed());
         let external = (inside.destination, inside.destination_port);
         let is_held = self.ports.holder(external, inside.protocol) == Some(mapped.inside);
-        let joins = is_held && self.sessions.find(&answers).is_none();
-        if joins {
-            record.set_by_mapping(mapped.spoken_to);
-            self.ports.join(external, inside.protocol);
+        if !is_held || self.sessions.find(&answers).is_some() {
+            self.release(record);
+            return None;
         }
-        joins
+        record.set_by_mapping(mapped.spoken_to);
+        self.ports.join(external, inside.protocol);
+        Some(record)
     }
 
     /// Gives back what a session that is not to be has of external ports.
     #[cold]
-    pub(crate) fn release(&mut self, record: &SessionRecord<A>) {
-        release(&mut self.ports, record);
+    pub(crate) fn release(&mut self, record: SessionRecord<A>) {
+        release(&mut self.ports, &record);
     }
 
     /// Has a session hold its external ports again. False, and nothing changed, where another has one.
