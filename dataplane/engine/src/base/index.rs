@@ -40,11 +40,17 @@ impl Index {
     }
 
     /// Makes its memory. A large index takes milliseconds for that, which a packet must not wait for.
+    #[inline]
     pub fn prepare(&mut self) {
         if self.buckets.is_empty() {
-            let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
-            self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
+            self.make();
         }
+    }
+
+    #[cold]
+    fn make(&mut self) {
+        let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
+        self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
     }
 
     /// Memory used, in bytes.
