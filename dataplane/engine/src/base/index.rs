@@ -98,6 +98,13 @@ impl Index {
         (hits != 0 && value != 0).then(|| value - 1)
     }
 
+    /// Nothing was put in under `hash`: one look tells, unless its bucket was full once.
+    #[inline]
+    pub fn lacks(&self, hash: u64) -> bool {
+        let bucket = self.buckets.get(self.home(hash));
+        bucket.is_some_and(|bucket| bucket.passed == 0 && bucket.hits(hash as u16) == 0)
+    }
+
     /// Puts `value` in under `hash`. The caller keeps within the capacity.
     pub fn insert(&mut self, hash: u64, value: u32) {
         self.prepare();

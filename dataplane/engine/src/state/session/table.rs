@@ -174,6 +174,12 @@ impl<A: Address> SessionTable<A> {
         self.index.candidate(hash).map(|value| value >> 1)
     }
 
+    /// No session is found by `hash`, as far as one look tells.
+    #[inline]
+    pub fn lacks(&self, hash: u64) -> bool {
+        self.index.lacks(hash)
+    }
+
     /// Reads a record's first and last word, to have all of it in the cache.
     #[inline]
     pub fn touch(&self, number: u32) -> u32 {
