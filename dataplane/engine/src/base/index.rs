@@ -40,11 +40,17 @@ impl Index {
     }
 
     /// Makes its memory. A large index takes milliseconds for that, which a packet must not wait for.
+    #[inline]
     pub fn prepare(&mut self) {
         if self.buckets.is_empty() {
-            let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
-            self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
+            self.make();
         }
+    }
+
+    #[cold]
+    fn make(&mut self) {
+        let slots = self.capacity * LOAD.1 / LOAD.0 + SLOTS;
+        self.buckets = vec![Bucket::default(); slots.div_ceil(SLOTS)].into();
     }
 
     /// Memory used, in bytes.
@@ -90,6 +96,13 @@ impl Index {
         let hits = bucket.hits(hash as u16);
         let value = bucket.values[hits.trailing_zeros() as usize % SLOTS];
         (hits != 0 && value != 0).then(|| value - 1)
+    }
+
+    /// Nothing was put in under `hash`: one look tells, unless its bucket was full once.
+    #[inline]
+    pub fn lacks(&self, hash: u64) -> bool {
+        let bucket = self.buckets.get(self.home(hash));
+        bucket.is_some_and(|bucket| bucket.passed == 0 && bucket.hits(hash as u16) == 0)
     }
 
     /// Puts `value` in under `hash`. The caller keeps within the capacity.

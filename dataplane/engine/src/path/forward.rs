@@ -315,18 +315,16 @@ pub(crate) fn begin<A: Tracked, T: Trace>(
     detail.set_tos(A::tos(frame));
     detail.set_guest(plan.guest());
     detail.set_rule(plan.rule.map(|rule| (rule.place, rule.mark)));
-    detail.count_first(&mut record, packet.length(), packet.segment(frame), now);
     let flows = A::flows_mut(ctx.shard);
-    if let Some(mapped) = &plan.mapped
-        && !flows.join(&mut record, mapped)
-    {
-        flows.release(&record);
-        return Err(DropReason::NatAmbiguous);
+    if let Some(mapped) = &plan.mapped {
+        record = flows.join(record, mapped).ok_or(DropReason::NatAmbiguous)?;
     }
-    let Some(number) = flows.sessions.insert(&record, detail, plan.payer) else {
-        flows.release(&record);
+    let Some(number) = flows.sessions.insert(record, detail, plan.payer) else {
+        flows.release(record);
         return Err(DropReason::SessionTableFull);
     };
+    let first = (packet.length(), packet.segment(frame));
+    flows.sessions.count_first(number, first, now);
     if let Some(rule) = plan.counted_by() {
         let connections = flows.sessions.connections_mut();
         connections.open(number, rule, plan.opener());

@@ -206,7 +206,7 @@ impl Small {
             record.set_path(direction, path);
         }
         let flows = A::flows_mut(&mut self.shard);
-        let number = flows.sessions.insert(&record, detail, Payer::Nobody);
+        let number = flows.sessions.insert(record, detail, Payer::Nobody);
         if let Some(number) = number {
             flows.sessions.ledger_mut().answered(number, None);
         }

@@ -127,7 +127,7 @@ fn sessions<A: Address>(flows: &[Flow<A>], seed: u64) -> usize {
     let mut table = SessionTable::new(memory, seed, &Timeouts::default());
     for flow in flows {
         let record = SessionRecord::new(*flow, *flow, false, 1);
-        let number = table.insert(&record, SessionDetail::default(), Payer::Nobody);
+        let number = table.insert(record, SessionDetail::default(), Payer::Nobody);
         assert!(number.is_some());
     }
     let both = |flow: &Flow<A>| table.cost(flow) + table.cost(&flow.reversed());

@@ -11,7 +11,7 @@ use crate::wire::flow::Flow;
 use crate::wire::packet::{Family, TCP, UDP};
 
 /// Most sessions of a batch that are brought into the cache beforehand.
-const WARMED: usize = 64;
+const WARMED: usize = u64::BITS as usize;
 
 /// One family's sessions and mappings.
 #[derive(Debug)]
@@ -114,25 +114,31 @@ impl<A: Address> Flows<A> {
         })
     }
 
-    /// Has a session to be have a part in the external port that gives it its destination. False where
-    /// the port is another's by now, or the answers would be another session's.
+    /// Has a session to be have a part in the external port that gives it its destination. `None`, and what it
+    /// has of external ports is given back, where the port is another's by now, or the answers would be
+    /// another session's.
     #[cold]
-    pub(crate) fn join(&mut self, record: &mut SessionRecord<A>, mapped: &Mapped<A>) -> bool {
+    pub(crate) fn join(
+        &mut self,
+        mut record: SessionRecord<A>,
+        mapped: &Mapped<A>,
+    ) -> Option<SessionRecord<A>> {
         let (inside, answers) = (record.inside(), record.outside().reversed());
         let external = (inside.destination, inside.destination_port);
         let is_held = self.ports.holder(external, inside.protocol) == Some(mapped.inside);
-        let joins = is_held && self.sessions.find(&answers).is_none();
-        if joins {
-            record.set_by_mapping(mapped.spoken_to);
-            self.ports.join(external, inside.protocol);
+        if !is_held || self.sessions.find(&answers).is_some() {
+            self.release(record);
+            return None;
         }
-        joins
+        record.set_by_mapping(mapped.spoken_to);
+        self.ports.join(external, inside.protocol);
+        Some(record)
     }
 
     /// Gives back what a session that is not to be has of external ports.
     #[cold]
-    pub(crate) fn release(&mut self, record: &SessionRecord<A>) {
-        release(&mut self.ports, record);
+    pub(crate) fn release(&mut self, record: SessionRecord<A>) {
+        release(&mut self.ports, &record);
     }
 
     /// Has a session hold its external ports again. False, and nothing changed, where another has one.
@@ -253,11 +259,12 @@ fn restore<A: Address>(ports: &mut ExternalPorts<A>, record: &SessionRecord<A>) 
 
 impl<A: Family> Flows<A> {
     /// Brings the sessions of this family's frames into the cache: the index buckets of all of them,
-    /// then the records.
-    pub(crate) fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+    /// then the records. Of those that have none: what the first packet of a flow will need.
+    pub(crate) fn warm<'a>(&self, frames: impl Iterator<Item = &'a [u8]> + Clone) {
+        let flows = frames.filter_map(A::flow_hint);
         let mut hashes = [0; WARMED];
         let mut count = 0;
-        for (hash, flow) in hashes.iter_mut().zip(frames.filter_map(A::flow_hint)) {
+        for (hash, flow) in hashes.iter_mut().zip(flows.clone()) {
             *hash = self.sessions.hash(&flow);
             count += 1;
         }
@@ -267,12 +274,45 @@ impl<A: Family> Flows<A> {
         });
         std::hint::black_box(touched);
         let mut numbers = [None; WARMED];
-        for (number, hash) in numbers.iter_mut().zip(hashes) {
+        // A bit for each first packet.
+        let mut first = 0_u64;
+        for (place, (number, hash)) in numbers.iter_mut().zip(hashes).enumerate() {
             *number = self.sessions.candidate(*hash);
+            if number.is_none() && self.sessions.lacks(*hash) {
+                first |= 1 << place;
+            }
         }
         let candidates = numbers[..count].iter().flatten();
         let touched = candidates.fold(0, |sum: u32, number| {
             sum.wrapping_add(self.sessions.touch(*number))
+        });
+        std::hint::black_box(touched);
+        if first != 0 {
+            let is_first = |place: &usize| first >> place & 1 == 1;
+            let flows = (0..WARMED).zip(flows);
+            let flows = flows.filter(|(place, _)| is_first(place));
+            self.warm_first(flows.map(|(_, flow)| flow));
+        }
+    }
+
+    /// Brings what first packets will most likely need into the cache: their mappings, and the index buckets of
+    /// their answers.
+    #[inline(never)]
+    fn warm_first(&self, flows: impl Iterator<Item = Flow<A>>) {
+        let mut places = [None; WARMED];
+        for (place, (flow, foreseen)) in places.iter_mut().zip(self.ports.foresee(flows)) {
+            let (source, source_port) = foreseen.external;
+            let leaves = Flow {
+                source,
+                source_port,
+                ..flow
+            };
+            *place = Some((foreseen, self.sessions.hash(&leaves.reversed())));
+        }
+        let touched = places.iter().map_while(Option::as_ref);
+        let touched = touched.fold(0, |sum: u32, (foreseen, answers)| {
+            sum.wrapping_add(foreseen.touch())
+                .wrapping_add(self.sessions.touch_bucket(*answers))
         });
         std::hint::black_box(touched);
     }

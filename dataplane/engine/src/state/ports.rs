@@ -24,6 +24,7 @@ use crate::base::random::Random;
 use crate::base::time::Instant;
 use crate::config::PortRange;
 use crate::state::payer::Payer;
+use crate::wire::flow::Flow;
 use cooling::Period;
 use holders::PORTS;
 pub use pool::{NoPort, Wanted};
@@ -43,6 +44,28 @@ pub struct ExternalPorts<A> {
     random: Random,
     /// Now.
     period: Period,
+    /// By inside address, see [`slot`]: what one such wanted last.
+    lately: Box<[Option<Wanted<A>>; LATELY]>,
+}
+
+/// Inside addresses of which it is remembered what they wanted.
+const LATELY: usize = 256;
+
+/// The port that a flow will most likely get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foreseen<'s, A> {
+    pool: &'s Pool<A>,
+    hash: u64,
+    /// The external address and the port.
+    pub(crate) external: (A, u16),
+}
+
+impl<A: Address> Foreseen<'_, A> {
+    /// Reads a word of what taking it will need, to have it in the cache.
+    pub(crate) fn touch(&self) -> u32 {
+        self.pool.index[part_of(self.hash)].touch(self.hash)
+            ^ self.pool.holders.get(self.external.1).uses
+    }
 }
 
 impl<A: Address> ExternalPorts<A> {
@@ -55,7 +78,34 @@ impl<A: Address> ExternalPorts<A> {
             key: HashKey::new(seed.rotate_left(17)),
             random: Random::new(seed),
             period: Period::default(),
+            lately: Box::new([None; LATELY]),
         }
+    }
+
+    /// The ports that first packets of these flows will most likely get, if all of them get one: as if each
+    /// wanted what its source did lately.
+    pub(crate) fn foresee(
+        &self,
+        flows: impl Iterator<Item = Flow<A>>,
+    ) -> impl Iterator<Item = (Flow<A>, Foreseen<'_, A>)> {
+        let mut random = self.random.clone();
+        flows.filter_map(move |flow| {
+            let lately = self.lately[slot(flow.source)];
+            let lately = lately.filter(|lately| lately.inside.0 == flow.source)?;
+            let wanted = Wanted {
+                protocol: flow.protocol,
+                inside: (flow.source, flow.source_port),
+                ..lately
+            };
+            let pool = self.pools.get(&(wanted.external, wanted.protocol))?;
+            let port = pool.choose(&wanted, (self.mask, self.period), random.draw());
+            let foreseen = Foreseen {
+                pool,
+                hash: hash(&self.key, wanted.inside),
+                external: (wanted.external, port.ok()?),
+            };
+            Some((flow, foreseen))
+        })
     }
 
     /// It is `now`; to be told every few seconds. A freed port is given to somebody else only after a
@@ -89,6 +139,7 @@ impl<A: Address> ExternalPorts<A> {
     pub fn acquire(&mut self, wanted: &Wanted<A>) -> Result<u16, NoPort> {
         let hash = hash(&self.key, wanted.inside);
         let (reserved, place) = (&self.reserved, (wanted.external, wanted.protocol));
+        self.lately[slot(wanted.inside.0)] = Some(*wanted);
         let pool = self
             .pools
             .entry(place)
@@ -351,6 +402,15 @@ impl<A: Address> ExternalPorts<A> {
             ),
         }
     }
+}
+
+/// The place of an inside address among those of which it is remembered what they wanted.
+fn slot<A: Address>(inside: A) -> usize {
+    let bytes = inside.octets();
+    let bytes = bytes.as_ref().iter();
+    bytes.fold(0, |sum: usize, byte| {
+        sum.wrapping_mul(31).wrapping_add(*byte as usize)
+    }) % LATELY
 }
 
 fn hash<A: Address>(key: &HashKey, (address, port): (A, u16)) -> u64 {

@@ -249,9 +249,9 @@ fn manners<A>(wanted: &Wanted<A>) -> impl Iterator<Item = (PortRange, u64)> {
         last: range.last.min(class.1),
     };
     let parity = 0x5555_5555_5555_5555 << (port & 1);
-    let in_class =
-        (narrowed.first <= narrowed.last).then_some([(narrowed, parity), (narrowed, !0)]);
-    in_class.into_iter().flatten().chain([(range, !0)])
+    let all = [(narrowed, parity), (narrowed, !0), (range, !0)];
+    let has_class = narrowed.first <= narrowed.last;
+    all.into_iter().skip(if has_class { 0 } else { 2 })
 }
 
 /// A port of `range` that is `free`, searched from a random place on: one pass over at most 1,024

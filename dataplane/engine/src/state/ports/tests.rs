@@ -51,6 +51,33 @@ fn t01_one_insider_keeps_one_port_until_its_last_session_ends() {
 }
 
 #[test]
+fn what_first_packets_of_a_batch_will_get_is_foreseen() {
+    let mut nat = ExternalPorts::new(8, Share::ALL);
+    let range = PortRange::default();
+    let flow = |(source, source_port)| Flow {
+        source,
+        source_port,
+        destination: Ipv4Addr::new(198, 51, 100, 1),
+        destination_port: 443,
+        protocol: 17,
+    };
+    let batch = |port| (1..=2).flat_map(move |host| (port..port + 8).map(move |n| inside(host, n)));
+    assert_eq!(nat.foresee(batch(5_000).map(flow)).count(), 0, "strangers");
+    for insider in batch(5_000) {
+        nat.acquire(&want(17, insider, range)).unwrap();
+    }
+    // Every second one finds its port taken.
+    for insider in batch(6_000).filter(|insider| insider.0.octets()[3] == 1) {
+        nat.acquire(&want(17, insider, range)).unwrap();
+    }
+    let new = || batch(6_000).filter(|insider| insider.0.octets()[3] == 2);
+    let foreseen = nat.foresee(new().map(flow));
+    let foreseen: Vec<u16> = foreseen.map(|(_, it)| it.external.1).collect();
+    let given = new().map(|insider| nat.acquire(&want(17, insider, range)).unwrap());
+    assert_eq!(foreseen, Vec::from_iter(given));
+}
+
+#[test]
 fn t03_class_and_parity_are_kept_and_no_port_is_given_twice() {
     let mut nat = ExternalPorts::new(9, Share::ALL);
     let range = PortRange {

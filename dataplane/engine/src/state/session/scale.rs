@@ -35,7 +35,7 @@ fn four_million_sessions_take_at_most_128_bytes_each() {
     for number in 0..SESSIONS {
         let record = SessionRecord::new(flow(number), flow(number), false, 1);
         let payer = Payer::By((number % 1_000) as u16);
-        let inserted = table.insert(&record, SessionDetail::default(), payer);
+        let inserted = table.insert(record, SessionDetail::default(), payer);
         assert_eq!(inserted, Some(number));
     }
     let (taken, counted) = (resident() - before, table.memory());

@@ -174,6 +174,12 @@ impl<A: Address> SessionTable<A> {
         self.index.candidate(hash).map(|value| value >> 1)
     }
 
+    /// No session is found by `hash`, as far as one look tells.
+    #[inline]
+    pub fn lacks(&self, hash: u64) -> bool {
+        self.index.lacks(hash)
+    }
+
     /// Reads a record's first and last word, to have all of it in the cache.
     #[inline]
     pub fn touch(&self, number: u32) -> u32 {
@@ -287,10 +293,13 @@ impl<A: Address> SessionTable<A> {
     }
 
     /// Adds a session that counts against `payer`. `None` when the table is full.
-    #[inline]
+    ///
+    /// Inlined by order, and the record handed over by value: it is put together where it stays. Copied from
+    /// elsewhere, in larger pieces than it was written in, it would wait for all that was written before.
+    #[inline(always)]
     pub fn insert(
         &mut self,
-        record: &SessionRecord<A>,
+        record: SessionRecord<A>,
         detail: SessionDetail,
         payer: Payer,
     ) -> Option<u32> {
@@ -304,13 +313,21 @@ impl<A: Address> SessionTable<A> {
         } else {
             return None;
         };
-        self.memory.records[number as usize] = *record;
+        let hashes = self.hashes(&record);
+        self.memory.records[number as usize] = record;
         self.memory.details[number as usize] = detail;
         self.live += 1;
         self.ledger.open(number, payer);
-        self.enter(number, record);
+        self.enter(number, hashes);
         self.count(number);
         Some(number)
+    }
+
+    /// Counts the opener's first packet of session `number`, seen at `now`, by its length and segment.
+    #[inline]
+    pub fn count_first(&mut self, number: u32, first: (usize, Option<Segment>), now: Ticks) {
+        let record = &mut self.memory.records[number as usize];
+        self.memory.details[number as usize].count_first(record, first.0, first.1, now);
     }
 
     /// Ends a session and returns what it was.
@@ -459,11 +476,21 @@ impl<A: Address> SessionTable<A> {
     }
 
     #[inline]
-    fn enter(&mut self, number: u32, record: &SessionRecord<A>) {
+    fn enter(&mut self, number: u32, hashes: [u64; 2]) {
         for direction in [Direction::Forward, Direction::Reply] {
-            let hash = self.hash(&record.received(direction));
+            let hash = hashes[direction as usize];
             self.index.insert(hash, join(number, direction));
         }
+    }
+
+    /// The hashes of both flows that come in.
+    #[inline(always)]
+    fn hashes(&self, record: &SessionRecord<A>) -> [u64; 2] {
+        let [forward, reply] = [Direction::Forward, Direction::Reply];
+        [
+            self.hash(&record.received(forward)),
+            self.hash(&record.received(reply)),
+        ]
     }
 
     /// Indexes what an earlier process left in the memory. A record whose flow is there already
@@ -480,7 +507,7 @@ impl<A: Address> SessionTable<A> {
                 .any(|direction| self.find(&record.received(direction)).is_some());
             if record.is_live() && !twice {
                 self.memory.records[number as usize].forget_numbers();
-                self.enter(number, &record);
+                self.enter(number, self.hashes(&record));
                 self.live += 1;
                 self.ledger.open(number, Payer::Nobody);
                 if !record.makes_room() {
