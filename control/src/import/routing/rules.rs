@@ -3,10 +3,9 @@
 use super::super::firewall::Fate;
 use super::super::links::Links;
 use super::super::policy::short;
-use super::super::system::{Inet, Refusal, Rule, System, Then};
+use super::super::system::{Inet, Rule, System, Then};
 use super::super::writer::quoted;
-use super::entries::{Routing, missing, table};
-use super::words;
+use super::entries::{Fields, Routing, missing, table};
 
 /// The priorities at which the kernel asks its own tables.
 const LOCAL: u32 = 0;
@@ -48,11 +47,7 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
         let rule = written[place].rule;
         let refuses = matches!(rule.then, Then::End(_));
         match fields {
-            Ok(fields) => {
-                if let Some(fit) = routing.fit(words::RULE, fields, &rule.origin, refuses) {
-                    routing.rules.push((fit, rule.origin.clone()));
-                }
-            }
+            Ok(fields) => routing.rules.push((fields, rule.origin.clone())),
             Err(why) => routing.note(&rule.origin, missing(refuses), why),
         }
     }
@@ -186,7 +181,7 @@ fn fields(
     priorities: &[u32],
     place: usize,
     priority: u32,
-) -> Result<Vec<(&'static str, String)>, String> {
+) -> Result<Fields, String> {
     let Written {
         rule,
         both,
@@ -219,7 +214,8 @@ fn fields(
     if let Some((mark, mask)) = rule.fwmark {
         let text = match mask {
             u32::MAX => mark.to_string(),
-            mask => quoted(&format!("{mark:#x}/{mask:#x}")),
+            // Bits beyond the mask are not compared.
+            mask => quoted(&format!("{:#x}/{mask:#x}", mark & mask)),
         };
         fields.push(("fwmark", text));
     }
@@ -243,8 +239,8 @@ fn fields(
     }
     match &rule.then {
         Then::Lookup(name) => fields.push(("lookup", quoted(&table(name)))),
-        Then::End(refusal) => fields.push(("action", quoted(action(*refusal)))),
-        Then::Nop => fields.push(("action nop", quoted("nop"))),
+        Then::End(refusal) => fields.push(("action", quoted(refusal.name()))),
+        Then::Nop => fields.push(("action", quoted("nop"))),
         Then::Goto(target) => {
             let at = written
                 .iter()
@@ -259,8 +255,4 @@ fn fields(
         fields.push(("suppress_prefixlength", length.to_string()));
     }
     Ok(fields)
-}
-
-fn action(refusal: Refusal) -> &'static str {
-    refusal.name()
 }

@@ -42,6 +42,6 @@ pub(super) fn one_or_more(values: Vec<String>) -> String {
     }
 }
 
-pub(super) fn list(values: impl Iterator<Item = String>) -> String {
+pub(in crate::import) fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
 }
