@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::firewall::{Decision, Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
+use super::marks::{Asked, Marking};
 use super::matching::{Family, Match, State, few};
-use super::untranslated::{HARMLESS, LOGS, TARGETS, why};
+use super::untranslated::{HARMLESS, LOGS, MATCHES, TARGETS, why};
 use super::words::Goal;
 
 /// Deepest nesting of jumps; nftables allows 16.
@@ -23,6 +24,8 @@ pub(super) struct Line {
     pub(super) family: Family,
     /// What it asks for, or what of that cannot be said.
     pub(super) when: Result<Match, String>,
+    /// What it asks of marks besides.
+    pub(super) marks: Vec<Asked>,
     pub(super) then: Then,
 }
 
@@ -38,6 +41,8 @@ pub(super) enum Then {
     Snat(Worn),
     /// The destination becomes another: one of these.
     Dnat(Vec<IpAddr>, Option<u16>),
+    /// A mark becomes another.
+    Mark(Marking),
     /// It only counts.
     Nothing,
     /// It does what there is no word for.
@@ -46,10 +51,24 @@ pub(super) enum Then {
     Unclear(String),
 }
 
+impl Line {
+    /// What it asks of flows.
+    ///
+    /// # Errors
+    /// It cannot be said, or it asks for marks, which a rule does not.
+    pub(super) fn asks(&self) -> Result<&Match, &str> {
+        match &self.when {
+            Ok(when) if self.marks.is_empty() => Ok(when),
+            Ok(_) => Err(why(MATCHES, "mark").unwrap_or_default()),
+            Err(why) => Err(why),
+        }
+    }
+}
+
 /// Whether a line decides about exactly the flows that the one before it is for.
 fn decides_same(line: &Line, before: &Line) -> bool {
     matches!(line.then, Then::Decide(_))
-        && (&line.when, line.family) == (&before.when, before.family)
+        && (line.asks(), line.family) == (before.asks(), before.family)
 }
 
 /// Where a destination translation leads.
@@ -123,7 +142,7 @@ impl Walk<'_> {
                 self.left_out(line, "the chains jump to each other too often");
                 return;
             }
-            let when = match &line.when {
+            let when = match line.asks() {
                 Ok(when) => when,
                 Err(why) => {
                     self.unclear(line, why, depth);
@@ -167,12 +186,13 @@ impl Walk<'_> {
                     let why = why(TARGETS, target).unwrap_or("there is no word for what it does");
                     self.left_out(line, why);
                 }
+                Then::Mark(_) => self.left_out(line, why(TARGETS, "MARK").unwrap_or_default()),
                 Then::Unclear(why) => self.left_out(line, why),
                 Then::Decide(verdict) => {
                     let verdict = *verdict;
                     let decision = Decision {
-                        verdict,
                         log: logged,
+                        ..verdict.into()
                     };
                     self.decide(line, &joined, decision);
                 }
@@ -276,7 +296,7 @@ impl Walk<'_> {
                 let why = "answers follow their flow, always";
                 self.gap(origin, Fate::Wider, why);
             }
-            (Then::Other(_) | Then::Unclear(_), _) => {
+            (Then::Other(_) | Then::Mark(_) | Then::Unclear(_), _) => {
                 self.gap(
                     origin,
                     Fate::Missing,
@@ -331,13 +351,13 @@ impl Walk<'_> {
             _ => false,
         };
         let stays = |then: &Then| match then {
-            Then::Nothing => true,
+            Then::Nothing | Then::Mark(_) => true,
             Then::Other(target) => HARMLESS.contains(&target.as_str()),
             then => decides(then),
         };
         let last = lines.last();
         let ends =
-            last.is_some_and(|line| line.when == Ok(Match::default()) && decides(&line.then));
+            last.is_some_and(|line| line.asks() == Ok(&Match::default()) && decides(&line.then));
         ends && lines.iter().all(|line| stays(&line.then))
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::marks::Marks;
 use super::matching::{Devices, Family, Match, Ports};
 
 /// A line of what is imported.
@@ -74,6 +75,8 @@ pub(super) struct Decision {
     pub(super) verdict: Verdict,
     /// They are written into the log.
     pub(super) log: bool,
+    /// They bear this mark.
+    pub(super) mark: Option<u32>,
 }
 
 impl From<Verdict> for Decision {
@@ -81,6 +84,7 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             log: false,
+            mark: None,
         }
     }
 }
@@ -182,6 +186,8 @@ pub(super) struct Firewall {
     pub(super) dnat: Vec<Dnat>,
     /// An address inside, one outside that stands for it, and the device that has that.
     pub(super) one_to_one: Vec<(IpAddr, IpAddr, String, Origin)>,
+    /// Chains that set marks.
+    pub(super) marks: Vec<Marks>,
     pub(super) notes: Vec<Note>,
 }
 

@@ -59,7 +59,7 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
                 .filter(|rule| rule.family == family)
                 .peekable();
             rules.peek().is_none()
-                || rules.any(|rule| rule.priority == MAIN && is_plain(rule, "main"))
+                || rules.any(|rule| rule.priority == MAIN && rule.is_plain("main"))
         };
         if let Some(rule) = system
             .rules
@@ -77,15 +77,15 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
 /// Rules that every kernel has, and those about the host itself; they are noted and not written.
 fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
     let (fate, why) = match rule.priority {
-        LOCAL if is_plain(rule, "local") => (Fate::Implied, "own addresses come first"),
-        MAIN if is_plain(rule, "main") => (Fate::Implied, "main is always asked there"),
+        LOCAL if rule.is_plain("local") => (Fate::Implied, "own addresses come first"),
+        MAIN if rule.is_plain("main") => (Fate::Implied, "main is always asked there"),
         DEFAULT
-            if is_plain(rule, "default") && !system.routes.iter().any(|r| r.table == "default") =>
+            if rule.is_plain("default") && !system.routes.iter().any(|r| r.table == "default") =>
         {
             (Fate::Implied, "the table default is empty")
         }
         _ if rule.iif.as_deref() == Some("lo") => (Fate::Host, "about the host's own packets"),
-        _ if is_plain(rule, "local") => (Fate::Missing, "own addresses always come first"),
+        _ if rule.is_plain("local") => (Fate::Missing, "own addresses always come first"),
         _ if !rule.others.is_empty() => {
             let why = format!("a rule does not ask for {}", rule.others.join(" "));
             let refuses = matches!(rule.then, Then::End(_));
@@ -96,20 +96,6 @@ fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
     };
     routing.note(&rule.origin, fate, why);
     true
-}
-
-/// A rule for all packets that asks a table.
-fn is_plain(rule: &Rule, table: &str) -> bool {
-    let mut plain = rule.clone();
-    plain.priority = 0;
-    plain.then == Then::Lookup(table.to_owned())
-        && plain.from.is_none_or(|net| net.prefix_len() == 0)
-        && plain.to.is_none_or(|net| net.prefix_len() == 0)
-        && (plain.iif.is_none() && plain.oif.is_none() && plain.fwmark.is_none() && !plain.not)
-        && (plain.tos.is_none() && plain.dscp.is_none() && plain.ipproto.is_none())
-        && (plain.sport.is_none() && plain.dport.is_none())
-        && plain.suppress_prefixlength.is_none()
-        && plain.others.is_empty()
 }
 
 /// The same for the other family.

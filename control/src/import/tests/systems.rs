@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// Copies a directory of inputs, with the files that `change` changes.
-fn copied(name: &str, to: &Path, mut change: impl FnMut(&str, String) -> String) {
+pub(super) fn copied(name: &str, to: &Path, mut change: impl FnMut(&str, String) -> String) {
     fs::create_dir_all(to).unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/import")
@@ -20,7 +20,7 @@ fn copied(name: &str, to: &Path, mut change: impl FnMut(&str, String) -> String)
     }
 }
 
-fn scratch(name: &str) -> PathBuf {
+pub(super) fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tapgate-import-{name}-{}", std::process::id()))
 }
 
@@ -28,7 +28,13 @@ fn scratch(name: &str) -> PathBuf {
 fn whatever_the_kernel_says_is_written_or_refused() {
     let mut numbers = Numbers(5);
     let (to, mut written, mut taken) = (scratch("kernel"), 0, 0);
-    for name in ["kernel/hard", "kernel/ovh-ipv6", "kernel/bridged"] {
+    for name in [
+        "kernel/hard",
+        "kernel/ovh-ipv6",
+        "kernel/bridged",
+        "kernel/marks",
+        "kernel/two-uplinks",
+    ] {
         for round in 0..40 {
             let mut place = 0;
             copied(name, &to, |file, text| match file.strip_suffix(".json") {
