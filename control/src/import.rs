@@ -14,6 +14,7 @@ mod iproute;
 mod ipset;
 mod iptables;
 pub(crate) mod kernel;
+mod line;
 mod links;
 mod marks;
 mod matching;

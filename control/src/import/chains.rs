@@ -1,12 +1,11 @@
 //! Chains of rules that jump to each other, as iptables and nftables have them, walked in order.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::firewall::{Decision, Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
-use super::marks::{Asked, Marking};
-use super::matching::{Family, Match, State, few};
-use super::untranslated::{HARMLESS, LOGS, MATCHES, TARGETS, why};
+pub(super) use super::line::{Chains, Line, Then};
+use super::matching::{Match, State, few};
+use super::untranslated::{HARMLESS, LOGS, TARGETS, why};
 use super::words::Goal;
 
 /// Deepest nesting of jumps; nftables allows 16.
@@ -16,54 +15,6 @@ const MOST_STEPS: usize = 200_000;
 
 /// Most parts that the flows in a chain are taken into.
 const MOST_WAYS: usize = 64;
-
-/// One rule of a chain.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) origin: Origin,
-    pub(super) family: Family,
-    /// What it asks for, or what of that cannot be said.
-    pub(super) when: Result<Match, String>,
-    /// What it asks of marks besides.
-    pub(super) marks: Vec<Asked>,
-    pub(super) then: Then,
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Then {
-    /// It ends the walk.
-    Decide(Verdict),
-    Jump(String),
-    Goto(String),
-    Return,
-    /// The source becomes another.
-    Snat(Worn),
-    /// The destination becomes another: one of these.
-    Dnat(Vec<IpAddr>, Option<u16>),
-    /// A mark becomes another.
-    Mark(Marking),
-    /// It only counts.
-    Nothing,
-    /// It does what there is no word for.
-    Other(String),
-    /// What it does cannot be said, for this reason.
-    Unclear(String),
-}
-
-impl Line {
-    /// What it asks of flows.
-    ///
-    /// # Errors
-    /// It cannot be said, or it asks for marks, which a rule does not.
-    pub(super) fn asks(&self) -> Result<&Match, &str> {
-        match &self.when {
-            Ok(when) if self.marks.is_empty() => Ok(when),
-            Ok(_) => Err(why(MATCHES, "mark").unwrap_or_default()),
-            Err(why) => Err(why),
-        }
-    }
-}
 
 /// Whether a line decides about exactly the flows that the one before it is for.
 fn decides_same(line: &Line, before: &Line) -> bool {
@@ -96,9 +47,6 @@ pub(super) fn destinations(goals: &[Goal]) -> Then {
         false => Then::Dnat(to, port),
     }
 }
-
-/// Chains by name.
-pub(super) type Chains = BTreeMap<String, Vec<Line>>;
 
 /// What a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

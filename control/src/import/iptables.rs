@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::chains::{Chains, Hook, Line, Then, walk};
 use super::firewall::{Fate, Firewall, Origin, Place, Rule, Verdict};
 use super::ipset::{self, Sets};
-use super::marks::Marks;
+use super::line::Marks;
 use super::matching::{Family, Match};
 use super::untranslated::{TARGETS, why};
 use crate::failure::{Code, Failure};

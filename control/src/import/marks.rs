@@ -4,95 +4,16 @@
 mod policy;
 mod purpose;
 mod routing;
+mod rules;
 mod run;
 
-use super::chains::{Chains, Line, Then};
 use super::firewall::{Fate, Firewall, Origin};
+use super::line::Marks;
 use super::links::Links;
 use super::matching::Family;
 use super::system::System;
 use super::untranslated::{TARGETS, why};
 use purpose::{Purpose, Purposes};
-
-/// Whose mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
-    Packet,
-    Connection,
-}
-
-/// What a rule asks of a mark: that these bits of it are so, or are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) of: Of,
-    pub(super) value: u32,
-    pub(super) mask: u32,
-    pub(super) not: bool,
-}
-
-/// What becomes of a mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marking {
-    pub(super) to: Of,
-    /// The bits that it keeps.
-    pub(super) keep: u32,
-    /// The bits that it takes of the other mark.
-    pub(super) take: u32,
-    /// The bits that are then flipped.
-    pub(super) flip: u32,
-}
-
-impl Marking {
-    /// What the mark becomes, whatever it was; `None`: that depends.
-    fn value(self) -> Option<u32> {
-        (self.keep == 0 && self.take == 0).then_some(self.flip)
-    }
-}
-
-/// Chains that set marks.
-#[derive(Debug)]
-pub(super) struct Marks {
-    pub(super) family: Family,
-    pub(super) chains: Chains,
-    /// Those that packets come to before they are routed.
-    pub(super) before: Vec<String>,
-    /// And after that.
-    pub(super) after: Vec<String>,
-}
-
-impl Marks {
-    /// A chain, and those that it jumps to.
-    pub(super) fn names(&self, chain: &str) -> Vec<String> {
-        let mut names = vec![chain.to_owned()];
-        let mut n = 0;
-        while let Some(lines) = names.get(n).map(|name| self.chains.get(name)) {
-            n += 1;
-            for line in lines.into_iter().flatten() {
-                if let Then::Jump(to) | Then::Goto(to) = &line.then
-                    && !names.contains(to)
-                {
-                    names.push(to.clone());
-                }
-            }
-        }
-        names
-    }
-
-    /// The lines of these.
-    fn reached(&self, chain: &str) -> impl Iterator<Item = &Line> + use<'_> {
-        let names = self.names(chain).into_iter();
-        names.filter_map(|name| self.chains.get(&name)).flatten()
-    }
-
-    /// Its lines that set marks.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (&Origin, Marking)> {
-        let lines = self.chains.values().flatten();
-        lines.filter_map(|line| match line.then {
-            Then::Mark(marking) => Some((&line.origin, marking)),
-            _ => None,
-        })
-    }
-}
 
 /// Notes all lines that set marks: which rules of routing ask for them is not known.
 pub(super) fn list(firewall: &mut Firewall) {
@@ -146,7 +67,7 @@ pub(super) fn settle(system: &mut System, links: &Links) {
             }
         }
     }
-    routing::settle(system, &purposes);
+    rules::settle(system, &purposes);
     for (family, classes) in &purposes.classes {
         policy::give(&mut system.firewall, *family, classes);
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::chains::{Chains, Hook, Line, Then, walk};
 use super::firewall::{Entry, Fate, Firewall, Origin, Place, Rule, Verdict};
-use super::marks::Marks;
+use super::line::Marks;
 use super::matching::{Family, Match};
 use crate::failure::{Code, Failure};
 use rule::{Elements, Reading, Table};

@@ -1,7 +1,7 @@
 //! Marks in the words of iptables.
 
 use super::super::iproute::number;
-use super::super::marks::{Asked, Marking, Of};
+use super::super::line::{Asked, Marking, Of};
 
 /// `--mark 0x2/0xff`, of either.
 pub(super) fn asked(of: Of, text: &str, not: bool) -> Option<Asked> {

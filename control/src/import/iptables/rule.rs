@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use super::super::chains::{Line, Then, destinations};
 use super::super::firewall::{Firewall, Origin, Verdict, Worn};
 use super::super::ipset::{Sets, net, net_or_range};
-use super::super::marks::{Asked, Of};
+use super::super::line::{Asked, Of};
 use super::super::matching::{
     Addresses, Devices, Family, Match, Ports, Service, State, other_ports,
 };

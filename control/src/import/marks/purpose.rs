@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::super::firewall::{Entry, Firewall, Origin, Rule};
+use super::super::line::{Marking, Marks, Then};
 use super::super::links::Links;
 use super::super::matching::{Addresses, Devices, Family, Match, Service, State};
 use super::super::system::{Inet, System};
 use super::routing::{asking, finds_way, inet, leads_by, only_marked};
 use super::run::{Class, Lines, Packets, run};
-use super::{Marking, Marks, Then};
 
 /// What comes by an uplink leaves by it.
 const ANSWERED: &str = "what comes to a personality is answered by it";

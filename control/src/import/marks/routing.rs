@@ -1,13 +1,10 @@
-//! Rules of routing that ask for marks.
-
-use std::collections::BTreeSet;
+//! What rules of routing ask of marks.
 
 use super::super::firewall::Fate;
+use super::super::line::Marking;
 use super::super::links::Links;
 use super::super::matching::Family;
 use super::super::system::{Hop, Inet, Route, Rule, System, Target, Then};
-use super::Marking;
-use super::purpose::Purposes;
 
 /// The family as rules of routing have it.
 pub(super) fn inet(family: Family) -> Inet {
@@ -23,7 +20,8 @@ pub(super) fn asking(system: &System, inet: Inet, mark: u32) -> Vec<&Rule> {
     rules.filter(|rule| is_for(rule, mark)).collect()
 }
 
-fn is_for(rule: &Rule, mark: u32) -> bool {
+/// Whether a rule is for packets with this mark.
+pub(super) fn is_for(rule: &Rule, mark: u32) -> bool {
     let asked = rule.fwmark;
     asked.is_some_and(|(value, mask)| (mark ^ value) & mask == 0)
 }
@@ -79,7 +77,8 @@ pub(super) fn leads_by(system: &System, links: &Links, rule: &Rule, device: &str
     }) && default
 }
 
-fn table(rule: &Rule) -> Option<&str> {
+/// The table that a rule asks.
+pub(super) fn table(rule: &Rule) -> Option<&str> {
     match &rule.then {
         Then::Lookup(table) => Some(table),
         _ => None,
@@ -109,63 +108,5 @@ pub(super) fn fate(system: &System, marking: Marking) -> Fate {
     match asking.any(refuses) {
         true => Fate::Wider,
         false => Fate::Missing,
-    }
-}
-
-/// Takes out rules that only ask for marks that nobody needs, with their tables; keeps others to what comes by
-/// the devices that the policy marks.
-pub(super) fn settle(system: &mut System, purposes: &Purposes) {
-    let mut tables = BTreeSet::new();
-    let mut rules = Vec::new();
-    for rule in std::mem::take(&mut system.rules) {
-        let is_asked = |inet: Inet, mark: u32| rule.family == inet && is_for(&rule, mark);
-        let mut from = BTreeSet::new();
-        for (family, classes) in &purposes.classes {
-            for given in classes {
-                if given
-                    .mark
-                    .as_ref()
-                    .is_some_and(|(mark, _)| is_asked(inet(*family), *mark))
-                {
-                    from.extend(&given.from);
-                }
-            }
-        }
-        let needless = purposes.needless.iter();
-        let mut needless = needless.filter(|(inet, mark, _)| is_asked(*inet, *mark));
-        let left = purposes.left.iter().any(|(inet, mark)| {
-            rule.family == *inet
-                && rule.fwmark.is_some()
-                && mark.is_none_or(|mark| is_for(&rule, mark))
-        });
-        if let (Some((.., device)), true, false) = (needless.next(), from.is_empty(), left) {
-            let why = format!(
-                "its mark is only for what came or leaves by {device}, and a flow keeps its personality without it"
-            );
-            system.note(&rule.origin, Fate::Implied, why);
-            tables.extend(table(&rule).map(str::to_owned));
-            continue;
-        }
-        // Answers have their session's mark here, and not there.
-        match rule.iif.is_none() && !from.is_empty() {
-            true => rules.extend(from.into_iter().map(|device| Rule {
-                iif: Some(device.clone()),
-                ..rule.clone()
-            })),
-            false => rules.push(rule),
-        }
-    }
-    system.rules = rules;
-    let asked: Vec<&str> = system.rules.iter().filter_map(table).collect();
-    tables.retain(|table| {
-        !["main", "default", "local"].contains(&table.as_str()) && !asked.contains(&table.as_str())
-    });
-    let (gone, stay): (Vec<Route>, Vec<Route>) = std::mem::take(&mut system.routes)
-        .into_iter()
-        .partition(|route| tables.contains(&route.table));
-    system.routes = stay;
-    for route in gone {
-        let why = format!("only that rule asks the table {}", route.table);
-        system.note(&route.origin, Fate::Implied, why);
     }
 }

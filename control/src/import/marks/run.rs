@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::chains::{Line, Then};
-use super::super::firewall::{Origin, Verdict};
+use super::super::line::{Asked, Line, Marking, Marks, Of, Origin, Then, Verdict};
 use super::super::matching::{Match, State};
-use super::{Asked, Marking, Marks, Of};
 
 /// Most parts that packets are taken into.
 const MOST_CLASSES: usize = 256;

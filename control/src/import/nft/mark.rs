@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::chains::Then;
-use super::super::marks::{Asked, Marking, Of};
+use super::super::line::{Asked, Marking, Of};
 
 /// The bits that are left of a packet's mark and of its connection's, and those that are then flipped.
 #[derive(Debug, Clone, Copy)]

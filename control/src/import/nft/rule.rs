@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::chains::{Line, Then, destinations};
 use super::super::firewall::{Firewall, Origin, Verdict, Worn};
-use super::super::marks::Asked;
+use super::super::line::Asked;
 use super::super::matching::{Addresses, Devices, Family, Match, Service};
 use super::super::untranslated::{MATCHES, TARGETS, why};
 use super::super::words::{self, Goal, state};
