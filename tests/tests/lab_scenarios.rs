@@ -397,12 +397,17 @@ fn hetzner_routed_as_the_kernel_says() {
 #[test]
 #[ignore = "needs root; run by make test"]
 fn bridged_as_the_kernel_says() {
-    let guests = r#"[guests]
+    let guests = r#"
+[guests]
 web = { port = "vnet-web", mac = "52:54:00:00:00:0a", public = ["203.0.113.21", "2001:db8:9::21"] }
-db = { port = "port-db", mac = "02:00:00:00:02:0b", public = ["203.0.113.22", "2001:db8:9::22"] }"#;
+db = { port = "port-db", mac = "02:00:00:00:02:0b", public = ["203.0.113.22", "2001:db8:9::22"] }
+"#;
     changed(
         "bridged",
-        &[("[guests]", guests), (r#", shared = "61000-65535""#, "")],
+        &[
+            ("\n[guests]\n", guests),
+            (r#", shared = "61000-65535""#, ""),
+        ],
     );
 }
 
