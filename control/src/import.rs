@@ -14,7 +14,9 @@ mod iproute;
 mod ipset;
 mod iptables;
 pub(crate) mod kernel;
+mod line;
 mod links;
+mod marks;
 mod matching;
 mod nat;
 mod netplan;
@@ -104,12 +106,14 @@ fn translate(mut firewall: Firewall, options: &Options) -> Written {
         firewall.device(device);
     }
     let links = Links::new(&firewall, options);
+    marks::list(&mut firewall);
     compile(firewall, links, None)
 }
 
 /// Writes a system's own setup.
 fn settle(mut system: System, options: &Options) -> Written {
     let links = topology::links(&mut system, options);
+    marks::settle(&mut system, &links);
     let routing = routing::translate(&system, &links);
     let mut firewall = system.firewall;
     firewall.notes.splice(0..0, system.notes);

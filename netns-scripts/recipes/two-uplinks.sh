@@ -14,6 +14,7 @@ second=203.0.113.7
 provider=198.51.100.254
 provider2=203.0.113.254
 nic_mac=02:00:00:00:00:01
+nic2_mac=02:00:00:00:00:02
 guests=(desk lap)
 declare -gA kind=([desk]=tap [lap]=VM)
 declare -gA device=([desk]=tap-desk [lap]=eth0)
@@ -22,14 +23,14 @@ declare -gA own_mac=([lap]=52:54:00:00:00:01)
 declare -gA address=([desk]=192.168.1.1 [lap]=192.168.1.2)
 declare -gA iperf_port=()
 lan=192.168.1.254
-assigned=("02:00:00:00:00:0a . $first") # at the first; DUT=kernel has eth0's own MAC
+assigned=("02:00:00:00:00:0a . $first") # at the first; the kernel, and what is imported of it, have eth0's own MAC
 
 provider_configure() {
   local ns
   for ns in provider remote router; do # their kernels say nothing of their own accord
     inside "$ns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
   done
-  ip link add uplink2 netns provider type veth peer name eth1 netns router
+  ip link add uplink2 netns provider type veth peer name eth1 address "$nic2_mac" netns router
   ip -n provider link set uplink2 up
   ip -n router link set eth1 up
   ip -n provider address add "$provider/24" dev uplink
@@ -37,10 +38,15 @@ provider_configure() {
   ip -n provider address add 192.0.2.254/24 dev remote
   ip -n remote address add "$remote/24" dev eth0
   ip -n remote route add default via 192.0.2.254
-  [[ $dut != kernel ]] || assigned=("$nic_mac . $first")
+  [[ $dut == tapgate && -z ${CONFIGURATION-} ]] || assigned=("$nic_mac . $first")
 }
 
-host_configure() { :; } # the host has no address of its own on the uplinks
+# The host has no address of its own on the uplinks; but what is imported of the kernel shares its addresses.
+host_configure() {
+  [[ ${CONFIGURATION-} ]] || return 0
+  ip -n router address add "$first/24" dev eth0
+  ip -n router address add "$second/24" dev eth1
+}
 
 # guest_configure GUEST: addresses the NIC of a guest, once it is there.
 guest_configure() {

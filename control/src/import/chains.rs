@@ -1,10 +1,10 @@
 //! Chains of rules that jump to each other, as iptables and nftables have them, walked in order.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::firewall::{Decision, Dnat, Entry, Fate, Firewall, Origin, Rule, Snat, Verdict, Worn};
-use super::matching::{Family, Match, State, few};
+pub(super) use super::line::{Chains, Line, Then};
+use super::matching::{Match, State, few};
 use super::untranslated::{HARMLESS, LOGS, TARGETS, why};
 use super::words::Goal;
 
@@ -16,40 +16,10 @@ const MOST_STEPS: usize = 200_000;
 /// Most parts that the flows in a chain are taken into.
 const MOST_WAYS: usize = 64;
 
-/// One rule of a chain.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) origin: Origin,
-    pub(super) family: Family,
-    /// What it asks for, or what of that cannot be said.
-    pub(super) when: Result<Match, String>,
-    pub(super) then: Then,
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Then {
-    /// It ends the walk.
-    Decide(Verdict),
-    Jump(String),
-    Goto(String),
-    Return,
-    /// The source becomes another.
-    Snat(Worn),
-    /// The destination becomes another: one of these.
-    Dnat(Vec<IpAddr>, Option<u16>),
-    /// It only counts.
-    Nothing,
-    /// It does what there is no word for.
-    Other(String),
-    /// What it does cannot be said, for this reason.
-    Unclear(String),
-}
-
 /// Whether a line decides about exactly the flows that the one before it is for.
 fn decides_same(line: &Line, before: &Line) -> bool {
     matches!(line.then, Then::Decide(_))
-        && (&line.when, line.family) == (&before.when, before.family)
+        && (line.asks(), line.family) == (before.asks(), before.family)
 }
 
 /// Where a destination translation leads.
@@ -77,9 +47,6 @@ pub(super) fn destinations(goals: &[Goal]) -> Then {
         false => Then::Dnat(to, port),
     }
 }
-
-/// Chains by name.
-pub(super) type Chains = BTreeMap<String, Vec<Line>>;
 
 /// What a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +90,7 @@ impl Walk<'_> {
                 self.left_out(line, "the chains jump to each other too often");
                 return;
             }
-            let when = match &line.when {
+            let when = match line.asks() {
                 Ok(when) => when,
                 Err(why) => {
                     self.unclear(line, why, depth);
@@ -167,12 +134,13 @@ impl Walk<'_> {
                     let why = why(TARGETS, target).unwrap_or("there is no word for what it does");
                     self.left_out(line, why);
                 }
+                Then::Mark(_) => self.left_out(line, why(TARGETS, "MARK").unwrap_or_default()),
                 Then::Unclear(why) => self.left_out(line, why),
                 Then::Decide(verdict) => {
                     let verdict = *verdict;
                     let decision = Decision {
-                        verdict,
                         log: logged,
+                        ..verdict.into()
                     };
                     self.decide(line, &joined, decision);
                 }
@@ -276,7 +244,7 @@ impl Walk<'_> {
                 let why = "answers follow their flow, always";
                 self.gap(origin, Fate::Wider, why);
             }
-            (Then::Other(_) | Then::Unclear(_), _) => {
+            (Then::Other(_) | Then::Mark(_) | Then::Unclear(_), _) => {
                 self.gap(
                     origin,
                     Fate::Missing,
@@ -331,13 +299,13 @@ impl Walk<'_> {
             _ => false,
         };
         let stays = |then: &Then| match then {
-            Then::Nothing => true,
+            Then::Nothing | Then::Mark(_) => true,
             Then::Other(target) => HARMLESS.contains(&target.as_str()),
             then => decides(then),
         };
         let last = lines.last();
         let ends =
-            last.is_some_and(|line| line.when == Ok(Match::default()) && decides(&line.then));
+            last.is_some_and(|line| line.asks() == Ok(&Match::default()) && decides(&line.then));
         ends && lines.iter().all(|line| stays(&line.then))
     }
 

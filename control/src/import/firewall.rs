@@ -1,56 +1,10 @@
 //! What every source is read into: zones, rules and translations, each with where it stands.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
-use serde::Serialize;
-
-use super::matching::{Devices, Family, Match, Ports};
-
-/// A line of what is imported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// The file, as it was named.
-    pub(super) file: Rc<str>,
-    /// Its line, from 1; or what it has in place of lines.
-    pub(super) place: Place,
-    /// What stands there.
-    pub(super) text: String,
-}
-
-/// Where in its file a line is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// By number, from 1.
-    Line(usize),
-    /// By name.
-    Named(String),
-}
-
-impl Origin {
-    /// The file and the place in it.
-    pub(super) fn place(&self) -> String {
-        match &self.place {
-            Place::Line(0) => self.file.to_string(),
-            Place::Line(line) => format!("{}:{line}", self.file),
-            Place::Named(name) => format!("{}:{name}", self.file),
-        }
-    }
-}
-
-/// What became of a line that has no entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Fate {
-    /// It is left out; what is written lets in no more than it did.
-    Missing,
-    /// It is left out, and it kept something out: what is written lets in more than it did.
-    Wider,
-    /// tapgate does so without being told.
-    Implied,
-    /// It is about the host itself, whose own packets are none of tapgate's business.
-    Host,
-}
+use super::line::Marks;
+pub(super) use super::line::{Fate, Origin, Place, Verdict, Worn};
+use super::matching::{Devices, Family, Match};
 
 /// A line that has no entry, and why.
 #[derive(Debug, Clone)]
@@ -60,20 +14,14 @@ pub(super) struct Note {
     pub(super) why: String,
 }
 
-/// What a rule does with a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Accept,
-    Drop,
-    Reject,
-}
-
 /// A verdict, and what else becomes of flows that it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) verdict: Verdict,
     /// They are written into the log.
     pub(super) log: bool,
+    /// They bear this mark.
+    pub(super) mark: Option<u32>,
 }
 
 impl From<Verdict> for Decision {
@@ -81,25 +29,7 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             log: false,
-        }
-    }
-}
-
-impl Verdict {
-    /// As it is written.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Drop => "drop",
-            Self::Reject => "reject",
-        }
-    }
-
-    /// What it means to leave it out.
-    pub(super) fn missing(self) -> Fate {
-        match self {
-            Self::Accept => Fate::Missing,
-            Self::Drop | Self::Reject => Fate::Wider,
+            mark: None,
         }
     }
 }
@@ -129,20 +59,6 @@ pub(super) struct Snat {
     pub(super) family: Family,
     pub(super) worn: Worn,
     pub(super) origin: Origin,
-}
-
-/// What a source becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Worn {
-    /// What it was.
-    Own,
-    /// An address of the device that it leaves by.
-    Device { ports: Option<Ports> },
-    /// These, from one to another.
-    Addresses {
-        ranges: Vec<(IpAddr, IpAddr)>,
-        ports: Option<Ports>,
-    },
 }
 
 /// A destination translation, or what is spared it.
@@ -182,6 +98,8 @@ pub(super) struct Firewall {
     pub(super) dnat: Vec<Dnat>,
     /// An address inside, one outside that stands for it, and the device that has that.
     pub(super) one_to_one: Vec<(IpAddr, IpAddr, String, Origin)>,
+    /// Chains that set marks.
+    pub(super) marks: Vec<Marks>,
     pub(super) notes: Vec<Note>,
 }
 

@@ -43,6 +43,14 @@ impl<'w> Words<'w> {
         value.ok_or_else(|| format!("there is nothing after {of}"))
     }
 
+    /// The value of a metric, which path MTU discovery may be kept from changing.
+    fn unlocked(&mut self, of: &str) -> Result<&'w str, String> {
+        match self.value(of)? {
+            "lock" => self.value(of),
+            text => Ok(text),
+        }
+    }
+
     /// A number, in decimal or as 0x….
     fn number(&mut self, of: &str) -> Result<u32, String> {
         let text = self.value(of)?;
@@ -213,12 +221,7 @@ pub(super) fn route(text: &[String], family: Inet, origin: &Origin) -> Result<Ro
             "metric" | "preference" | "priority" => route.metric = Some(words.number(word)?),
             "src" => route.src = Some(words.address(word)?),
             "mtu" | "advmss" => {
-                let text = words.value(word)?;
-                let text = if text == "lock" {
-                    words.value(word)?
-                } else {
-                    text
-                };
+                let text = words.unlocked(word)?;
                 let value = number(text).ok_or_else(|| format!("{text} is not a size"))?;
                 match word {
                     "mtu" => route.mtu = Some(value),
@@ -227,7 +230,7 @@ pub(super) fn route(text: &[String], family: Inet, origin: &Origin) -> Result<Ro
             }
             "proto" | "protocol" => route.connected = words.value(word)? == "kernel",
             "to" => to = Some(words.value(word)?.to_owned()),
-            word if ASIDE.contains(&word) => drop(words.value(word)?),
+            word if ASIDE.contains(&word) => drop(words.unlocked(word)?),
             word if FLAGS.contains(&word) => {}
             "unicast" if to.is_none() => {}
             word if to.is_none() && is_type(word) => kind = Some(word),

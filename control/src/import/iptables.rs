@@ -1,5 +1,6 @@
 //! `iptables-save` and `ip6tables-save`, with `ipset save` for the sets that they name.
 
+mod mark;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use super::chains::{Chains, Hook, Line, Then, walk};
 use super::firewall::{Fate, Firewall, Origin, Place, Rule, Verdict};
 use super::ipset::{self, Sets};
+use super::line::Marks;
 use super::matching::{Family, Match};
 use super::untranslated::{TARGETS, why};
 use crate::failure::{Code, Failure};
@@ -76,11 +78,14 @@ fn tables_of(firewall: &mut Firewall, tables: &[&Table], family: Family) {
     }
     for table in tables
         .iter()
-        .filter(|t| !["nat", "filter"].contains(&t.name.as_str()))
+        .filter(|t| !["nat", "filter", "mangle"].contains(&t.name.as_str()))
     {
         for line in table.chains.values().flatten() {
             others(firewall, line, &table.name);
         }
+    }
+    for table in tables.iter().filter(named("mangle")) {
+        mangle(firewall, table);
     }
     let mut default = None;
     for table in tables.iter().filter(named("filter")) {
@@ -123,6 +128,33 @@ fn hosts(firewall: &mut Firewall, table: &Table, chains: &[&str]) {
         ),
     };
     firewall.note(&first.origin, Fate::Host, why);
+}
+
+/// Lines of the table mangle: those that set marks are found out about when the rules of routing are known.
+fn mangle(firewall: &mut Firewall, table: &Table) {
+    let hosts = ["INPUT", "OUTPUT"];
+    self::hosts(firewall, table, &hosts);
+    let chains: Chains = table
+        .chains
+        .iter()
+        .filter(|(name, _)| !hosts.contains(&name.as_str()))
+        .map(|(name, lines)| (name.clone(), lines.clone()))
+        .collect();
+    for line in chains.values().flatten() {
+        match &line.then {
+            Then::Mark(_) => {}
+            Then::Jump(_) | Then::Goto(_) if line.when.is_ok() => {}
+            Then::Unclear(why) => firewall.note(&line.origin, Fate::Missing, why),
+            _ => others(firewall, line, &table.name),
+        }
+    }
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    firewall.marks.push(Marks {
+        family: table.family,
+        chains,
+        before: names(&["PREROUTING"]),
+        after: names(&["FORWARD", "POSTROUTING"]),
+    });
 }
 
 /// A rule of a table that neither filters nor translates.

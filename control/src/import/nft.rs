@@ -1,5 +1,6 @@
 //! `nft -j list ruleset`.
 
+mod mark;
 mod rule;
 mod said;
 mod values;
@@ -9,8 +10,9 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::chains::{Chains, Hook, Then, walk};
+use super::chains::{Chains, Hook, Line, Then, walk};
 use super::firewall::{Entry, Fate, Firewall, Origin, Place, Rule, Verdict};
+use super::line::Marks;
 use super::matching::{Family, Match};
 use crate::failure::{Code, Failure};
 use rule::{Elements, Reading, Table};
@@ -120,8 +122,12 @@ fn translations(firewall: &mut Firewall, all: &Ruleset) {
                     firewall.note(&first.origin, Fate::Host, why);
                 }
             }
-            _ => {
-                for line in lines {
+            (_, hook) => {
+                let routed = hook != "prerouting";
+                let marks = marks(base, chains, routed).filter(|marks| marks.lines().count() > 0);
+                let read = marks.is_some();
+                firewall.marks.extend(marks);
+                for line in lines.iter().filter(|line| !(read && is_read(line, chains))) {
                     let fate = match line.then {
                         Then::Decide(verdict) => verdict.missing(),
                         Then::Jump(_) | Then::Goto(_) => Fate::Wider,
@@ -135,6 +141,41 @@ fn translations(firewall: &mut Firewall, all: &Ruleset) {
                 }
             }
         }
+    }
+}
+
+/// What a chain of the kernel's own, with those that it jumps to, does to marks.
+fn marks(base: &Base, chains: &Chains, routed: bool) -> Option<Marks> {
+    let chain = vec![base.chain.clone()];
+    let (before, after) = match routed {
+        false => (chain, Vec::new()),
+        true => (Vec::new(), chain),
+    };
+    let mut marks = Marks {
+        family: base.family,
+        chains: chains.clone(),
+        before,
+        after,
+    };
+    let reached = marks.names(&base.chain);
+    marks.chains.retain(|name, _| reached.contains(name));
+    ["prerouting", "postrouting"]
+        .contains(&base.hook.as_str())
+        .then_some(marks)
+}
+
+/// Whether all of a line is about marks.
+fn is_read(line: &Line, chains: &Chains) -> bool {
+    match &line.then {
+        Then::Mark(_) => true,
+        Then::Return | Then::Decide(Verdict::Accept) => line.when.is_ok(),
+        Then::Jump(to) | Then::Goto(to) => chains.get(to).into_iter().flatten().all(|line| {
+            matches!(
+                line.then,
+                Then::Mark(_) | Then::Return | Then::Decide(Verdict::Accept) | Then::Nothing
+            )
+        }),
+        _ => false,
     }
 }
 

@@ -254,6 +254,9 @@ impl Work<'_> {
         }
         fields.extend(sides);
         fields.extend(service);
+        if let Some(mark) = rule.decision.mark {
+            fields.push(("mark", Value::Number(mark)));
+        }
         if rule.decision.log {
             fields.push(("log", Value::True));
         }

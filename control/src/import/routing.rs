@@ -3,7 +3,6 @@
 mod entries;
 mod routes;
 mod rules;
-mod words;
 
 use std::collections::BTreeSet;
 

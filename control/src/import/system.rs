@@ -134,6 +134,20 @@ pub(super) enum Refusal {
     Prohibit,
 }
 
+impl Rule {
+    /// Whether it has all packets ask a table.
+    pub(super) fn is_plain(&self, table: &str) -> bool {
+        self.then == Then::Lookup(table.to_owned())
+            && self.from.is_none_or(|net| net.prefix_len() == 0)
+            && self.to.is_none_or(|net| net.prefix_len() == 0)
+            && (self.iif.is_none() && self.oif.is_none() && self.fwmark.is_none() && !self.not)
+            && (self.tos.is_none() && self.dscp.is_none() && self.ipproto.is_none())
+            && (self.sport.is_none() && self.dport.is_none())
+            && self.suppress_prefixlength.is_none()
+            && self.others.is_empty()
+    }
+}
+
 impl Refusal {
     /// As it is written.
     pub(super) fn name(self) -> &'static str {

@@ -17,8 +17,8 @@ use super::policy::{Line, Policy, short};
 use super::routing::Routing;
 pub(super) use quote::said;
 use quote::{entries, quote};
-use toml::{comment, key, list, one_or_more, port, shown};
-pub(super) use toml::{inline, quoted};
+use toml::{comment, key, one_or_more, port, shown};
+pub(super) use toml::{inline, list, quoted};
 
 /// What rules elsewhere need not say.
 const CLOSING: [&str; 4] = [

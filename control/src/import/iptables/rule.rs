@@ -5,14 +5,16 @@ use std::iter::Peekable;
 use super::super::chains::{Line, Then, destinations};
 use super::super::firewall::{Firewall, Origin, Verdict, Worn};
 use super::super::ipset::{Sets, net, net_or_range};
+use super::super::line::{Asked, Of};
 use super::super::matching::{
     Addresses, Devices, Family, Match, Ports, Service, State, other_ports,
 };
 use super::super::untranslated::{MATCHES, why};
 use super::super::words::{self, goal, state};
+use super::mark::{asked, marking};
 
 /// Modules whose options are read here.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "tcp",
     "udp",
     "icmp",
@@ -24,6 +26,8 @@ const KNOWN: [&str; 11] = [
     "addrtype",
     "set",
     "iprange",
+    "mark",
+    "connmark",
 ];
 
 /// A line's words; quotation marks hold one together.
@@ -60,6 +64,8 @@ pub(super) fn rule(
         firewall,
         sets,
         when: Match::default(),
+        marks: Vec::new(),
+        of: Of::Packet,
         problem: None,
     };
     let mut words = words.iter().map(String::as_str).peekable();
@@ -97,6 +103,7 @@ pub(super) fn rule(
             None => Ok(reading.when),
             Some(problem) => Err(problem),
         },
+        marks: reading.marks,
         then,
     }
 }
@@ -107,6 +114,15 @@ fn then<'w>(
     words: &mut Peekable<impl Iterator<Item = &'w str>>,
     is_chain: &dyn Fn(&str) -> bool,
 ) -> Then {
+    let marked = match target {
+        "MARK" => Some(Of::Packet),
+        "CONNMARK" => Some(Of::Connection),
+        _ => None,
+    };
+    if let Some(of) = marked {
+        let unclear = || Then::Unclear("what it does to a mark is not understood".to_owned());
+        return marking(of, words).map_or_else(unclear, Then::Mark);
+    }
     let mut goals = Vec::new();
     let mut ports = None;
     while let Some(word) = words.next() {
@@ -148,6 +164,9 @@ struct Reading<'r> {
     firewall: &'r Firewall,
     sets: &'r Sets,
     when: Match,
+    marks: Vec<Asked>,
+    /// Whose mark is asked for next.
+    of: Of,
     problem: Option<String>,
 }
 
@@ -179,6 +198,11 @@ impl Reading<'_> {
         match option {
             "-m" | "--match" => {
                 let module = value();
+                match module {
+                    "mark" => self.of = Of::Packet,
+                    "connmark" => self.of = Of::Connection,
+                    _ => {}
+                }
                 if !KNOWN.contains(&module) {
                     let known = why(MATCHES, module).map(str::to_owned);
                     return Err(
@@ -188,6 +212,11 @@ impl Reading<'_> {
             }
             "--comment" => {
                 value();
+            }
+            "--mark" => {
+                let text = value();
+                let asked = asked(self.of, text, not).ok_or_else(|| unknown(text))?;
+                self.marks.push(asked);
             }
             "-s" | "--source" | "--src-range" => when.source = addresses(value(), not)?,
             "-d" | "--destination" | "--dst-range" => when.destination = addresses(value(), not)?,

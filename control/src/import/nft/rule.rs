@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use super::super::chains::{Line, Then, destinations};
 use super::super::firewall::{Firewall, Origin, Verdict, Worn};
+use super::super::line::Asked;
 use super::super::matching::{Addresses, Devices, Family, Match, Service};
 use super::super::untranslated::{MATCHES, TARGETS, why};
 use super::super::words::{self, Goal, state};
+use super::mark;
 use super::said::value_said;
 use super::values::{addresses, family, ports, protocols, range, span, strings};
 
@@ -28,11 +30,13 @@ impl Reading<'_> {
     /// Reads one rule, which a verdict map makes several lines of.
     pub(super) fn rule(&self, expressions: &Value, family: Family, origin: &Origin) -> Vec<Line> {
         let mut when: Result<Match, String> = Ok(Match::default());
-        let mut lines = Vec::new();
-        let line = |when: Result<Match, String>, then: Then| Line {
+        let mut marks: Vec<Asked> = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
+        let line = |when: Result<Match, String>, marks: &[Asked], then: Then| Line {
             origin: origin.clone(),
             family,
             when,
+            marks: marks.to_vec(),
             then,
         };
         for expression in expressions.as_array().into_iter().flatten() {
@@ -43,7 +47,11 @@ impl Reading<'_> {
                 continue;
             };
             match kind.as_str() {
-                "match" => when = join(when, self.condition(value)),
+                "match" => match self.mark(value) {
+                    Some(Ok(asked)) => marks.push(asked),
+                    Some(Err(why)) => when = when.and(Err(why)),
+                    None => when = join(when, self.condition(value)),
+                },
                 "counter" | "comment" => {}
                 // What these let through is less than what comes to them.
                 "limit" | "quota" | "ct count" => when = when.and(Err(reason(kind))),
@@ -63,13 +71,19 @@ impl Reading<'_> {
                         let more = self.asked(key, member, false);
                         let verdict = verdict.as_object().and_then(|object| object.iter().next());
                         let then = verdict.map_or(Then::Nothing, |(kind, value)| then(kind, value));
-                        lines.push(line(join(when.clone(), more), then));
+                        lines.push(line(join(when.clone(), more), &marks, then));
                     }
                 }
                 kind => {
                     let then = then(kind, value);
-                    let ends = !matches!(then, Then::Other(_));
-                    lines.push(line(when.clone(), then));
+                    let ends = !matches!(then, Then::Other(_) | Then::Mark(_));
+                    lines.push(line(when.clone(), &marks, then.clone()));
+                    if let Then::Mark(marking) = then
+                        && marks.iter().any(|asked| asked.of == marking.to)
+                    {
+                        let why = "it asks for a mark that it has changed by then";
+                        when = when.and(Err(why.to_owned()));
+                    }
                     if ends {
                         break;
                     }
@@ -79,12 +93,17 @@ impl Reading<'_> {
         lines
     }
 
+    /// What a condition asks of a mark; `None`: nothing.
+    fn mark(&self, value: &Value) -> Option<Result<Asked, String>> {
+        let asked = |not| mark::asked(value.get("left")?, value.get("right")?, not);
+        match negated(value) {
+            Ok(not) => asked(not),
+            Err(why) => asked(false).map(|_| Err(why)),
+        }
+    }
+
     fn condition(&self, value: &Value) -> Result<Match, String> {
-        let not = match value.get("op").and_then(Value::as_str) {
-            Some("==" | "in") | None => false,
-            Some("!=") => true,
-            Some(other) => return Err(format!("\"{other}\" is not understood")),
-        };
+        let not = negated(value)?;
         let none = Value::Null;
         self.asked(
             value.get("left").unwrap_or(&none),
@@ -209,6 +228,15 @@ impl Reading<'_> {
     }
 }
 
+/// Whether a condition is for all but what is on its right side.
+fn negated(value: &Value) -> Result<bool, String> {
+    match value.get("op").and_then(Value::as_str) {
+        Some("==" | "in") | None => Ok(false),
+        Some("!=") => Ok(true),
+        Some(other) => Err(format!("\"{other}\" is not understood")),
+    }
+}
+
 fn join(when: Result<Match, String>, more: Result<Match, String>) -> Result<Match, String> {
     let (when, more) = (when?, more?);
     when.and(&more)
@@ -257,7 +285,7 @@ fn then(kind: &str, value: &Value) -> Then {
         "redirect" => Then::Other("REDIRECT".to_owned()),
         "notrack" => Then::Other("NOTRACK".to_owned()),
         "queue" => Then::Other("QUEUE".to_owned()),
-        "mangle" => Then::Other("MARK".to_owned()),
+        "mangle" => mark::then(value).unwrap_or_else(|| Then::Other(mangled(value).to_owned())),
         "set" | "map" => Then::Other("SET".to_owned()),
         "xt" => {
             let name = value
@@ -267,6 +295,17 @@ fn then(kind: &str, value: &Value) -> Then {
             Then::Unclear(by_iptables(name))
         }
         other => Then::Other(other.to_owned()),
+    }
+}
+
+/// What a statement changes, as iptables calls it.
+fn mangled(value: &Value) -> &'static str {
+    let is = |pointer: &str| value.pointer(pointer).is_some();
+    match value.pointer("/key/payload/field").and_then(Value::as_str) {
+        Some("dscp") => "DSCP",
+        Some("ttl" | "hoplimit") => "TTL",
+        _ if is("/key/tcp option") => "TCPMSS",
+        _ => "CLASSIFY",
     }
 }
 

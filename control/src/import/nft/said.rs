@@ -27,6 +27,10 @@ pub(super) fn said(expressions: &Value) -> String {
                 "{kind} {}",
                 value_said(value.get("target").unwrap_or(value))
             )),
+            "mangle" => {
+                let part = |key: &str| value.get(key).map(value_said).unwrap_or_default();
+                words.push(format!("{} set {}", part("key"), part("value")));
+            }
             "snat" | "dnat" | "masquerade" | "redirect" => {
                 let part = |key: &str| value.get(key).map(value_said);
                 let to = match (part("addr"), part("port")) {
@@ -60,7 +64,10 @@ pub(super) fn value_said(value: &Value) -> String {
         Value::Array(all) => joined(all, ","),
         Value::Object(all) => match all.iter().next() {
             Some((kind, inner)) => match (kind.as_str(), inner) {
-                ("meta", inner) => value_said(inner.get("key").unwrap_or(inner)),
+                ("meta", inner) => match value_said(inner.get("key").unwrap_or(inner)) {
+                    key if key == "mark" => "meta mark".to_owned(),
+                    key => key,
+                },
                 ("ct", inner) => format!("ct {}", value_said(inner.get("key").unwrap_or(inner))),
                 ("payload", inner) => {
                     let part = |key: &str| inner.get(key).map(value_said).unwrap_or_default();
@@ -70,6 +77,7 @@ pub(super) fn value_said(value: &Value) -> String {
                     let part = |key: &str| inner.get(key).map(value_said).unwrap_or_default();
                     format!("{}/{}", part("addr"), part("len"))
                 }
+                ("&" | "|" | "^", Value::Array(both)) => joined(both, &format!(" {kind} ")),
                 ("range", Value::Array(ends)) => joined(ends, "-"),
                 ("set", Value::Array(all)) => format!("{{ {} }}", joined(all, ", ")),
                 (_, Value::Null) => kind.clone(),

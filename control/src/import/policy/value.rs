@@ -9,5 +9,6 @@ pub(in crate::import) enum Value {
     /// Written as one or as a list.
     Texts(Vec<String>),
     Ports(Vec<Ports>),
+    Number(u32),
     True,
 }

@@ -1,10 +1,9 @@
-//! Entries as they are written, and what of them the file has no word for.
+//! Entries as they are written.
 
 use std::collections::BTreeMap;
 
 use super::super::firewall::{Fate, Note, Origin};
 use super::super::links;
-use super::words::{self, Without, Word};
 
 /// What is written, each entry under the line that it is from.
 #[derive(Debug, Default)]
@@ -24,39 +23,6 @@ impl Routing {
             fate,
             why: why.into(),
         });
-    }
-
-    /// Takes out what the file has no word for; `None` if nothing is left to write.
-    pub(super) fn fit(
-        &mut self,
-        words: &'static [Word],
-        fields: Vec<(&'static str, String)>,
-        origin: &Origin,
-        refuses: bool,
-    ) -> Option<Fields> {
-        let mut fit = Fields::new();
-        for (name, value) in fields {
-            let word = words::find(words, name);
-            match word.map(|word| (word.known, word.without)) {
-                Some((true, _)) => fit.push((name.split(' ').next().unwrap_or(name), value)),
-                Some((false, Without::Rest(why))) => {
-                    self.note(
-                        origin,
-                        Fate::Missing,
-                        format!("there is no `{name}` yet: {why}"),
-                    );
-                }
-                Some((false, Without::Enough(why))) => self.note(origin, Fate::Implied, why),
-                _ => {
-                    let why = format!(
-                        "there is no `{name}` yet, and without it it would say something else"
-                    );
-                    self.note(origin, missing(refuses), why);
-                    return None;
-                }
-            }
-        }
-        Some(fit)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[tables]`.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
@@ -9,9 +10,15 @@ use super::super::firewall::{Fate, Origin};
 use super::super::links::Links;
 use super::super::policy::short;
 use super::super::system::{Hop, Inet, Route, System, Target};
-use super::super::writer::{inline, quoted};
+use super::super::writer::{inline, list, quoted};
 use super::entries::{Fields, Routing, missing, table};
-use super::words;
+
+/// TCP segments that a route may name, in bytes: as the file's.
+const SEGMENTS: RangeInclusive<u32> = 256..=65_495;
+/// The largest MTU that the kernel takes for a route, in bytes.
+const MOST_MTU: u32 = 65_520;
+/// The smallest that the file has, for IPv4 and IPv6.
+const LEAST_MTU: [u32; 2] = [576, 1_280];
 
 /// A next hop in the file's words.
 struct Way {
@@ -24,40 +31,10 @@ struct Way {
 /// Writes the routes.
 pub(super) fn routes(system: &System, links: &Links, routing: &mut Routing) {
     hosts(system, routing);
-    let mut routes: Vec<&Route> = system
-        .routes
-        .iter()
-        .filter(|route| !is_hosts(route))
-        .collect();
-    // The one that is used comes first among several to one destination.
-    routes.sort_by_key(|route| route.metric.unwrap_or(0));
-    let metrics = words::known(words::ROUTE, "metric");
-    let mut seen: Vec<(String, IpNet)> = Vec::new();
-    let mut written = Vec::new();
-    for route in routes {
-        let place = (route.table.clone(), route.to);
-        let others = system
-            .routes
-            .iter()
-            .filter(|other| (other.table.as_str(), other.to) == (place.0.as_str(), place.1));
-        let several = others.count() > 1;
-        if several && !metrics && seen.contains(&place) {
-            let why = "another route to it has a lower metric, and there is no `metric` yet";
-            routing.note(&route.origin, Fate::Missing, why);
-            continue;
-        }
-        seen.push(place);
-        written.push((route, several && metrics));
-    }
-    // In the order in which they stand.
-    written.sort_by_key(|(route, _)| {
-        system
-            .routes
-            .iter()
-            .position(|other| std::ptr::eq(other, *route))
-    });
-    for (route, metric) in written {
-        one(route, metric, links, routing);
+    for route in system.routes.iter().filter(|route| !is_hosts(route)) {
+        let same = |other: &&Route| (&other.table, other.to) == (&route.table, route.to);
+        let several = system.routes.iter().filter(same).count() > 1;
+        one(route, several, links, routing);
     }
 }
 
@@ -98,29 +75,83 @@ fn one(route: &Route, metric: bool, links: &Links, routing: &mut Routing) {
         );
     }
     let mut fields = vec![("to", quoted(&destination(route.to)))];
+    let mut ways = Vec::new();
     match &route.target {
         Target::Refuse(refusal) => fields.push(("type", quoted(refusal.name()))),
         Target::Throw => fields.push(("type", quoted("throw"))),
         Target::Host(_) => return,
         Target::Hops(hops) => {
-            if let Err((fate, why)) = leads(route, hops, links, &mut fields) {
-                return routing.note(origin, fate, why);
-            }
+            let all: Result<_, _> = hops.iter().map(|hop| way(route, hop, links)).collect();
+            ways = match all {
+                Ok(all) => all,
+                Err((fate, why)) => return routing.note(origin, fate, why),
+            };
+            leads(&ways, &mut fields);
         }
     }
     if let (Some(value), true) = (route.metric, metric) {
         fields.push(("metric", value.to_string()));
     }
-    if let Some(src) = route.src.filter(|_| !route.connected) {
-        fields.push(("src", quoted(&src.to_string())));
-    }
-    for (key, value) in [("mtu", route.mtu), ("advmss", route.advmss)] {
-        if let Some(value) = value {
-            fields.push((key, value.to_string()));
+    if let Some(src) = route.src {
+        match is_source(src, route, &ways, links) {
+            true => fields.push(("src", quoted(&src.to_string()))),
+            false if route.connected => {}
+            false => routing.note(
+                origin,
+                Fate::Implied,
+                "`src` is for what the host itself sends; the route is written without it",
+            ),
         }
     }
-    if let Some(fit) = routing.fit(words::ROUTE, fields, origin, refuses) {
-        push(routing, &route.table, fit, origin);
+    if !ways.is_empty() {
+        sizes(route, &mut fields, routing);
+    }
+    push(routing, &route.table, fields, origin);
+}
+
+/// Whether the router itself may send with this source by the route, as `tapgate check` asks: it is an own
+/// address, and one of each personality that the route leaves by.
+fn is_source(src: IpAddr, route: &Route, ways: &[Way], links: &Links) -> bool {
+    let has = |nets: &[IpNet]| nets.iter().any(|net| net.addr() == src);
+    let networks = || links.networks.iter().filter(|n| n.bridged.is_none());
+    let mut leaving = links
+        .personalities
+        .iter()
+        .filter(|p| ways.iter().any(|way| way.dev == p.name));
+    !ways.is_empty()
+        && Inet::of(src) == Inet::of(route.to.addr())
+        && (links.owner(src).is_some() || networks().any(|n| has(&n.addresses)))
+        && leaving.all(|p| has(&p.addresses))
+}
+
+/// The sizes that a route allows. Whether an MTU is locked makes no difference here, and beside a device's
+/// own the smaller one holds.
+fn sizes(route: &Route, fields: &mut Fields, routing: &mut Routing) {
+    let [v4, v6] = LEAST_MTU;
+    let least = if route.to.addr().is_ipv4() { v4 } else { v6 };
+    // The kernel takes 0 for nothing.
+    if let Some(mtu) = route.mtu.filter(|mtu| *mtu > 0) {
+        match mtu >= least {
+            true => fields.push(("mtu", mtu.min(MOST_MTU).to_string())),
+            false => {
+                let why = format!(
+                    "`mtu` is {least} or more, and the route is written without it: larger packets go there whole"
+                );
+                routing.note(&route.origin, Fate::Missing, why);
+            }
+        }
+    }
+    if let Some(most) = route.advmss.filter(|most| *most > 0) {
+        match most >= *SEGMENTS.start() {
+            true => fields.push(("advmss", most.min(*SEGMENTS.end()).to_string())),
+            false => {
+                let why = format!(
+                    "`advmss` is {} or more, and the route is written without it",
+                    SEGMENTS.start()
+                );
+                routing.note(&route.origin, Fate::Missing, why);
+            }
+        }
     }
 }
 
@@ -146,52 +177,29 @@ fn is_connected(route: &Route, links: &Links) -> bool {
     own.any(|net| net.trunc() == route.to && (route.connected || !is_host(route.to)))
 }
 
-fn leads(
-    route: &Route,
-    hops: &[Hop],
-    links: &Links,
-    fields: &mut Vec<(&'static str, String)>,
-) -> Result<(), (Fate, String)> {
-    let ways: Result<Vec<Way>, _> = hops.iter().map(|hop| way(route, hop, links)).collect();
-    let ways = ways?;
-    let other = ways.iter().any(|way| {
-        way.via
-            .is_some_and(|via| Inet::of(via) != Inet::of(route.to.addr()))
+fn leads(ways: &[Way], fields: &mut Fields) {
+    let hop = |way: &Way| {
+        let mut fields = Fields::new();
+        if let Some(via) = way.via {
+            fields.push(("via", quoted(&via.to_string())));
+        }
+        fields.push(("dev", quoted(&way.dev)));
+        if way.onlink {
+            fields.push(("onlink", "true".to_owned()));
+        }
+        fields
+    };
+    if let [only] = ways {
+        return fields.extend(hop(only));
+    }
+    let all = ways.iter().map(|way| {
+        let mut fields = hop(way);
+        if let Some(weight) = way.weight.filter(|weight| *weight != 1) {
+            fields.push(("weight", weight.to_string()));
+        }
+        inline(&fields)
     });
-    let via = if other {
-        "via of the other family"
-    } else {
-        "via"
-    };
-    let [only] = &ways[..] else {
-        let all: Vec<String> = ways
-            .iter()
-            .map(|way| {
-                let mut fields = Vec::new();
-                if let Some(via) = way.via {
-                    fields.push(("via", quoted(&via.to_string())));
-                }
-                fields.push(("dev", quoted(&way.dev)));
-                if way.onlink {
-                    fields.push(("onlink", "true".to_owned()));
-                }
-                if let Some(weight) = way.weight.filter(|weight| *weight != 1) {
-                    fields.push(("weight", weight.to_string()));
-                }
-                inline(&fields)
-            })
-            .collect();
-        fields.push(("nexthops", format!("[{}]", all.join(", "))));
-        return Ok(());
-    };
-    if let Some(address) = only.via {
-        fields.push((via, quoted(&address.to_string())));
-    }
-    fields.push(("dev", quoted(&only.dev)));
-    if only.onlink {
-        fields.push(("onlink", "true".to_owned()));
-    }
-    Ok(())
+    fields.push(("nexthops", list(all)));
 }
 
 /// By which interface, and to whom there.

@@ -3,10 +3,9 @@
 use super::super::firewall::Fate;
 use super::super::links::Links;
 use super::super::policy::short;
-use super::super::system::{Inet, Refusal, Rule, System, Then};
+use super::super::system::{Inet, Rule, System, Then};
 use super::super::writer::quoted;
-use super::entries::{Routing, missing, table};
-use super::words;
+use super::entries::{Fields, Routing, missing, table};
 
 /// The priorities at which the kernel asks its own tables.
 const LOCAL: u32 = 0;
@@ -48,11 +47,7 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
         let rule = written[place].rule;
         let refuses = matches!(rule.then, Then::End(_));
         match fields {
-            Ok(fields) => {
-                if let Some(fit) = routing.fit(words::RULE, fields, &rule.origin, refuses) {
-                    routing.rules.push((fit, rule.origin.clone()));
-                }
-            }
+            Ok(fields) => routing.rules.push((fields, rule.origin.clone())),
             Err(why) => routing.note(&rule.origin, missing(refuses), why),
         }
     }
@@ -64,7 +59,7 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
                 .filter(|rule| rule.family == family)
                 .peekable();
             rules.peek().is_none()
-                || rules.any(|rule| rule.priority == MAIN && is_plain(rule, "main"))
+                || rules.any(|rule| rule.priority == MAIN && rule.is_plain("main"))
         };
         if let Some(rule) = system
             .rules
@@ -82,15 +77,15 @@ pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
 /// Rules that every kernel has, and those about the host itself; they are noted and not written.
 fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
     let (fate, why) = match rule.priority {
-        LOCAL if is_plain(rule, "local") => (Fate::Implied, "own addresses come first"),
-        MAIN if is_plain(rule, "main") => (Fate::Implied, "main is always asked there"),
+        LOCAL if rule.is_plain("local") => (Fate::Implied, "own addresses come first"),
+        MAIN if rule.is_plain("main") => (Fate::Implied, "main is always asked there"),
         DEFAULT
-            if is_plain(rule, "default") && !system.routes.iter().any(|r| r.table == "default") =>
+            if rule.is_plain("default") && !system.routes.iter().any(|r| r.table == "default") =>
         {
             (Fate::Implied, "the table default is empty")
         }
         _ if rule.iif.as_deref() == Some("lo") => (Fate::Host, "about the host's own packets"),
-        _ if is_plain(rule, "local") => (Fate::Missing, "own addresses always come first"),
+        _ if rule.is_plain("local") => (Fate::Missing, "own addresses always come first"),
         _ if !rule.others.is_empty() => {
             let why = format!("a rule does not ask for {}", rule.others.join(" "));
             let refuses = matches!(rule.then, Then::End(_));
@@ -101,20 +96,6 @@ fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
     };
     routing.note(&rule.origin, fate, why);
     true
-}
-
-/// A rule for all packets that asks a table.
-fn is_plain(rule: &Rule, table: &str) -> bool {
-    let mut plain = rule.clone();
-    plain.priority = 0;
-    plain.then == Then::Lookup(table.to_owned())
-        && plain.from.is_none_or(|net| net.prefix_len() == 0)
-        && plain.to.is_none_or(|net| net.prefix_len() == 0)
-        && (plain.iif.is_none() && plain.oif.is_none() && plain.fwmark.is_none() && !plain.not)
-        && (plain.tos.is_none() && plain.dscp.is_none() && plain.ipproto.is_none())
-        && (plain.sport.is_none() && plain.dport.is_none())
-        && plain.suppress_prefixlength.is_none()
-        && plain.others.is_empty()
 }
 
 /// The same for the other family.
@@ -186,7 +167,7 @@ fn fields(
     priorities: &[u32],
     place: usize,
     priority: u32,
-) -> Result<Vec<(&'static str, String)>, String> {
+) -> Result<Fields, String> {
     let Written {
         rule,
         both,
@@ -219,7 +200,8 @@ fn fields(
     if let Some((mark, mask)) = rule.fwmark {
         let text = match mask {
             u32::MAX => mark.to_string(),
-            mask => quoted(&format!("{mark:#x}/{mask:#x}")),
+            // Bits beyond the mask are not compared.
+            mask => quoted(&format!("{:#x}/{mask:#x}", mark & mask)),
         };
         fields.push(("fwmark", text));
     }
@@ -243,8 +225,8 @@ fn fields(
     }
     match &rule.then {
         Then::Lookup(name) => fields.push(("lookup", quoted(&table(name)))),
-        Then::End(refusal) => fields.push(("action", quoted(action(*refusal)))),
-        Then::Nop => fields.push(("action nop", quoted("nop"))),
+        Then::End(refusal) => fields.push(("action", quoted(refusal.name()))),
+        Then::Nop => fields.push(("action", quoted("nop"))),
         Then::Goto(target) => {
             let at = written
                 .iter()
@@ -259,8 +241,4 @@ fn fields(
         fields.push(("suppress_prefixlength", length.to_string()));
     }
     Ok(fields)
-}
-
-fn action(refusal: Refusal) -> &'static str {
-    refusal.name()
 }

@@ -163,7 +163,10 @@ impl Work<'_, '_> {
                 match all {
                     Ok(when) if name == "DNAT" => {
                         let verdict = Verdict::Accept;
-                        let decision = Decision { verdict, log };
+                        let decision = Decision {
+                            log,
+                            ..verdict.into()
+                        };
                         return self.push(pairs, &source, when, decision, origin);
                     }
                     Ok(_) => return,
@@ -189,7 +192,16 @@ impl Work<'_, '_> {
         };
         let when = self.when(columns, &destination);
         match when {
-            Ok(when) => self.push(pairs, &source, when, Decision { verdict, log }, origin),
+            Ok(when) => self.push(
+                pairs,
+                &source,
+                when,
+                Decision {
+                    log,
+                    ..verdict.into()
+                },
+                origin,
+            ),
             Err(why) => self.gap(origin, verdict.missing(), why, Some(pairs)),
         }
     }

@@ -12,13 +12,13 @@ use super::*;
 
 /// A flow's first packet.
 #[derive(Debug)]
-struct Flow {
-    from: String,
-    to: String,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    protocol: u8,
-    port: u16,
+pub(super) struct Flow {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) source: Ipv4Addr,
+    pub(super) destination: Ipv4Addr,
+    pub(super) protocol: u8,
+    pub(super) port: u16,
 }
 
 /// What a walk through a chain comes to.
@@ -145,7 +145,7 @@ fn walk(rules: &Rules, chain: &str, flow: &Flow) -> End {
 }
 
 /// Whether a rule is for a flow. One of those from outside was redirected, none of the others.
-fn asks_for(rule: &[String], flow: &Flow) -> bool {
+pub(super) fn asks_for(rule: &[String], flow: &Flow) -> bool {
     let mut words = rule.iter().map(String::as_str);
     let mut not = false;
     while let Some(word) = words.next() {
@@ -184,8 +184,12 @@ fn asks_for(rule: &[String], flow: &Flow) -> bool {
     true
 }
 
-/// What the policy decides; ICMP is an echo request.
 fn lets_in(config: &Config, flow: &Flow) -> bool {
+    deciding(config, flow).is_some_and(|rule| rule.action == Action::Accept)
+}
+
+/// The rule of the policy that decides; ICMP is an echo request.
+pub(super) fn deciding<'c>(config: &'c Config, flow: &Flow) -> Option<&'c CheckedRule> {
     let policy = config.policy();
     let place = |name: &str| {
         config
@@ -220,6 +224,5 @@ fn lets_in(config: &Config, flow: &Flow) -> bool {
             && within(&rule.destination, flow.destination)
             && (rule.services.is_empty() || service)
     };
-    let rule = policy.rules.iter().find(asked);
-    rule.is_some_and(|rule| rule.action == Action::Accept)
+    policy.rules.iter().find(asked)
 }

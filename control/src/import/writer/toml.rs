@@ -16,6 +16,7 @@ pub(super) fn shown(value: &Value) -> String {
             one_or_more(texts.iter().map(plain).collect())
         }
         Value::True => "true".to_owned(),
+        Value::Number(number) => number.to_string(),
         Value::Ports(ports) => one_or_more(ports.iter().map(|p| port(*p)).collect()),
     }
 }
@@ -42,6 +43,6 @@ pub(super) fn one_or_more(values: Vec<String>) -> String {
     }
 }
 
-pub(super) fn list(values: impl Iterator<Item = String>) -> String {
+pub(in crate::import) fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
 }

@@ -75,7 +75,10 @@ impl Work<'_, '_> {
             policies.push(Policy {
                 from,
                 to,
-                decision: verdict.map(|verdict| Decision { verdict, log }),
+                decision: verdict.map(|verdict| Decision {
+                    log,
+                    ..verdict.into()
+                }),
                 origin: row.origin.clone(),
             });
         }
