@@ -5,6 +5,7 @@ mod lab;
 use lab::{Lab, attempt, run};
 use tapgate_dataplane::hostguard::{Guarded, HostGuard};
 use tapgate_dataplane::link::Links;
+use tapgate_engine::config::{Config, File};
 
 fn guarded(devices: &[&str], stays: bool) -> Guarded {
     Guarded {
@@ -62,4 +63,18 @@ fn closed_devices_stay_closed_until_tapgate_runs_again() {
     assert!(!heard() && tables() == 1);
     drop(third);
     assert!(heard() && tables() == 0);
+}
+
+#[test]
+fn a_configuration_says_whether_they_stay_closed() {
+    let stays = |more: &str| {
+        let text = format!(
+            "[ports]\ng = {{ device = \"g0\" }}\n[networks]\nlan = {{ ports = [\"g\"], addresses = [\"192.0.2.254/24\"] }}\n{more}"
+        );
+        let file: File = toml::from_str(&text).unwrap();
+        Guarded::of(&Config::try_from(file).unwrap()).stays
+    };
+    assert!(!stays(""));
+    assert!(!stays("[policy]\non_stop = \"host\""));
+    assert!(stays("[policy]\non_stop = \"closed\""));
 }
