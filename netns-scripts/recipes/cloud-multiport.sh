@@ -5,7 +5,7 @@
 #
 #   VM eth0 10.0.0.10, .12 --vm-one--+
 #      eth1 10.0.0.11 -------vm-two--+ router --eth0---uplink-- provider ---- remote
-#   ha-a    10.0.0.21 ---------------+   | 203.0.113.10, .11, .12, .100      192.0.2.1
+#   ha-a    10.0.0.21 ---------------+   | 203.0.113.1, .10, .11, .12, .100  192.0.2.1
 #   ha-b    10.0.0.22 ---------------+   +- 10.0.0.254
 
 remote=192.0.2.1
@@ -22,7 +22,8 @@ declare -gA iperf_port=()
 subnet=10.0.0.254
 extra=10.0.0.12
 virtual=10.0.0.100
-assigned=("$nic_mac . 203.0.113.10" "$nic_mac . 203.0.113.11" "$nic_mac . 203.0.113.12" "$nic_mac . 203.0.113.100")
+others=203.0.113.1 # of who has no floating address
+assigned=("$nic_mac . $others" "$nic_mac . 203.0.113.10" "$nic_mac . 203.0.113.11" "$nic_mac . 203.0.113.12" "$nic_mac . 203.0.113.100")
 
 provider_configure() {
   local ns
@@ -56,10 +57,12 @@ kernel_configure() {
   for guest in "${guests[@]}"; do ip -n router link set "${port[$guest]}" master net; done
   ip -n router link set net up
   ip -n router address add "$subnet/24" dev net
+  ip -n router address add "$others/24" dev eth0
   for inside in "${!floating[@]}"; do
     ip -n router address add "${floating[$inside]}/24" dev eth0
     inside router iptables -t nat -A PREROUTING -d "${floating[$inside]}" -j DNAT --to-destination "$inside"
     inside router iptables -t nat -A POSTROUTING -s "$inside" -o eth0 -j SNAT --to-source "${floating[$inside]}"
   done
+  inside router iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -o eth0 -j SNAT --to-source "$others"
   ip -n router route add default via "$provider"
 }

@@ -365,6 +365,7 @@ fn each_kernels_setup_is_saved_and_imported() {
         "ovh-ipv6",
         "hetzner-routed",
         "bridged",
+        "cloud-multiport",
         "two-uplinks",
     ] {
         saved(recipe);
@@ -416,6 +417,7 @@ db = { port = "port-db", mac = "02:00:00:00:02:0b", public = ["203.0.113.22", "2
 "#;
     changed(
         "bridged",
+        "cloud-multiport",
         &[
             ("\n[guests]\n", guests),
             (r#", shared = "61000-65535""#, ""),
