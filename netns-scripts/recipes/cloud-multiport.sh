@@ -23,7 +23,8 @@ subnet=10.0.0.254
 extra=10.0.0.12
 virtual=10.0.0.100
 others=203.0.113.1 # of who has no floating address
-assigned=("$nic_mac . $others" "$nic_mac . 203.0.113.10" "$nic_mac . 203.0.113.11" "$nic_mac . 203.0.113.12" "$nic_mac . 203.0.113.100")
+out_mac=02:00:00:00:00:0a
+assigned=("$out_mac . $others" "$out_mac . 203.0.113.10" "$out_mac . 203.0.113.11" "$out_mac . 203.0.113.12" "$out_mac . 203.0.113.100")
 
 provider_configure() {
   local ns
@@ -49,20 +50,23 @@ guest_configure() {
   guest_run "$1" "ip link set $nic up; ip address add ${address[$1]}/24 dev $nic; $more" >/dev/null
 }
 
-# In the kernel's own commands: a bridge, which believes everybody.
+# In the kernel's own commands: a bridge, which believes everybody, and a macvlan device.
 kernel_configure() {
   local guest inside
-  inside router sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
+  inside router sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 \
+    net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 # eth0 has none of the addresses
   ip -n router link add name net type bridge
   for guest in "${guests[@]}"; do ip -n router link set "${port[$guest]}" master net; done
   ip -n router link set net up
   ip -n router address add "$subnet/24" dev net
-  ip -n router address add "$others/24" dev eth0
+  ip -n router link add link eth0 name out address "$out_mac" type macvlan mode bridge
+  ip -n router link set out up
+  ip -n router address add "$others/24" dev out
   for inside in "${!floating[@]}"; do
-    ip -n router address add "${floating[$inside]}/24" dev eth0
+    ip -n router address add "${floating[$inside]}/24" dev out
     inside router iptables -t nat -A PREROUTING -d "${floating[$inside]}" -j DNAT --to-destination "$inside"
-    inside router iptables -t nat -A POSTROUTING -s "$inside" -o eth0 -j SNAT --to-source "${floating[$inside]}"
+    inside router iptables -t nat -A POSTROUTING -s "$inside" -o out -j SNAT --to-source "${floating[$inside]}"
   done
-  inside router iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -o eth0 -j SNAT --to-source "$others"
+  inside router iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -o out -j SNAT --to-source "$others"
   ip -n router route add default via "$provider"
 }
