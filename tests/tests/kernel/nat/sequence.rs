@@ -247,6 +247,9 @@ impl<'m> Sequence<'m> {
         sides: &mut Both<&mut dyn Side>,
     ) {
         let mut flow = number.map(|number| &mut self.flows[number]);
+        // The kernel may be busy. Where it may also be silent on purpose, that would take too long.
+        let in_doubt = !flags.is_empty() || pieces.is_some() || matches!(act, Act::Error(_));
+        let patience = if in_doubt { 60 } else { 2_000 };
         let mut came: Both<Vec<At>> = Default::default();
         let mut seen: Both<Vec<Seen>> = Default::default();
         let mut told = [0; 2];
@@ -255,7 +258,7 @@ impl<'m> Sequence<'m> {
             came[side] = whole(frames.clone());
             (seen[side], told[side]) = heard(&came[side], act);
             if seen[side].len() < seen[0].len() {
-                frames.extend(sides[side].late());
+                frames.extend(sides[side].late(patience));
                 came[side] = whole(frames);
                 (seen[side], told[side]) = heard(&came[side], act);
             }

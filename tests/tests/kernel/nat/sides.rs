@@ -11,9 +11,6 @@ use super::model::{Model, PORTS};
 /// Bytes of the largest frame.
 const FRAME: usize = 2_048;
 
-/// Milliseconds that a busy kernel is waited for.
-const LATE: u32 = 60;
-
 /// A frame, and the number of its port.
 pub type At = (usize, Vec<u8>);
 
@@ -22,8 +19,8 @@ pub trait Side {
     /// Frames come in by a port; what comes out.
     fn offer(&mut self, port: usize, frames: &[Vec<u8>]) -> Vec<At>;
 
-    /// What comes out after all, when more should.
-    fn late(&mut self) -> Vec<At>;
+    /// What comes out after all, when more should: so many milliseconds are waited for it.
+    fn late(&mut self, patience: u32) -> Vec<At>;
 }
 
 impl Side for Router {
@@ -38,7 +35,7 @@ impl Side for Router {
         sent.collect()
     }
 
-    fn late(&mut self) -> Vec<At> {
+    fn late(&mut self, _: u32) -> Vec<At> {
         Vec::new()
     }
 }
@@ -85,8 +82,8 @@ impl Side for Kernel {
         self.drain()
     }
 
-    fn late(&mut self) -> Vec<At> {
-        for _ in 0..LATE {
+    fn late(&mut self, patience: u32) -> Vec<At> {
+        for _ in 0..patience {
             std::thread::sleep(Duration::from_millis(1));
             let out = self.drain();
             if !out.is_empty() {
