@@ -20,6 +20,7 @@ mod snat;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod virtuals;
 
 use super::{Config, ConfigErrors, File};
 use check::Check;

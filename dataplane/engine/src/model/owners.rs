@@ -2,6 +2,9 @@
 //!
 //! Answering, defending, filtering by source and routing to guests all ask here.
 
+mod build;
+mod prefixes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,9 +15,11 @@ use ipnet::IpNet;
 
 use super::bridge::Bridge;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
-use crate::base::ip::{Address, mac_of_link_local};
+use crate::base::ip::mac_of_link_local;
 use crate::config::metadata::Instance;
 use crate::config::{self, Bandwidth, Limits};
+pub use prefixes::Owned;
+use prefixes::Prefixes;
 
 /// A VM or container, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,17 +59,6 @@ pub struct Guest {
     digest: u64,
 }
 
-/// An owned address or prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owned {
-    /// Whose it is.
-    pub guest: GuestId,
-    /// Whether the guest has it outside too: its personality then answers for it.
-    pub public: bool,
-    /// Whether it is a virtual one, which another guest may take over.
-    pub moves: bool,
-}
-
 /// Who owns what.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
@@ -98,72 +92,6 @@ pub(crate) struct Configured {
     alive: Vec<Alive>,
     /// Guests that are bridged, by network and MAC.
     bridged: HashMap<(InterfaceId, MacAddr), GuestId, FixedState>,
-}
-
-/// The addresses of a prefix of at most this size are announced, and their multicast groups joined,
-/// one by one. Those of larger prefixes are not.
-const FEW: u32 = 256;
-
-/// Prefixes with their owners: a hash table for each prefix length. That is faster than a trie,
-/// because guests have few lengths, and the egress guard asks for every packet of a guest.
-#[derive(Debug, Clone)]
-struct Prefixes<A> {
-    /// The longest first.
-    by_length: Vec<(u8, HashMap<A, Owned, FixedState>)>,
-}
-
-impl<A> Default for Prefixes<A> {
-    fn default() -> Self {
-        Self {
-            by_length: Vec::new(),
-        }
-    }
-}
-
-impl<A: Address> Prefixes<A> {
-    /// The owner by the longest prefix that `address` is in, and its length.
-    #[inline]
-    fn find(&self, address: A) -> Option<(Owned, u8)> {
-        self.by_length.iter().find_map(|(length, owners)| {
-            let owned = owners.get(&address.network(*length))?;
-            Some((*owned, *length))
-        })
-    }
-
-    fn insert(&mut self, address: A, length: u8, owned: Owned) {
-        self.of(length).insert(address.network(length), owned);
-    }
-
-    /// The prefixes of a length.
-    fn of(&mut self, length: u8) -> &mut HashMap<A, Owned, FixedState> {
-        let place = self.by_length.partition_point(|(other, _)| *other > length);
-        if self
-            .by_length
-            .get(place)
-            .is_none_or(|(other, _)| *other != length)
-        {
-            self.by_length.insert(place, (length, HashMap::default()));
-        }
-        &mut self.by_length[place].1
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (IpNet, &Owned)> {
-        self.by_length.iter().flat_map(|(length, owners)| {
-            let net = |address: &A| IpNet::new_assert((*address).into(), *length);
-            owners
-                .iter()
-                .map(move |(address, owned)| (net(address), owned))
-        })
-    }
-
-    /// In bytes, about: hashbrown keeps a byte of control beside each place.
-    fn memory(&self) -> usize {
-        let places = self
-            .by_length
-            .iter()
-            .map(|(_, owners)| owners.capacity() * 8 / 7);
-        places.sum::<usize>() * (size_of::<(A, Owned)>() + 1)
-    }
 }
 
 /// Addresses that a personality answers for as long as they are alive in a network.
@@ -393,103 +321,6 @@ impl Owners {
     }
 }
 
-impl Configured {
-    /// Adds a guest, with what it owns by its `spec`.
-    pub(crate) fn add(&mut self, mut guest: Guest, spec: &config::Guest) {
-        guest.id = GuestId(self.guests.len() as u16);
-        if self.by_port.len() <= guest.port.index() {
-            self.by_port.resize(guest.port.index() + 1, Vec::new());
-        }
-        self.by_port[guest.port.index()].push(guest.id);
-        if let (Some(_), Some(mac)) = (guest.bridge, guest.mac) {
-            self.bridged.insert((guest.network, mac), guest.id);
-        }
-        for (prefixes, public) in [(&spec.addresses, false), (&spec.public, true)] {
-            for prefix in prefixes {
-                let owned = Owned {
-                    guest: guest.id,
-                    public,
-                    moves: false,
-                };
-                match prefix.addr() {
-                    IpAddr::V4(address) => {
-                        guest.anchor.0.get_or_insert(address);
-                        self.v4.insert(address, prefix.prefix_len(), owned);
-                    }
-                    IpAddr::V6(address) => {
-                        guest.anchor.1.get_or_insert(address);
-                        self.v6.insert(address, prefix.prefix_len(), owned);
-                    }
-                }
-            }
-        }
-        for address in &spec.virtual_addresses {
-            let members = self.members.entry(address.address).or_default();
-            members.guests.push(guest.id);
-            members.ports.push(guest.port);
-            if let [first] = members.guests[..] {
-                let owned = Owned {
-                    guest: first,
-                    public: address.public,
-                    moves: true,
-                };
-                match address.address {
-                    IpAddr::V4(address) => self.v4.insert(address, 32, owned),
-                    IpAddr::V6(address) => self.v6.insert(address, 128, owned),
-                }
-            }
-        }
-        self.guests.push(guest);
-    }
-
-    /// Call when all guests are added: lists what each personality answers for. `before`: who held virtual
-    /// addresses so far.
-    pub(crate) fn finish(mut self, before: &BTreeMap<IpAddr, u16>) -> Owners {
-        let few = |net: &IpNet| {
-            let host_bits = net.max_prefix_len() - net.prefix_len();
-            host_bits < 32 && 1 << host_bits <= FEW
-        };
-        let prefixes = self.v4.iter().chain(self.v6.iter());
-        let mut public_on: Vec<Vec<(IpAddr, GuestId)>> = Vec::new();
-        for (net, owned) in prefixes.filter(|(net, owned)| owned.public && few(net)) {
-            let guest = &self.guests[usize::from(owned.guest.0)];
-            let Some(personality) = guest.personality else {
-                continue;
-            };
-            if public_on.len() <= personality.index() {
-                public_on.resize(personality.index() + 1, Vec::new());
-            }
-            let addresses = every_address(net).map(|address| (address, owned.guest));
-            public_on[personality.index()].extend(addresses);
-        }
-        for addresses in &mut public_on {
-            addresses.sort_unstable_by_key(|&(address, guest)| (guest, address));
-        }
-        self.public_on = public_on;
-        let owners = Owners {
-            configured: Arc::new(self),
-            holders: Holders::new(),
-        };
-        owners.with_moves(before)
-    }
-
-    pub(crate) fn add_alive(&mut self, alive: Alive) {
-        self.alive.push(alive);
-    }
-
-    /// Makes room for this many single addresses, so that the tables need not grow while many are
-    /// added.
-    pub(crate) fn reserve(&mut self, v4: usize, v6: usize) {
-        // A table that stays empty would be asked for every packet.
-        if v4 > 0 {
-            self.v4.of(32).reserve(v4);
-        }
-        if v6 > 0 {
-            self.v6.of(128).reserve(v6);
-        }
-    }
-}
-
 impl Guest {
     /// A guest that owns nothing yet.
     pub(crate) fn new(
@@ -554,61 +385,4 @@ impl Guest {
 
 fn covers(prefixes: &[IpNet], address: IpAddr) -> bool {
     prefixes.iter().any(|prefix| prefix.contains(&address))
-}
-
-/// Every address of a prefix, the first and the last among them: what is routed has no network or
-/// broadcast address.
-fn every_address(net: IpNet) -> impl Iterator<Item = IpAddr> {
-    let count = 1u32 << (net.max_prefix_len() - net.prefix_len());
-    (0..count).map(move |n| match net {
-        IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from_bits(net.network().to_bits() | n)),
-        IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let nets = ["0.0.0.0/0", "192.0.2.8/29", "192.0.2.0/24", "192.0.2.9/32"];
-        let mut prefixes = Prefixes::default();
-        for (id, net) in nets.into_iter().enumerate() {
-            let net: ipnet::Ipv4Net = net.parse().unwrap();
-            let owned = Owned {
-                guest: GuestId(id as u16),
-                public: true,
-                moves: false,
-            };
-            prefixes.insert(net.addr(), net.prefix_len(), owned);
-        }
-        for (address, net) in [
-            ("192.0.2.9", 3),
-            ("192.0.2.8", 1),
-            ("192.0.2.15", 1),
-            ("192.0.2.16", 2),
-            ("192.0.3.0", 0),
-        ] {
-            let (owned, length) = prefixes.find(address.parse().unwrap()).unwrap();
-            assert_eq!(usize::from(owned.guest.0), net, "{address}");
-            assert!(nets[net].ends_with(&format!("/{length}")), "{address}");
-        }
-        assert_eq!(prefixes.iter().count(), nets.len());
-    }
-
-    #[test]
-    fn nothing_is_in_no_prefix() {
-        let mut prefixes = Prefixes::default();
-        assert_eq!(prefixes.find(Ipv6Addr::LOCALHOST), None);
-        let owned = Owned {
-            guest: GuestId(0),
-            public: false,
-            moves: false,
-        };
-        prefixes.insert("2001:db8:0:b::".parse().unwrap(), 112, owned);
-        let inside = "2001:db8:0:b::ffff".parse().unwrap();
-        assert_eq!(prefixes.find(inside), Some((owned, 112)));
-        assert_eq!(prefixes.find("2001:db8:0:b::1:0".parse().unwrap()), None);
-    }
 }

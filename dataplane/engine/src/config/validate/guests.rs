@@ -7,20 +7,15 @@ use ipnet::IpNet;
 
 use super::address::not_a_host;
 use super::check::{Check, place};
+use super::virtuals::{Others, Written, listed};
 use crate::base::addr::MacAddr;
 use crate::base::ip::is_of_a_link;
 use crate::config::{
     File, FileGuest, Guest, Interface, InterfaceKind, Port, PortKind, Prefix, Segment,
-    VirtualAddress,
 };
 
-/// Virtual addresses that a guest may list.
-const MOST_VIRTUAL: usize = 64;
 /// Longest host name, in bytes (RFC 1035 §2.3.4).
 const MAX_HOSTNAME: usize = 63;
-
-/// Where an owned prefix is written: the guest, `addresses` or `public`, and which of them.
-type Written<'f> = (&'f String, &'static str, usize);
 
 /// What no two guests may both have, and where it was seen first. A place in the file is built only
 /// for a fault, because there may be a hundred thousand prefixes.
@@ -94,7 +89,7 @@ impl Check {
                 mac,
                 addresses,
                 public,
-                virtual_addresses: virtual_addresses(guest),
+                virtual_addresses: listed(guest).map(|listed| listed.address).collect(),
                 personality,
                 dhcp_address,
                 dhcp6_address,
@@ -104,105 +99,13 @@ impl Check {
                 bandwidth: guest.bandwidth,
             });
         }
-        self.virtual_addresses(file, &guests, (&own, interfaces), &seen.prefixes);
+        let others = Others {
+            own: &own,
+            owned: &seen.prefixes,
+            interfaces,
+        };
+        self.virtual_addresses(file, &guests, &others);
         guests
-    }
-
-    /// Virtual addresses must be hosts' and nobody's own; who lists one is where the others are that do, so that
-    /// nothing but its holder changes when it moves.
-    fn virtual_addresses(
-        &mut self,
-        file: &File,
-        guests: &[Guest],
-        (own, interfaces): (&HashMap<IpAddr, &str>, &[Interface]),
-        owned: &HashMap<IpNet, Written<'_>>,
-    ) {
-        let mut seen: HashMap<IpAddr, (&Guest, bool, Vec<Segment>)> = HashMap::new();
-        for guest in guests {
-            let Some(written) = file.guests.get(&guest.name) else {
-                continue;
-            };
-            let lists = [
-                ("virtual", &written.virtual_inside),
-                ("virtual_public", &written.virtual_public),
-            ];
-            if guest.virtual_addresses.len() > MOST_VIRTUAL {
-                self.fault(
-                    place!["guests", &guest.name, lists[usize::from(written.virtual_inside.is_empty())].0],
-                    format!(
-                        "guest \"{}\" lists {} virtual addresses, more than {MOST_VIRTUAL}",
-                        guest.name,
-                        guest.virtual_addresses.len()
-                    ),
-                    "leave some out: what one guest takes over, all others' flows are looked at for",
-                );
-            }
-            let all = lists.into_iter().flat_map(|(key, list)| {
-                let places = list.iter().enumerate();
-                places.map(move |(n, address)| (key, n, *address))
-            });
-            for (key, n, address) in all {
-                let at = place!["guests", &guest.name, key, n];
-                let bridged = interfaces[guest.network].kind.bridged().is_some();
-                if let Some(why) = not_a_host(address) {
-                    self.fault(
-                        at.clone(),
-                        format!("{address} {why}"),
-                        "write a host's address",
-                    );
-                } else if is_of_a_link(address) {
-                    let problem = format!("{address} is link-local, which no router leads to");
-                    self.fault(at.clone(), problem, "leave it out");
-                } else if bridged {
-                    self.fault(
-                        at.clone(),
-                        format!(
-                            "guest \"{}\" is bridged: what it has, the provider's network knows",
-                            guest.name
-                        ),
-                        "write it as `public` of one guest, or route the guests",
-                    );
-                } else if let Some(owner) = own.get(&address) {
-                    let problem = format!("{address} is \"{owner}\"'s own address");
-                    self.fault(at.clone(), problem, "give the guests another one");
-                }
-                if let Some(&(other, there, m)) = owned.get(&IpNet::from(address)) {
-                    self.conflict(
-                        at.clone(),
-                        place!["guests", other, there, m],
-                        format!("{address} is guest \"{other}\"'s for good"),
-                        "list it as a virtual one there too, or choose another",
-                    );
-                }
-                let public = key == "virtual_public";
-                let Some((first, was_public, there)) = seen.get(&address) else {
-                    seen.insert(address, (guest, public, at));
-                    continue;
-                };
-                let differs = if first.name == guest.name {
-                    Some("the same guest lists it twice")
-                } else if first.network != guest.network {
-                    Some("they are in different networks")
-                } else if *was_public != public {
-                    Some("one has it outside too and the other has not")
-                } else if public && first.personality != guest.personality {
-                    Some("different personalities answer for them")
-                } else {
-                    None
-                };
-                if let Some(why) = differs {
-                    self.conflict(
-                        at,
-                        there.clone(),
-                        format!(
-                            "guests \"{}\" and \"{}\" cannot both have {address}: {why}",
-                            first.name, guest.name
-                        ),
-                        "a virtual address moves between guests of one network, and stays inside or public",
-                    );
-                }
-            }
-        }
     }
 
     /// `prefixes` must be hosts' or prefixes of hosts, nobody else's, and not the router's own.
@@ -439,19 +342,6 @@ fn networks(interfaces: &[Interface]) -> HashMap<usize, usize> {
         ports.into_iter().map(move |port| (port, network))
     };
     interfaces.iter().enumerate().flat_map(ports).collect()
-}
-
-fn virtual_addresses(guest: &FileGuest) -> Vec<VirtualAddress> {
-    let of = |public| {
-        move |address: &IpAddr| VirtualAddress {
-            address: *address,
-            public,
-        }
-    };
-    let inside = guest.virtual_inside.iter().map(of(false));
-    inside
-        .chain(guest.virtual_public.iter().map(of(true)))
-        .collect()
 }
 
 /// The router's own addresses, with the names of the interfaces that have them.

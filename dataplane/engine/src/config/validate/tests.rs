@@ -462,3 +462,21 @@ fn all_faults_are_reported_at_once_each_with_its_place() {
     let other = errors[1].other.as_ref().unwrap();
     assert_eq!(*other, place!["personalities", "B", "addresses", 0]);
 }
+
+#[test]
+fn a_guest_lists_64_virtual_addresses_at_most() {
+    let listing = |count: u8| {
+        let addresses: Vec<String> = (1..=count).map(|n| format!("10.0.1.{n}")).collect();
+        spoiled(
+            "/guests",
+            json!({ "a": { "port": "guest-a", "addresses": ["10.0.1.200"], "virtual": addresses } }),
+        )
+    };
+    assert_eq!(listing(64), [] as [String; 0]);
+    let faults = listing(66);
+    assert_eq!(faults.len(), 1, "told once: {faults:#?}");
+    assert!(
+        faults[0].contains("more than 64 virtual addresses"),
+        "{faults:#?}"
+    );
+}
