@@ -75,6 +75,10 @@ bench-instructions: packages ## Instructions a frame takes, counted by callgrind
 bench-scale: packages ## 10,000 guests: start, apply, how long apply stops forwarding; 4,000,000 sessions: the longest calls
 	@cargo run --release --quiet -p tapgate-benches --bin scale
 
+.PHONY: bench-load
+bench-load: packages build ## Side by side with the kernel: until 1,000,000 routes and 10,000 rules are in force
+	@netns-scripts/bench-load.sh
+
 .PHONY: fuzz
 fuzz: packages ## Coverage-guided fuzzing: four targets, FUZZ_SECONDS=300 each
 	@netns-scripts/packages.sh fuzz

@@ -3,12 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::Serialize;
-use tapgate_protocol::{CONTROL_SOCKET, ChannelError, DATAPLANE_SOCKET, Request, Response};
+use tapgate_protocol::{
+    CONTROL_SOCKET, ChannelError, Configuration, DATAPLANE_SOCKET, Request, Response,
+};
 
 use crate::connect::{Peer, connect, failure, is_absent, readable};
 use crate::failure::Failure;
@@ -36,10 +39,11 @@ pub fn apply(file: &Path, directory: &Path, json: bool, colour: bool) -> Result<
     let socket = directory.join(CONTROL_SOCKET);
     let failure = |error: ChannelError| failure(&error, "tapgate", &socket);
     let mut peer = connect(&socket, PATIENCE).map_err(failure)?;
-    let order = Request::Apply {
-        config: Box::new(config),
-        text: Some(source.text().to_owned()).filter(|text| text.len() <= MOST_TEXT),
-    };
+    let text = Some(source.text()).filter(|text| text.len() <= MOST_TEXT);
+    let order = Request::Apply(Configuration {
+        config: Arc::new(config),
+        text: text.map(str::to_owned),
+    });
     match order_of(&mut peer, &order, &socket).map_err(failure)? {
         Response::Configured {
             generation,

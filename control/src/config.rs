@@ -1,11 +1,12 @@
 //! `tapgate show config`: what is configured, as it was written or spelled out.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tapgate_engine::config::{Config, File};
-use tapgate_protocol::{CONTROL_SOCKET, Request, Response};
+use tapgate_protocol::{CONTROL_SOCKET, Configuration, Request, Response};
 use toml::{Table, Value};
 
 use crate::cli::ShowWhat;
@@ -29,7 +30,7 @@ pub fn show(directory: &Path, what: &ShowWhat, colour: bool) -> Result<(), Failu
         Some(file) => {
             let (config, source) =
                 source::load(file).map_err(|refusal| refusal.report(what.json, colour))?;
-            (config, Some(source.text().to_owned()))
+            (Arc::new(config), Some(source.text().to_owned()))
         }
         None => running(directory)?,
     };
@@ -59,7 +60,7 @@ pub fn show(directory: &Path, what: &ShowWhat, colour: bool) -> Result<(), Failu
     }
 }
 
-fn running(directory: &Path) -> Result<(Config, Option<String>), Failure> {
+fn running(directory: &Path) -> Result<(Arc<Config>, Option<String>), Failure> {
     let socket = directory.join(CONTROL_SOCKET);
     let failure = |error| failure(&error, "tapgate", &socket);
     let mut peer = connect(&socket, PATIENCE).map_err(failure)?;
@@ -69,7 +70,7 @@ fn running(directory: &Path) -> Result<(Config, Option<String>), Failure> {
         ));
     }
     match peer.channel.ask(&Request::Config).map_err(failure)? {
-        Response::Config { config, text } => Ok((*config, text)),
+        Response::Config(Configuration { config, text }) => Ok((config, text)),
         Response::Failed { message } => Err(Failure::new(message)),
         other => Err(Failure::new(format!("tapgate answered {other:?}"))),
     }

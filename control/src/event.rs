@@ -2,8 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use tapgate_engine::config::Config;
-use tapgate_protocol::Response;
+use tapgate_protocol::{Configuration, Response};
 
 /// Something the supervisor acts on.
 #[derive(Debug)]
@@ -40,8 +39,8 @@ pub struct Call {
 /// What can be asked of control.
 #[derive(Debug)]
 pub enum Order {
-    /// Make this the configuration, which was read from this text.
-    Apply(Box<Config>, Option<String>),
+    /// Make this the configuration.
+    Apply(Configuration),
     /// Tell the configuration.
     Config,
     /// End.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use tapgate_protocol::{Channel, ChannelError};
+use tapgate_protocol::{Channel, ChannelError, Message};
 
 use crate::privileges::{self, Account};
 
@@ -50,6 +50,10 @@ enum Answer {
     Ended { how: Option<String> },
     Failed { message: String },
 }
+
+impl Message for Order {}
+
+impl Message for Answer {}
 
 /// The launcher, as control sees it.
 #[derive(Debug)]

@@ -122,7 +122,7 @@ impl Server {
         channel.welcome(Versions::said(version, speaks), greeting)?;
         loop {
             let order = match self.request(&mut channel)? {
-                Request::Apply { config, text } => Order::Apply(config, text),
+                Request::Apply(configuration) => Order::Apply(configuration),
                 Request::Config => Order::Config,
                 Request::Stop => Order::Stop,
                 Request::Health => {

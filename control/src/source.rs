@@ -58,19 +58,9 @@ impl Source {
 
     /// The refusal that `errors`, found by the dataplane, mean for this file.
     pub fn refusal(self, errors: &[ConfigError]) -> Refusal {
-        let diagnostics = match Document::parse(&self.text) {
-            Ok(document) => errors
-                .iter()
-                .map(|error| Diagnostic::of_error(error, &document))
-                .collect(),
-            Err(_) => errors
-                .iter()
-                .map(|error| Diagnostic::whole(error.to_string(), "correct the file"))
-                .collect(),
-        };
         Refusal {
+            diagnostics: placed(errors, &self.text),
             source: self,
-            diagnostics,
         }
     }
 
@@ -143,19 +133,26 @@ fn check(text: &str, directory: Option<&Path>) -> Result<Config, Vec<Diagnostic>
             .map(|fault| Diagnostic::of_fault(fault, &document, text))
             .collect::<Vec<_>>()
     })?;
+    // Of a large file it takes most of the memory, and is needed again only for faults.
+    drop(document);
     let mut errors = user_data::read(&mut file, directory);
     let config = Config::try_from(file).map_err(|ConfigErrors(more)| errors.extend(more));
     match config {
         Ok(config) if errors.is_empty() => Ok(config),
-        _ => {
-            let errors = errors.iter();
-            let mut found: Vec<_> = errors
-                .map(|error| Diagnostic::of_error(error, &document))
-                .collect();
-            found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
-            Err(found)
-        }
+        _ => Err(placed(&errors, text)),
     }
+}
+
+/// Faults with their places in `text`, in its order.
+fn placed(errors: &[ConfigError], text: &str) -> Vec<Diagnostic> {
+    let Ok(document) = Document::parse(text) else {
+        let whole = |error: &ConfigError| Diagnostic::whole(error.to_string(), "correct the file");
+        return errors.iter().map(whole).collect();
+    };
+    let of_error = |error| Diagnostic::of_error(error, &document);
+    let mut found: Vec<_> = errors.iter().map(of_error).collect();
+    found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+    found
 }
 
 impl Refusal {

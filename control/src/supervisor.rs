@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tapgate_engine::config::{Config, PortKind};
-use tapgate_protocol::{Request, Response};
+use tapgate_protocol::{Configuration, Configure, Request, Response};
 
 use crate::assignments::{Assignment, assignments};
 use crate::block_log;
@@ -56,7 +56,7 @@ pub struct Setup {
 /// Everything control knows.
 pub struct Supervisor {
     setup: Setup,
-    config: Config,
+    config: Arc<Config>,
     /// What it was read from, if that is known.
     text: Option<String>,
     /// Descriptors that outlive the dataplane.
@@ -77,7 +77,7 @@ impl Supervisor {
     pub fn new(setup: Setup, config: Config) -> Self {
         Self {
             setup,
-            config,
+            config: Arc::new(config),
             text: None,
             kept: Descriptors::default(),
             dataplane: None,
@@ -117,20 +117,20 @@ impl Supervisor {
                     reply,
                 })) => break Some(reply),
                 Ok(Event::Call(Call {
-                    order: Order::Apply(config, text),
+                    order: Order::Apply(configuration),
                     reply,
                 })) => {
-                    let answer = self.apply(*config, text);
+                    let answer = self.apply(configuration);
                     let _ = reply.send(answer);
                 }
                 Ok(Event::Call(Call {
                     order: Order::Config,
                     reply,
                 })) => {
-                    let _ = reply.send(Response::Config {
-                        config: Box::new(self.config.clone()),
+                    let _ = reply.send(Response::Config(Configuration {
+                        config: self.config.clone(),
                         text: self.text.clone(),
-                    });
+                    }));
                 }
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Lost { serial }) if serial == self.serial => {
@@ -237,7 +237,7 @@ impl Supervisor {
     }
 
     /// Makes `config` the dataplane's, and ours if it takes it.
-    fn configure(&mut self, config: Config) -> Result<Response, DataplaneError> {
+    fn configure(&mut self, config: Arc<Config>) -> Result<Response, DataplaneError> {
         let Some(dataplane) = &mut self.dataplane else {
             return Ok(Response::Failed {
                 message: "the dataplane does not run at the moment; it is being restarted. \
@@ -246,9 +246,9 @@ impl Supervisor {
             });
         };
         let adopted = dataplane.is_adopted();
-        let request = Request::Configure {
-            config: Box::new(config.clone()),
-        };
+        let request = Request::Configure(Configure {
+            config: config.clone(),
+        });
         let (response, descriptors) =
             dataplane.ask(&request, &[], CONFIGURE_PATIENCE, Some(&self.setup.stop))?;
         let Response::Configured {
@@ -291,7 +291,7 @@ impl Supervisor {
         })
     }
 
-    fn apply(&mut self, config: Config, text: Option<String>) -> Response {
+    fn apply(&mut self, Configuration { config, text }: Configuration) -> Response {
         match self.configure(config) {
             Ok(response) => {
                 if let Response::Configured { .. } = response {
@@ -317,13 +317,19 @@ impl Supervisor {
         let _ = sd_notify::notify(&state);
         match source::load(&self.setup.file) {
             Err(refusal) => eprint!("{}", refusal.for_people(self.setup.colour)),
-            Ok((config, source)) => match self.apply(config, Some(source.text().to_owned())) {
-                Response::Refused { errors } => {
-                    eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
+            Ok((config, source)) => {
+                let read = Configuration {
+                    config: Arc::new(config),
+                    text: Some(source.text().to_owned()),
+                };
+                match self.apply(read) {
+                    Response::Refused { errors } => {
+                        eprint!("{}", source.refusal(&errors).for_people(self.setup.colour));
+                    }
+                    Response::Failed { message } => tracing::error!("not reloaded: {message}"),
+                    _ => {}
                 }
-                Response::Failed { message } => tracing::error!("not reloaded: {message}"),
-                _ => {}
-            },
+            }
         }
         let _ = sd_notify::notify(&[NotifyState::Ready]);
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, listen, sockopt};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, Greeting, Kept, MAX_DESCRIPTORS, Request, Response,
-    Versions, WatchQuery, Watched,
+    Channel, ChannelError, Configure, DATAPLANE_SOCKET, Greeting, Kept, MAX_DESCRIPTORS, Request,
+    Response, Versions, WatchQuery, Watched,
 };
 
 use crate::dataplane::Dataplane;
@@ -151,7 +151,7 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 dataplane.adopt(kept.into_iter().zip(descriptors));
                 Response::Ok
             }
-            Request::Configure { config } => {
+            Request::Configure(Configure { config }) => {
                 configure(channel, dataplane, &config)?;
                 continue;
             }
@@ -181,7 +181,7 @@ fn converse(channel: &mut Channel, dataplane: &Dataplane) -> Result<End, Channel
                 let progress = dataplane.beat();
                 Response::Beat { progress }
             }
-            Request::Apply { .. } | Request::Config | Request::Health => failed(
+            Request::Apply(_) | Request::Config | Request::Health => failed(
                 &"this is the dataplane: ask control to apply a configuration, what is configured and for its health",
             ),
             Request::Stop => {

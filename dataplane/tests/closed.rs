@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use tapgate_dataplane::hostguard::{Guarded, HostGuard};
 use tapgate_dataplane::link::Links;
 use tapgate_engine::checksum::{checksum, fold, pseudo_header, sum};
 use tapgate_engine::config::{Config, File};
-use tapgate_protocol::{Channel, DATAPLANE_SOCKET, Kept, Request, Response};
+use tapgate_protocol::{Channel, Configure, DATAPLANE_SOCKET, Kept, Request, Response};
 
 /// Longer than an answer takes.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -440,8 +441,9 @@ impl Drop for Process {
 }
 
 fn configure(channel: &mut Channel, config: &Config) -> Vec<(Kept, OwnedFd)> {
-    let config = Box::new(config.clone());
-    channel.send(&Request::Configure { config }, &[]).unwrap();
+    let config = Arc::new(config.clone());
+    let order = Request::Configure(Configure { config });
+    channel.send(&order, &[]).unwrap();
     match channel.receive().unwrap() {
         (Response::Configured { kept, warnings, .. }, descriptors) => {
             assert_eq!(warnings, [""; 0]);

@@ -6,11 +6,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{Lab, eventually, listen, run};
 use tapgate_engine::config::{Config, File};
-use tapgate_protocol::{Channel, DATAPLANE_SOCKET, Request, Response};
+use tapgate_protocol::{Channel, Configure, DATAPLANE_SOCKET, Request, Response};
 
 /// Ends a process, and removes its directory, when dropped.
 struct Process(Child, std::path::PathBuf);
@@ -63,7 +64,7 @@ fn h15_what_is_missing_is_waited_for_without_busy_work() {
         (0..5).map(|n| format!("\"t{n}\", \"d{n}\", ")).collect::<String>() + "\"x\""
     ))
     .unwrap();
-    let config = Box::new(Config::try_from(file).unwrap());
+    let config = Arc::new(Config::try_from(file).unwrap());
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_tapgate-dataplane"))
         .arg("--runtime-dir")
@@ -79,7 +80,8 @@ fn h15_what_is_missing_is_waited_for_without_busy_work() {
     eventually("it listens", 10, || UnixStream::connect(&socket).is_ok());
     let mut channel = Channel::new(UnixStream::connect(&socket).unwrap());
     channel.greet().unwrap();
-    channel.send(&Request::Configure { config }, &[]).unwrap();
+    let order = Request::Configure(Configure { config });
+    channel.send(&order, &[]).unwrap();
     assert!(matches!(
         channel.receive().unwrap().0,
         Response::Configured { .. }

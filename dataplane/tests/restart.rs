@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use lab::{Lab, attempt, eventually, run};
 use nix::sys::ptrace;
@@ -17,7 +18,7 @@ use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tapgate_engine::config::{Config, File};
 use tapgate_protocol::{
-    Channel, ChannelError, DATAPLANE_SOCKET, Kept, Progress, Request, Response, Versions,
+    Channel, ChannelError, Configure, DATAPLANE_SOCKET, Kept, Progress, Request, Response, Versions,
 };
 
 const TAPS: usize = 40;
@@ -97,8 +98,9 @@ fn configuration(guest: &str) -> Config {
 }
 
 fn configure(channel: &mut Channel, config: &Config) -> (Vec<(Kept, OwnedFd)>, Vec<String>) {
-    let config = Box::new(config.clone());
-    channel.send(&Request::Configure { config }, &[]).unwrap();
+    let config = Arc::new(config.clone());
+    let order = Request::Configure(Configure { config });
+    channel.send(&order, &[]).unwrap();
     match channel.receive().unwrap() {
         (Response::Configured { kept, warnings, .. }, descriptors) => {
             assert_eq!(kept.len(), descriptors.len());

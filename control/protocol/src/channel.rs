@@ -16,10 +16,10 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::version::{HEARTBEATS, MANY_DESCRIPTORS, Versions};
-use crate::{Request, Response};
+use crate::{Message, Request, Response};
 
 /// Largest message, in bytes: a configuration of 10^5 addresses fits many times over.
 pub const MAX_MESSAGE: usize = 256 << 20;
@@ -33,6 +33,8 @@ pub const MAX_DESCRIPTORS: usize = MAX_BATCHES * DESCRIPTORS_AT_ONCE;
 /// How long a message may take from its first byte to its last. A peer that stops in the middle
 /// would else have us keep its descriptors.
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that a message's length takes.
+const LENGTH: usize = 4;
 /// How much of a message is read at once, so that its memory grows with what has come.
 const PIECE: usize = 256 << 10;
 
@@ -194,21 +196,23 @@ impl Channel {
         message: &M,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ChannelError> {
-        let body = serde_json::to_vec(message)?;
-        if body.len() > MAX_MESSAGE {
-            return Err(ChannelError::TooLong(body.len()));
+        // Its length comes first, and is known last.
+        let mut writer = BytesMut::zeroed(LENGTH).writer();
+        serde_json::to_writer(&mut writer, message)?;
+        let mut bytes = writer.into_inner();
+        let length = bytes.len() - LENGTH;
+        if length > MAX_MESSAGE {
+            return Err(ChannelError::TooLong(length));
         }
+        bytes[..LENGTH].copy_from_slice(&(length as u32).to_be_bytes());
         if descriptors.len() > self.most_descriptors() {
             return Err(ChannelError::TooManyDescriptors(self.most_descriptors()));
         }
         let mut batches = descriptors.chunks(DESCRIPTORS_AT_ONCE);
         let last = batches.next_back().unwrap_or_default();
         for batch in batches {
-            self.write(BytesMut::zeroed(4), batch)?;
+            self.write(BytesMut::zeroed(LENGTH), batch)?;
         }
-        let mut bytes = BytesMut::with_capacity(4 + body.len());
-        bytes.put_u32(body.len() as u32);
-        bytes.put_slice(&body);
         self.write(bytes, last)
     }
 
@@ -242,23 +246,20 @@ impl Channel {
     ///
     /// # Errors
     /// The connection failed, or what came is none of our messages.
-    pub fn receive<M: DeserializeOwned>(&mut self) -> Result<(M, Vec<OwnedFd>), ChannelError> {
+    pub fn receive<M: Message>(&mut self) -> Result<(M, Vec<OwnedFd>), ChannelError> {
         let mut received = Received::default();
         let message = self.receive_into(&mut received)?;
         Ok((message, received.descriptors))
     }
 
-    fn receive_into<M: DeserializeOwned>(
-        &mut self,
-        received: &mut Received,
-    ) -> Result<M, ChannelError> {
+    fn receive_into<M: Message>(&mut self, received: &mut Received) -> Result<M, ChannelError> {
         for _ in 0..MAX_BATCHES {
             match self.receive_length(received)? {
                 0 if self.version >= MANY_DESCRIPTORS => {}
                 length if length > MAX_MESSAGE => return Err(ChannelError::TooLong(length)),
                 length => {
                     let body = self.receive_body(length, received.deadline())?;
-                    return Ok(serde_json::from_slice(&body)?);
+                    return Ok(M::read(&body)?);
                 }
             }
         }
@@ -267,7 +268,7 @@ impl Channel {
 
     /// The four bytes at the beginning of a message or a batch, and the descriptors with them.
     fn receive_length(&mut self, received: &mut Received) -> Result<usize, ChannelError> {
-        let mut head = [0; 4];
+        let mut head = [0; LENGTH];
         if let Some(deadline) = received.deadline {
             self.wait(deadline)?;
         }

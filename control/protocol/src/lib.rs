@@ -8,17 +8,20 @@
 //! the protocol, see [`Versions`].
 
 mod channel;
+mod message;
 mod show;
 mod version;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tapgate_engine::config::{Config, ConfigError};
 
 pub use channel::{
     Channel, ChannelError, DESCRIPTORS_AT_ONCE, Greeting, MAX_DESCRIPTORS, MAX_MESSAGE,
 };
+pub use message::Message;
 pub use show::*;
 pub use version::Versions;
 
@@ -50,18 +53,9 @@ pub enum Request {
     },
     /// control -> dataplane: make this the configuration, all of it or nothing. Answered by
     /// [`Response::Configured`], which carries descriptors for control to keep.
-    Configure {
-        /// The whole configuration.
-        config: Box<Config>,
-    },
+    Configure(Configure),
     /// command line -> control: make this the configuration and keep it for restarts.
-    Apply {
-        /// The whole configuration.
-        config: Box<Config>,
-        /// The text that it was read from; missing from a command line of before version 4.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        text: Option<String>,
-    },
+    Apply(Configuration),
     /// command line -> control: what is configured? Answered by [`Response::Config`]. Since version 4.
     Config,
     /// command line -> dataplane: state, one page of it.
@@ -93,6 +87,24 @@ pub enum Request {
     Health,
     /// End in good order and leave nothing behind. To control: both processes.
     Stop,
+}
+
+/// What [`Request::Configure`] carries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Configure {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+}
+
+/// A configuration and where it is from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Configuration {
+    /// All of it.
+    pub config: Arc<Config>,
+    /// The text that it was read from, if whoever applied it sent that: a command line of before version 4
+    /// does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// How far the dataplane is with what takes long: the kernel needs some 20 ms to move a TAP to
@@ -183,12 +195,7 @@ pub enum Response {
         unchanged: bool,
     },
     /// To [`Request::Config`].
-    Config {
-        /// What is in force.
-        config: Box<Config>,
-        /// The text that it was read from, if whoever applied it sent that.
-        text: Option<String>,
-    },
+    Config(Configuration),
     /// To [`Request::Show`]: one page.
     Page {
         /// Rows of what was asked for.

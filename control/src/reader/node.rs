@@ -190,4 +190,8 @@ where
             .map(Some)
             .map_err(|fault| fault.inside(Segment::Index(index)))
     }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.elements.size_hint().1
+    }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tapgate_engine::config::{Config, ConfigError, PortKind, Segment};
 use tapgate_protocol::{
-    Channel, ChannelError, DropRow, Explanation, Greeting, Kept, PortRow, Progress, Request,
-    Response, Rows, Show, Versions, Work,
+    Channel, ChannelError, Configure, DropRow, Explanation, Greeting, Kept, PortRow, Progress,
+    Request, Response, Rows, Show, Versions, Work,
 };
 
 /// Where the lab is: set for the fake only.
@@ -99,13 +99,13 @@ impl Fake {
                 log(&self.lab, &format!("adopt {}", contents.join(" ")));
                 Response::Ok
             }
-            Request::Configure { .. } if told("die-when-configured") => std::process::exit(9),
-            Request::Configure { .. } if told("silent") => {
+            Request::Configure(_) if told("die-when-configured") => std::process::exit(9),
+            Request::Configure(_) if told("silent") => {
                 log(&self.lab, "silent");
                 thread::sleep(Duration::from_secs(3600));
                 return Ok(());
             }
-            Request::Configure { .. } if told("refuse") => Response::Refused {
+            Request::Configure(_) if told("refuse") => Response::Refused {
                 errors: vec![ConfigError {
                     at: ["ports", "uplink", "device"]
                         .map(|key| Segment::Key(key.to_owned()))
@@ -115,7 +115,7 @@ impl Fake {
                     other: None,
                 }],
             },
-            Request::Configure { config } => {
+            Request::Configure(Configure { config }) => {
                 if told("slow") {
                     self.open_slowly();
                 }
@@ -142,7 +142,7 @@ impl Fake {
             Request::Beat => Response::Beat {
                 progress: *self.progress.lock().unwrap(),
             },
-            Request::Apply { .. } | Request::Config | Request::Watch { .. } | Request::Health => {
+            Request::Apply(_) | Request::Config | Request::Watch { .. } | Request::Health => {
                 Response::Failed {
                     message: "not for me".to_owned(),
                 }

@@ -4,10 +4,11 @@ use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tapgate_protocol::{Channel, Request, Response, Show};
+use tapgate_protocol::{Channel, Configuration, Request, Response, Show};
 
 use crate::lab::{Lab, wait_until};
 
@@ -153,10 +154,10 @@ fn a_peer_that_leaves_before_the_answer() {
     .unwrap();
     let mut channel = Channel::new(connect(&lab));
     channel.greet().unwrap();
-    let apply = Request::Apply {
-        config: Box::new(config),
+    let apply = Request::Apply(Configuration {
+        config: Arc::new(config),
         text: None,
-    };
+    });
     channel.send(&apply, &[]).unwrap();
     drop(channel);
     lab.wait_for_deed("configure 2 uplink", 1);

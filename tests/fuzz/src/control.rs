@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tapgate_engine::snapshot::Snapshot;
-use tapgate_protocol::{Channel, ChannelError, DESCRIPTORS_AT_ONCE, Request, Response, Versions};
+use tapgate_protocol::{
+    Channel, ChannelError, Configuration, Configure, DESCRIPTORS_AT_ONCE, Message, Request,
+    Response, Versions,
+};
 
 use crate::play::Bytes;
 
@@ -47,7 +48,9 @@ pub fn run(input: &[u8]) {
         theirs.shutdown(Shutdown::Write).expect("a socket");
         match flags & ANSWERS {
             0 => receive::<Request>(&mut channel, sent, |request| {
-                if let Request::Configure { config } | Request::Apply { config, .. } = request {
+                if let Request::Configure(Configure { config })
+                | Request::Apply(Configuration { config, .. }) = request
+                {
                     Snapshot::build(&config, None);
                 }
             }),
@@ -93,11 +96,7 @@ fn write(mut socket: &UnixStream, piece: &[u8], descriptors: &[BorrowedFd<'_>]) 
 }
 
 /// Receives messages to the end, or to the first that is refused.
-fn receive<M: DeserializeOwned + Serialize>(
-    channel: &mut Channel,
-    sent: usize,
-    mut use_it: impl FnMut(M),
-) {
+fn receive<M: Message>(channel: &mut Channel, sent: usize, mut use_it: impl FnMut(M)) {
     let mut received = 0;
     loop {
         match channel.receive::<M>() {
@@ -118,9 +117,9 @@ fn receive<M: DeserializeOwned + Serialize>(
 }
 
 /// What was understood is understood alike when we say it.
-fn again<M: DeserializeOwned + Serialize>(message: &M) {
+fn again<M: Message>(message: &M) {
     let said = serde_json::to_vec(message).expect("to memory");
-    let heard: M = serde_json::from_slice(&said).expect("what we say is understood");
+    let heard: M = M::read(&said).expect("what we say is understood");
     let again = serde_json::to_vec(&heard).expect("to memory");
     assert_eq!(said, again, "{}", String::from_utf8_lossy(&said));
 }

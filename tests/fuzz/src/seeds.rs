@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tapgate_engine::config::Config;
-use tapgate_protocol::{ExplainQuery, Kept, Request, Response, Rows, Show, Versions};
+use tapgate_protocol::{Configure, ExplainQuery, Kept, Request, Response, Rows, Show, Versions};
 use tapgate_tests::packet::untag;
 use tapgate_tests::{golden, router};
 
@@ -77,9 +78,9 @@ pub fn control() -> Seeds {
             speaks: Some(Versions::OURS),
         },
         Request::Adopt { kept: kept.clone() },
-        Request::Configure {
-            config: Box::new(config),
-        },
+        Request::Configure(Configure {
+            config: Arc::new(config),
+        }),
         Request::Show {
             what: Show::Sessions,
             cursor: 7,

@@ -23,7 +23,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::addr::MacAddr;
 pub use blocks::Blocks;
@@ -52,8 +52,8 @@ pub const MAIN_PRIORITY: u32 = 32_766;
 
 /// A configuration without contradictions. Travels as the [`File`] it was made from and is
 /// checked again where it arrives.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "File", into = "File")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "File")]
 pub struct Config {
     file: File,
     ports: Vec<Port>,
@@ -114,9 +114,9 @@ impl Config {
     }
 }
 
-impl From<Config> for File {
-    fn from(config: Config) -> Self {
-        config.file
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.file.serialize(serializer)
     }
 }
 
@@ -325,8 +325,8 @@ pub struct Route {
 /// What happens to packets that match a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteAction {
-    /// Send them on.
-    Forward(Forward),
+    /// Send them on. Routes that say the same share it.
+    Forward(Arc<Forward>),
     /// Drop silently.
     Blackhole,
     /// Drop, answer "network unreachable".

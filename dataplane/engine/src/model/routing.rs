@@ -1,6 +1,9 @@
 //! Tables, and the rules that choose among them, compiled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 use super::hops::{Group, GroupId};
 use super::owners::Owners;
@@ -12,10 +15,11 @@ use crate::config::{Config, Forward, NextHop, Route, RouteAction, Table};
 /// The place of `main` among the tables.
 pub(crate) const MAIN_TABLE: usize = 0;
 
-/// All tables by name, the next hops of their routes, and the rules by ascending priority.
+/// All tables and their names, the next hops of their routes, and the rules by ascending priority.
 #[derive(Debug)]
 pub(super) struct Routing {
-    pub(super) tables: Vec<(String, Fib)>,
+    pub(super) tables: Vec<Fib>,
+    pub(super) names: Vec<String>,
     pub(super) groups: Vec<Group>,
     pub(super) rules: Rules,
 }
@@ -35,7 +39,7 @@ impl Routing {
                     (prefix, Entry { metric: 0, action })
                 }));
             }
-            (table.name.clone(), Fib::new(routes))
+            Fib::new(routes)
         };
         let tables = config
             .tables()
@@ -50,6 +54,11 @@ impl Routing {
         });
         Self {
             tables,
+            names: config
+                .tables()
+                .iter()
+                .map(|table| table.name.clone())
+                .collect(),
             groups: groups.all,
             rules: Rules::new(rules.collect()),
         }
@@ -67,7 +76,7 @@ struct Groups<'c> {
     config: &'c Config,
     interfaces: &'c [InterfaceId],
     all: Vec<Group>,
-    known: HashMap<Forward, GroupId>,
+    known: HashMap<Arc<Forward>, GroupId, FixedState>,
 }
 
 impl<'c> Groups<'c> {
@@ -76,7 +85,7 @@ impl<'c> Groups<'c> {
             config,
             interfaces,
             all: Vec::new(),
-            known: HashMap::new(),
+            known: HashMap::default(),
         }
     }
 
@@ -95,14 +104,14 @@ impl<'c> Groups<'c> {
 
     /// To destinations that are on the link of an interface, which is given by its place.
     fn on_link(&mut self, interface: usize) -> Action {
-        Action::Forward(self.number(&Forward::to(NextHop {
+        Action::Forward(self.number(&Arc::new(Forward::to(NextHop {
             interfaces: vec![interface],
             via: None,
             weight: 1,
-        })))
+        }))))
     }
 
-    fn number(&mut self, forward: &Forward) -> GroupId {
+    fn number(&mut self, forward: &Arc<Forward>) -> GroupId {
         if let Some(known) = self.known.get(forward) {
             return *known;
         }

@@ -330,11 +330,11 @@ impl Snapshot {
     /// A table by its place.
     #[inline]
     pub(crate) fn table(&self, table: usize) -> &Fib {
-        &self.routing.tables[table].1
+        &self.routing.tables[table]
     }
     /// A table's name.
     pub(crate) fn table_name(&self, table: usize) -> &str {
-        &self.routing.tables[table].0
+        &self.routing.names[table]
     }
     /// The network that `port` is in.
     pub(crate) fn network_on(&self, port: PortId) -> Option<&Interface> {

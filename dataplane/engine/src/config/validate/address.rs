@@ -83,7 +83,7 @@ impl Check {
     /// `gateway` must be another host, reached from the interface `name` with the addresses `own`.
     pub(super) fn gateway(
         &mut self,
-        at: Vec<Segment>,
+        at: impl Into<Vec<Segment>>,
         gateway: IpAddr,
         own: &[IpNet],
         onlink: bool,

@@ -199,7 +199,7 @@ impl Check {
     /// The personality or network called `name`, which packets are routed by.
     pub(super) fn routed(
         &mut self,
-        at: Vec<Segment>,
+        at: impl Into<Vec<Segment>> + Clone,
         name: &str,
         interfaces: &[Interface],
     ) -> Option<usize> {

@@ -44,12 +44,12 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn fault(
         &mut self,
-        at: Vec<Segment>,
+        at: impl Into<Vec<Segment>>,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         self.errors.push(ConfigError {
-            at,
+            at: at.into(),
             problem: problem.into(),
             remedy: remedy.into(),
             other: None,
@@ -59,16 +59,16 @@ impl Check {
     /// A fault that two places have a part in.
     pub(super) fn conflict(
         &mut self,
-        at: Vec<Segment>,
-        other: Vec<Segment>,
+        at: impl Into<Vec<Segment>>,
+        other: impl Into<Vec<Segment>>,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         self.errors.push(ConfigError {
-            at,
+            at: at.into(),
             problem: problem.into(),
             remedy: remedy.into(),
-            other: Some(other),
+            other: Some(other.into()),
         });
     }
 
@@ -112,7 +112,7 @@ impl Check {
     /// A name that is used but not in `section`, where the names in `known` are.
     pub(super) fn undefined(
         &mut self,
-        at: Vec<Segment>,
+        at: impl Into<Vec<Segment>>,
         what: &str,
         name: &str,
         known: &[&str],

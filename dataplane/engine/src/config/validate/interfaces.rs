@@ -422,11 +422,15 @@ impl Check {
     /// The personality or network called `name`.
     pub(super) fn interface(
         &mut self,
-        at: Vec<Segment>,
+        at: impl Into<Vec<Segment>>,
         name: &str,
         interfaces: &[Interface],
     ) -> Option<usize> {
-        let found = interfaces.iter().position(|i| i.name == name);
+        // They are in the order of the file's maps, one after the other.
+        let personalities = interfaces.partition_point(|i| i.kind.is_personality());
+        let (first, second) = interfaces.split_at(personalities);
+        let by_name = |all: &[Interface]| all.binary_search_by(|i| i.name.as_str().cmp(name)).ok();
+        let found = by_name(first).or_else(|| Some(personalities + by_name(second)?));
         if found.is_none() {
             let known: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
             self.undefined(

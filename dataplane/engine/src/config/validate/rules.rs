@@ -195,7 +195,12 @@ impl Check {
         }
         match (&rule.lookup, rule.goto, rule.action) {
             (Some(name), None, None) => {
-                let table = tables.iter().position(|table| table.name == *name);
+                // After the first one, which is `MAIN`, they are in the order of the file's map.
+                let by_name = tables[1..].binary_search_by(|table| table.name.cmp(name));
+                let table = match name == MAIN {
+                    true => Some(0),
+                    false => by_name.ok().map(|place| place + 1),
+                };
                 if table.is_none() {
                     let known: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
                     self.undefined(at("lookup"), "table", name, &known, "[tables]");

@@ -1,9 +1,11 @@
 //! `[tables]`: routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use super::check::{Check, place};
@@ -21,6 +23,61 @@ const SEGMENTS: RangeInclusive<u32> = 256..=65_495;
 /// Next hops of a route, at most.
 const MOST_HOPS: usize = 64;
 
+/// Where a route is written, or one of its next hops. It becomes a place in the file only for a fault, because
+/// there may be a million routes.
+#[derive(Clone, Copy)]
+struct RouteAt<'f> {
+    table: &'f str,
+    route: usize,
+    hop: Option<usize>,
+}
+
+/// One of its keys.
+#[derive(Clone, Copy)]
+struct KeyAt<'f>(RouteAt<'f>, &'static str);
+
+/// What routes say, each once.
+#[derive(Default)]
+struct Shared(HashSet<Arc<Forward>, FixedState>);
+
+impl Shared {
+    fn one(&mut self, forward: Forward) -> Arc<Forward> {
+        if let Some(known) = self.0.get(&forward) {
+            return known.clone();
+        }
+        let forward = Arc::new(forward);
+        self.0.insert(forward.clone());
+        forward
+    }
+}
+
+impl<'f> RouteAt<'f> {
+    fn key(self, key: &'static str) -> KeyAt<'f> {
+        KeyAt(self, key)
+    }
+}
+
+impl From<RouteAt<'_>> for Vec<Segment> {
+    fn from(at: RouteAt<'_>) -> Self {
+        let mut place = place!["tables", at.table, at.route];
+        place.extend(
+            at.hop
+                .map(|hop| ["nexthops".into(), hop.into()])
+                .into_iter()
+                .flatten(),
+        );
+        place
+    }
+}
+
+impl From<KeyAt<'_>> for Vec<Segment> {
+    fn from(KeyAt(route, key): KeyAt<'_>) -> Self {
+        let mut place = Self::from(route);
+        place.push(key.into());
+        place
+    }
+}
+
 impl Check {
     /// Checks all tables; [`MAIN`] comes first, with the connected prefixes in it.
     pub(super) fn tables(&mut self, file: &File, interfaces: &[Interface]) -> Vec<Table> {
@@ -29,6 +86,7 @@ impl Check {
             routes: connected(interfaces),
         };
         let mut tables = Vec::new();
+        let mut shared = Shared::default();
         for (name, routes) in &file.tables {
             self.name(place!["tables", name], name);
             if name == "local" {
@@ -38,31 +96,35 @@ impl Check {
                     "use another name; own addresses come from [personalities] and [networks]",
                 );
             }
-            let mut seen = BTreeMap::new();
-            let mut checked = Vec::new();
+            let mut seen = HashMap::with_capacity_and_hasher(routes.len(), FixedState::default());
+            let mut checked = Vec::with_capacity(routes.len());
             for (n, route) in routes.iter().enumerate() {
                 let to = route.to.0.trunc();
-                let at = place!["tables", name, n, "to"];
-                let same = |connected: &Route| connected.to == to && route.metric == 0;
+                let metric = route.metric;
+                let place = |route| RouteAt {
+                    table: name,
+                    route,
+                    hop: None,
+                };
+                let at = place(n);
+                let same = |connected: &Route| connected.to == to && metric == 0;
                 if name == MAIN && main.routes.iter().any(same) {
                     self.fault(
-                        at.clone(),
+                        at.key("to"),
                         format!("table \"{MAIN}\" has {to} already: it is connected"),
                         "remove it, give it a `metric`, or put it into a table of your own with a rule before 32766",
                     );
                 }
-                self.unique(
-                    &mut seen,
-                    (to, route.metric),
-                    at,
-                    &format!(
-                        "table \"{name}\" has two routes to {to} with metric {}",
-                        route.metric
-                    ),
-                    "keep one of them, give one a higher `metric`, or write both as `nexthops`",
-                );
-                if let Some(action) = self.route(place!["tables", name, n], route, interfaces) {
-                    let metric = route.metric;
+                let first = *seen.entry((to, metric)).or_insert(n);
+                if first != n {
+                    self.conflict(
+                        at.key("to"),
+                        place(first).key("to"),
+                        format!("table \"{name}\" has two routes to {to} with metric {metric}"),
+                        "keep one of them, give one a higher `metric`, or write both as `nexthops`",
+                    );
+                }
+                if let Some(action) = self.route(at, route, (interfaces, &mut shared)) {
                     checked.push(Route { to, metric, action });
                 }
             }
@@ -81,18 +143,13 @@ impl Check {
 
     fn route(
         &mut self,
-        at: Vec<Segment>,
+        at: RouteAt<'_>,
         route: &FileRoute,
-        interfaces: &[Interface],
+        (interfaces, shared): (&[Interface], &mut Shared),
     ) -> Option<RouteAction> {
-        let key = |name: &str| {
-            let mut path = at.clone();
-            path.push(Segment::from(name));
-            path
-        };
         if route.to.has_host_bits() {
             self.fault(
-                key("to"),
+                at.key("to"),
                 format!("{} has bits set beyond its prefix length", route.to),
                 format!("write {}", route.to.0.trunc()),
             );
@@ -109,7 +166,7 @@ impl Check {
             ] {
                 if given {
                     self.fault(
-                        key(name),
+                        at.key(name),
                         format!("a {:?} route has no \"{name}\"", route.kind).to_lowercase(),
                         "remove it, or remove `type`",
                     );
@@ -117,8 +174,7 @@ impl Check {
             }
             return Some(action);
         }
-        let source_at = key("src");
-        self.sizes((key("mtu"), key("advmss")), route);
+        self.sizes(at, route);
         let hops = match route.nexthops.is_empty() {
             true => {
                 let own = FileNextHop {
@@ -133,31 +189,31 @@ impl Check {
         };
         // All, or none: a fault is told, and what is left of the route would mean something else.
         let hops: Vec<NextHop> = hops.into_iter().collect::<Option<_>>()?;
-        self.preferred_source(source_at, (route, &hops), interfaces);
-        Some(RouteAction::Forward(Forward {
+        self.preferred_source(at.key("src"), (route, &hops), interfaces);
+        Some(RouteAction::Forward(shared.one(Forward {
             hops,
             src: route.src,
             mtu: route.mtu,
             advmss: route.advmss.map(|most| most as u16),
-        }))
+        })))
     }
 
     /// The sizes that a route allows.
-    fn sizes(&mut self, (mtu_at, advmss_at): (Vec<Segment>, Vec<Segment>), route: &FileRoute) {
+    fn sizes(&mut self, at: RouteAt<'_>, route: &FileRoute) {
         let least = match route.to.0.addr().is_ipv4() {
             true => MIN_MTU,
             false => IPV6_MTU,
         };
         if let Some(mtu) = route.mtu.filter(|mtu| !(least..=MAX_MTU).contains(mtu)) {
             self.fault(
-                mtu_at,
+                at.key("mtu"),
                 format!("an MTU of {mtu} bytes is out of range for {}", route.to),
                 format!("write {least} to {MAX_MTU}"),
             );
         }
         if let Some(most) = route.advmss.filter(|most| !SEGMENTS.contains(most)) {
             self.fault(
-                advmss_at,
+                at.key("advmss"),
                 format!("a segment of {most} bytes is out of range"),
                 format!("write {} to {}", SEGMENTS.start(), SEGMENTS.end()),
             );
@@ -168,7 +224,7 @@ impl Check {
     /// the route leaves by, since nothing else leaves there.
     fn preferred_source(
         &mut self,
-        at: Vec<Segment>,
+        at: KeyAt<'_>,
         (route, hops): (&FileRoute, &[NextHop]),
         interfaces: &[Interface],
     ) {
@@ -203,11 +259,10 @@ impl Check {
     /// Several next hops.
     fn hops(
         &mut self,
-        at: Vec<Segment>,
+        at: RouteAt<'_>,
         route: &FileRoute,
         interfaces: &[Interface],
     ) -> Vec<Option<NextHop>> {
-        let key = |name: &str| [&at[..], &[Segment::from(name)]].concat();
         for (given, name) in [
             (route.via.is_some(), "via"),
             (route.dev.is_some(), "dev"),
@@ -215,7 +270,7 @@ impl Check {
         ] {
             if given {
                 self.fault(
-                    key(name),
+                    at.key(name),
                     format!("\"{name}\" is said of each of `nexthops`"),
                     "move it there, or remove `nexthops`",
                 );
@@ -223,7 +278,7 @@ impl Check {
         }
         if route.nexthops.len() > MOST_HOPS {
             self.fault(
-                key("nexthops"),
+                at.key("nexthops"),
                 format!(
                     "{} next hops are more than {MOST_HOPS}",
                     route.nexthops.len()
@@ -233,10 +288,10 @@ impl Check {
         }
         let all = route.nexthops.iter().enumerate();
         let hop = |(n, hop): (usize, &FileNextHop)| {
-            let at = [&key("nexthops")[..], &[Segment::from(n)]].concat();
+            let at = RouteAt { hop: Some(n), ..at };
             if !(1..=256).contains(&hop.weight) {
                 self.fault(
-                    [&at[..], &[Segment::from("weight")]].concat(),
+                    at.key("weight"),
                     format!("{} is no weight", hop.weight),
                     "write 1 to 256",
                 );
@@ -249,18 +304,17 @@ impl Check {
     /// One next hop of a route to a prefix.
     fn hop(
         &mut self,
-        at: Vec<Segment>,
+        at: RouteAt<'_>,
         to: Prefix,
         hop: &FileNextHop,
         interfaces: &[Interface],
     ) -> Option<NextHop> {
-        let key = |name: &str| [&at[..], &[Segment::from(name)]].concat();
         if let Some(via) = hop.via {
-            self.next_hop(key("via"), via, (to, hop), interfaces);
+            self.next_hop(at.key("via"), via, (to, hop), interfaces);
         }
         if hop.onlink && (hop.via.is_none() || hop.dev.is_none()) {
             self.fault(
-                key("onlink"),
+                at.key("onlink"),
                 "\"onlink\" says that `via` is directly on `dev`, and one of the two is missing",
                 "add `via` and `dev`, or remove it",
             );
@@ -274,12 +328,12 @@ impl Check {
                 );
                 return None;
             }
-            (None, Some(via)) => (self.by_next_hop(key("via"), via, interfaces)?, Some(via)),
+            (None, Some(via)) => (self.by_next_hop(at.key("via"), via, interfaces)?, Some(via)),
             (Some(dev), _) => {
-                let index = self.routed(key("dev"), dev, interfaces)?;
+                let index = self.routed(at.key("dev"), dev, interfaces)?;
                 (
                     index,
-                    self.by_interface(key("via"), index, (to, hop), interfaces),
+                    self.by_interface(at.key("via"), index, (to, hop), interfaces),
                 )
             }
         };
@@ -293,7 +347,7 @@ impl Check {
     /// A next hop without an interface: by the one on whose link it is.
     fn by_next_hop(
         &mut self,
-        at: Vec<Segment>,
+        at: KeyAt<'_>,
         via: IpAddr,
         interfaces: &[Interface],
     ) -> Option<usize> {
@@ -314,7 +368,7 @@ impl Check {
     /// The next hop by the interface of this `index`: the one that is written, else the interface's gateway.
     fn by_interface(
         &mut self,
-        at: Vec<Segment>,
+        at: KeyAt<'_>,
         index: usize,
         (to, hop): (Prefix, &FileNextHop),
         interfaces: &[Interface],
@@ -333,7 +387,7 @@ impl Check {
 
     fn next_hop(
         &mut self,
-        at: Vec<Segment>,
+        at: KeyAt<'_>,
         via: IpAddr,
         (to, hop): (Prefix, &FileNextHop),
         interfaces: &[Interface],
@@ -395,11 +449,11 @@ fn connected(interfaces: &[Interface]) -> Vec<Route> {
         .map(|(to, interfaces)| Route {
             to,
             metric: 0,
-            action: RouteAction::Forward(Forward::to(NextHop {
+            action: RouteAction::Forward(Arc::new(Forward::to(NextHop {
                 interfaces,
                 via: None,
                 weight: 1,
-            })),
+            }))),
         })
         .collect()
 }
