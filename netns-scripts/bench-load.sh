@@ -50,7 +50,7 @@ files() {
   {
     head_of_file
     echo '[tables]'
-    routes | awk '$1 != table { if (table != "") print "]"; table = $1; print "t" table " = [" }
+    routes | awk 'NR == 1 || $1 != table { if (NR > 1) print "]"; table = $1; print "t" table " = [" }
       { printf "  { to = \"%s\", dev = \"A\" },\n", $2 } END { print "]" }'
     printf '[routing]\nrules = [\n'
     rules | awk '{ printf "  { priority = %s, from = \"%s\", lookup = \"t%s\" },\n", $1, $2, $3 }'
@@ -91,12 +91,14 @@ topology_up() {
   ip -n "$ROUTER" link set eth0 up
   ip -n "$ROUTER" link add veth-a type veth peer name g0
   ip -n "$ROUTER" link set veth-a up
+  ip -n "$ROUTER" link set g0 up
 }
 
 kernel() {
   topology_up
   ip -n "$ROUTER" address add 192.0.2.2/24 dev eth0
   ip -n "$ROUTER" address add 100.0.0.1/8 dev veth-a
+  ip netns exec "$ROUTER" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
   timed kernel in_the_kernel
   ip -n "$ROUTER" -j route get "$TO" from "$FROM" iif veth-a |
     jq -e 'any(.[]; .gateway == "192.0.2.1")' >/dev/null || wrong kernel

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
-use super::vectors::{Addresses, Vector, Vectors, first};
+use super::vectors::{Addresses, Bits, Vector, Vectors, first};
 use crate::base::addr::InterfaceId;
 use crate::config::Config;
 use crate::config::policy::{Action, CheckedRule, Facing, Origin, PortSpan, RuleLimits, Side};
@@ -90,7 +90,7 @@ impl Policy {
         };
         let (from, to) = (side(|rule| &rule.from), side(|rule| &rule.to));
         let mut addresses = |of: fn(&CheckedRule) -> &[IpNet]| {
-            let any = Vector::of(rules.len(), |rule| of(&rules[rule]).is_empty());
+            let any = Bits::of(rules.len(), |rule| of(&rules[rule]).is_empty());
             let named = rules.iter().enumerate();
             let prefixes = named.flat_map(|(n, rule)| of(rule).iter().map(move |net| (*net, n)));
             Addresses::build(prefixes, &any, &mut vectors)

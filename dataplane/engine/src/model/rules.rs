@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
-use super::vectors::{Addresses, Number, Vector, Vectors, first, spans};
+use super::vectors::{Addresses, Bits, Number, Vector, Vectors, first, spans};
 use crate::base::addr::InterfaceId;
 use crate::base::spans::Spans;
 use crate::config::condition::{Condition, Origin, Subject};
 use crate::config::{PortRange, RuleVerdict};
 
-/// A rule.
+/// A rule. Which one it is a packet tells: its cache lines are side by side.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(align(128))]
 pub struct Rule {
     /// The lower the earlier.
     pub priority: u32,
@@ -57,7 +58,7 @@ struct Exact<K> {
 
 impl Exact<u32> {
     /// Of values, each with the rule that names it; `any` are the rules that name none.
-    fn build(named: Vec<(u32, usize)>, any: &Vector, vectors: &mut Vectors) -> Self {
+    fn build(named: Vec<(u32, usize)>, any: &Bits, vectors: &mut Vectors) -> Self {
         let mut by_value: HashMap<u32, Vec<usize>> = HashMap::new();
         for (value, rule) in named {
             by_value.entry(value).or_default().push(rule);
@@ -90,20 +91,20 @@ impl Index {
         let addresses = |of: fn(&Condition<InterfaceId>) -> Option<IpNet>,
                          vectors: &mut Vectors| {
             let named = |rule| asked(rule).and_then(of);
-            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let any = Bits::of(rules.len(), |rule| named(rule).is_none());
             let prefixes = all().filter_map(|rule| Some((named(rule)?, rule)));
             Addresses::build(prefixes, &any, vectors)
         };
         let exact = |of: fn(&Condition<InterfaceId>) -> Option<u32>, vectors: &mut Vectors| {
             let named = |rule| asked(rule).and_then(of);
-            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let any = Bits::of(rules.len(), |rule| named(rule).is_none());
             let values = all().filter_map(|rule| Some((named(rule)?, rule)));
             Exact::build(values.collect(), &any, vectors)
         };
         let ports = |of: fn(&Condition<InterfaceId>) -> Option<PortRange>,
                      vectors: &mut Vectors| {
             let named = |rule| asked(rule).and_then(of);
-            let any = Vector::of(rules.len(), |rule| named(rule).is_none());
+            let any = Bits::of(rules.len(), |rule| named(rule).is_none());
             let ranges = all().filter_map(|rule| {
                 let PortRange { first, last } = named(rule)?;
                 Some((first, last.checked_add(1), rule))

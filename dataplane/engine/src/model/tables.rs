@@ -43,25 +43,39 @@ pub struct Found<'t> {
     pub routes: &'t [Entry],
 }
 
+/// So many prefixes are compared with one after the other: to look them up would read more places in memory.
+const FEW: usize = 4;
+
 /// One table: the longest matching prefix wins.
 #[derive(Debug, Clone, Default)]
+#[repr(align(64))]
 pub struct Fib {
-    v4: Spans<u32>,
-    v6: Spans<u128>,
     /// By family and address, the widest first.
-    prefixes: Vec<Prefix>,
-    ipv4_prefixes: u32,
+    prefixes: Box<[Prefix]>,
     /// By prefix and metric.
-    routes: Vec<Entry>,
+    routes: Box<[Entry]>,
+    /// Of more than [`FEW`] prefixes, which is the longest.
+    index: Option<Box<Index>>,
 }
 
+/// The number of the longest prefix for each address.
+#[derive(Debug, Clone)]
+struct Index {
+    v4: Spans<u32>,
+    v6: Spans<u128>,
+    ipv4_prefixes: u32,
+}
+
+/// In one cache line, however many there are.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 struct Prefix {
     to: IpNet,
     /// The next shorter one around it.
     around: u32,
-    /// The first of its routes.
+    /// The first of its routes, and the one after its last.
     first: u32,
+    end: u32,
 }
 
 impl Fib {
@@ -74,12 +88,15 @@ impl Fib {
         routes.reverse();
         let mut prefixes: Vec<Prefix> = Vec::new();
         for (place, (to, _)) in routes.iter().enumerate() {
-            if prefixes.last().is_none_or(|last| last.to != *to) {
-                prefixes.push(Prefix {
+            let place = place as u32;
+            match prefixes.last_mut().filter(|last| last.to == *to) {
+                Some(last) => last.end = place + 1,
+                None => prefixes.push(Prefix {
                     to: *to,
                     around: NOWHERE,
-                    first: place as u32,
-                });
+                    first: place,
+                    end: place + 1,
+                }),
             }
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -99,11 +116,14 @@ impl Fib {
         for (prefix, around) in prefixes.iter_mut().zip(around) {
             prefix.around = around;
         }
-        Self {
+        let index = Index {
             v4: of4.0,
             v6: of6.0,
-            prefixes,
             ipv4_prefixes,
+        };
+        Self {
+            index: (prefixes.len() > FEW).then(|| Box::new(index)),
+            prefixes: prefixes.into(),
             routes: routes.into_iter().map(|(_, entry)| entry).collect(),
         }
     }
@@ -111,17 +131,20 @@ impl Fib {
     /// The prefixes that cover `destination`, the longest first.
     #[inline]
     pub fn covering(&self, destination: IpAddr) -> Covering<'_> {
-        let number = match destination {
-            IpAddr::V4(address) => self.v4.find(address.to_bits()),
-            IpAddr::V6(address) => match self.v6.find(address.to_bits()) {
-                Some(NOWHERE) | None => None,
-                Some(number) => Some(self.ipv4_prefixes + number),
-            },
-        };
         Covering {
             table: self,
-            next: number.unwrap_or(NOWHERE),
+            next: match &self.index {
+                Some(index) => index.find(destination),
+                None => self.longest(destination),
+            },
         }
+    }
+
+    /// The longest of few prefixes: of those that cover an address the last begins last.
+    fn longest(&self, destination: IpAddr) -> u32 {
+        let mut from_the_last = self.prefixes.iter().rev();
+        let place = from_the_last.position(|prefix| prefix.to.contains(&destination));
+        place.map_or(NOWHERE, |place| (self.prefixes.len() - 1 - place) as u32)
     }
 
     /// How many routes it has.
@@ -136,8 +159,25 @@ impl Fib {
 
     /// Bytes it takes.
     pub fn memory(&self) -> usize {
-        let lookup = self.v4.memory() + self.v6.memory();
-        lookup + size_of_val(&*self.prefixes) + size_of_val(&*self.routes)
+        let lookup = self
+            .index
+            .as_ref()
+            .map(|index| index.v4.memory() + index.v6.memory());
+        lookup.unwrap_or(0) + size_of_val(&*self.prefixes) + size_of_val(&*self.routes)
+    }
+}
+
+impl Index {
+    #[inline]
+    fn find(&self, destination: IpAddr) -> u32 {
+        let number = match destination {
+            IpAddr::V4(address) => self.v4.find(address.to_bits()),
+            IpAddr::V6(address) => match self.v6.find(address.to_bits()) {
+                Some(NOWHERE) | None => None,
+                Some(number) => Some(self.ipv4_prefixes + number),
+            },
+        };
+        number.unwrap_or(NOWHERE)
     }
 }
 
@@ -157,11 +197,9 @@ impl<'t> Iterator for Covering<'t> {
         let place = self.next as usize;
         let prefix = prefixes.get(place)?;
         self.next = prefix.around;
-        let after = prefixes.get(place + 1).map(|next| next.first as usize);
-        let routes = &self.table.routes;
         Some(Found {
             to: &prefix.to,
-            routes: &routes[prefix.first as usize..after.unwrap_or(routes.len())],
+            routes: &self.table.routes[prefix.first as usize..prefix.end as usize],
         })
     }
 }
@@ -231,5 +269,58 @@ impl Health {
     pub fn is_down(&self, interface: InterfaceId, next_hop: IpAddr) -> bool {
         !self.is_good()
             && (self.links.contains(&interface) || self.down.contains(&(interface, next_hop)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prefix() -> impl Strategy<Value = IpNet> {
+        let v4 = (0_u32..8, 0_u8..=32).prop_map(|(net, length)| {
+            IpNet::new_assert(
+                std::net::Ipv4Addr::from_bits(0x0a00_0000 | net << 6).into(),
+                length,
+            )
+        });
+        let v6 = (0_u128..8, 0_u8..=128).prop_map(|(net, length)| {
+            IpNet::new_assert(
+                std::net::Ipv6Addr::from_bits(0xfd << 120 | net << 60).into(),
+                length,
+            )
+        });
+        prop_oneof![v4, v6].prop_map(|net| net.trunc())
+    }
+
+    proptest! {
+        /// However many there are: few are compared with, many looked up.
+        #[test]
+        fn all_prefixes_that_cover_an_address_are_found_the_longest_first(
+            routes in proptest::collection::vec((prefix(), 0_u32..3), 0..12),
+            others in proptest::collection::vec(prefix(), 1..8),
+        ) {
+            let entry = |(to, metric): &(IpNet, u32)| (*to, Entry { metric: *metric, action: Action::Throw });
+            let table = Fib::new(routes.iter().map(entry).collect());
+            let mut all: Vec<IpNet> = routes.iter().map(|(to, _)| *to).collect();
+            all.sort_by_key(|to| (std::cmp::Reverse(to.prefix_len()), *to));
+            all.dedup();
+            for address in all.iter().chain(&others).map(IpNet::network) {
+                let found: Vec<_> = table.covering(address).map(|found| *found.to).collect();
+                let mut expected = all.clone();
+                expected.retain(|to| to.contains(&address));
+                expected.dedup();
+                prop_assert_eq!(&found, &expected);
+                for found in table.covering(address) {
+                    let mut metrics: Vec<u32> =
+                        routes.iter().filter(|(to, _)| to == found.to).map(|(_, metric)| *metric).collect();
+                    metrics.sort_unstable();
+                    metrics.dedup();
+                    let told: Vec<u32> = found.routes.iter().map(|entry| entry.metric).collect();
+                    prop_assert_eq!(told, metrics);
+                }
+            }
+        }
     }
 }

@@ -14,14 +14,38 @@ use crate::base::spans::{Key, Spans};
 const WORDS: usize = 8;
 /// Rules whose bits these are.
 const BLOCK: usize = 64 * WORDS;
+/// So many rules are listed, and their bits not kept: they are in one cache line with all else.
+const FEW: usize = 8;
 
 /// A bit for each rule, and one for each block of them that has any: there are at most 65,536.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Vector {
-    blocks: Vec<[u64; WORDS]>,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Bits {
+    blocks: Box<[[u64; WORDS]]>,
     summary: u128,
     /// Rules whose bit is not set.
     missing: usize,
+}
+
+/// The rules that are left in question, as they are looked for: a cache line, and one for each block that is
+/// looked into.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+pub(super) struct Vector {
+    summary: u128,
+    /// Where there are many.
+    blocks: Box<[[u64; WORDS]]>,
+    kind: Kind,
+    /// How many of the few there are, and which, in order.
+    count: u8,
+    few: [u16; FEW],
+}
+
+/// How many rules a vector has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    All,
+    Many,
+    Few,
 }
 
 /// The number of a vector.
@@ -31,7 +55,7 @@ pub(super) type Number = u32;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Vectors {
     all: Vec<Vector>,
-    known: HashMap<Vector, Number, FixedState>,
+    known: HashMap<Bits, Number, FixedState>,
 }
 
 /// By address.
@@ -46,7 +70,10 @@ pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize
     // Most rules say nothing of most dimensions. To name a vector twice does no harm.
     let mut limiting = [vectors[0]; 6];
     let mut count = 0;
-    for vector in vectors.iter().filter(|vector| vector.missing > 0) {
+    for vector in vectors.iter().filter(|vector| vector.kind != Kind::All) {
+        if vector.kind == Kind::Few {
+            return first_of_few(vector, vectors, range);
+        }
         limiting[count..].fill(vector);
         count += 1;
     }
@@ -56,6 +83,14 @@ pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize
         [a, b, c, ..] if count <= 3 => first_of([a, b, c], range),
         all => first_of(all, range),
     }
+}
+
+/// The same, where one of them leaves few.
+fn first_of_few(few: &Vector, vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize> {
+    let mut rules = few.few[..usize::from(few.count)]
+        .iter()
+        .map(|rule| usize::from(*rule));
+    rules.find(|rule| range.contains(rule) && vectors.iter().all(|vector| vector.has(*rule)))
 }
 
 /// The same. With a fixed number of vectors a block of each is a few wide instructions.
@@ -94,10 +129,10 @@ fn first_of<const N: usize>(vectors: [&Vector; N], range: Range<usize>) -> Optio
     None
 }
 
-impl Vector {
+impl Bits {
     fn new(rules: usize) -> Self {
         Self {
-            blocks: vec![[0; WORDS]; rules.div_ceil(BLOCK)],
+            blocks: vec![[0; WORDS]; rules.div_ceil(BLOCK)].into(),
             summary: 0,
             missing: rules,
         }
@@ -118,7 +153,7 @@ impl Vector {
         }
     }
 
-    pub(super) fn has(&self, rule: usize) -> bool {
+    fn has(&self, rule: usize) -> bool {
         self.blocks[rule / BLOCK][rule % BLOCK / 64] >> (rule % 64) & 1 == 1
     }
 
@@ -137,6 +172,55 @@ impl Vector {
     }
 }
 
+impl From<Bits> for Vector {
+    fn from(bits: Bits) -> Self {
+        let words = bits.blocks.as_flattened().iter().enumerate();
+        let rules = words.flat_map(|(word, bits)| {
+            (0..64)
+                .filter(move |bit| bits >> bit & 1 == 1)
+                .map(move |bit| 64 * word + bit)
+        });
+        let mut few = [0; FEW];
+        let mut count = 0;
+        for rule in rules.take(FEW + 1) {
+            if count < FEW {
+                few[count] = rule as u16;
+            }
+            count += 1;
+        }
+        let kind = match count {
+            _ if bits.missing == 0 => Kind::All,
+            ..=FEW => Kind::Few,
+            _ => Kind::Many,
+        };
+        Self {
+            summary: bits.summary,
+            blocks: match kind {
+                Kind::Many => bits.blocks,
+                Kind::All | Kind::Few => Box::default(),
+            },
+            kind,
+            count: count.min(FEW) as u8,
+            few,
+        }
+    }
+}
+
+impl Vector {
+    /// Whether it leaves a rule.
+    #[inline]
+    pub(super) fn has(&self, rule: usize) -> bool {
+        match self.kind {
+            Kind::All => true,
+            Kind::Many => self.blocks[rule / BLOCK][rule % BLOCK / 64] >> (rule % 64) & 1 == 1,
+            Kind::Few => {
+                let few = &self.few[..usize::from(self.count)];
+                few.iter().any(|other| usize::from(*other) == rule)
+            }
+        }
+    }
+}
+
 impl Vectors {
     /// All are there: how to find the number of another is forgotten.
     pub(super) fn seal(&mut self) {
@@ -147,13 +231,13 @@ impl Vectors {
         &self.all[number as usize]
     }
 
-    pub(super) fn number(&mut self, vector: Vector) -> Number {
-        if let Some(number) = self.known.get(&vector) {
+    pub(super) fn number(&mut self, bits: Bits) -> Number {
+        if let Some(number) = self.known.get(&bits) {
             return *number;
         }
         let number = self.all.len() as Number;
-        self.all.push(vector.clone());
-        self.known.insert(vector, number);
+        self.all.push(bits.clone().into());
+        self.known.insert(bits, number);
         number
     }
 }
@@ -162,7 +246,7 @@ impl Vectors {
 /// last of all; those that are for any are in `any`.
 pub(super) fn spans<K: Key>(
     rules: impl Iterator<Item = (K, Option<K>, usize)>,
-    any: &Vector,
+    any: &Bits,
     vectors: &mut Vectors,
 ) -> Spans<K> {
     let mut borders: Vec<(K, bool, usize)> = Vec::new();
@@ -195,7 +279,7 @@ impl Addresses {
     /// Of prefixes, each with the rule that names it; those that name none are in `any`.
     pub(super) fn build(
         prefixes: impl Iterator<Item = (IpNet, usize)>,
-        any: &Vector,
+        any: &Bits,
         vectors: &mut Vectors,
     ) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -223,5 +307,41 @@ impl Addresses {
             IpAddr::V6(address) => self.v6.find(address.to_bits()),
         };
         found.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_rule_is_the_one_that_asking_all_in_turn_finds(
+            rules in prop_oneof![1_usize..40, 500_usize..1_300],
+            // Of each dimension how many in a thousand rules it leaves, or all.
+            shares in proptest::array::uniform6(prop_oneof![
+                Just(1_000_u32), 0_u32..20, 0_u32..1_000, 990_u32..1_000
+            ]),
+            seed in any::<u32>(),
+            (from, to) in (0.0..=1.0, 0.0..=1.0),
+        ) {
+            let drawn = |dimension: usize, rule: usize| {
+                let mixed = (seed as usize ^ rule << 3 ^ dimension).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (mixed >> 40) as u32 % 1_000 < shares[dimension]
+            };
+            let made = [0, 1, 2, 3, 4, 5].map(|d| Vector::from(Bits::of(rules, |rule| drawn(d, rule))));
+            for (dimension, vector) in made.iter().enumerate() {
+                for rule in 0..rules {
+                    prop_assert_eq!(vector.has(rule), drawn(dimension, rule));
+                }
+            }
+            let at = |share: f64| (share * rules as f64) as usize;
+            for range in [0..rules, at(from)..rules, at(from)..at(to)] {
+                let expected = range.clone().find(|rule| (0..6).all(|d| drawn(d, *rule)));
+                prop_assert_eq!(first(&made.each_ref(), range), expected);
+            }
+        }
     }
 }

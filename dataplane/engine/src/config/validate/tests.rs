@@ -480,3 +480,18 @@ fn a_guest_lists_64_virtual_addresses_at_most() {
         "{faults:#?}"
     );
 }
+
+#[test]
+fn a_guests_changed_file_of_user_data_means_something_else() {
+    let with = |text: &str| {
+        let mut config = right();
+        config["networks"]["a"]["metadata"] = json!({});
+        config["guests"] = json!({
+            "a": { "port": "guest-a", "addresses": ["10.0.1.1"], "user_data": { "file": "a.yaml", "text": text } },
+        });
+        serde_json::from_value::<Config>(config).unwrap()
+    };
+    let before = with("#cloud-config");
+    assert!(before.means(&with("#cloud-config")));
+    assert!(!before.means(&with("#cloud-config\n")));
+}

@@ -7,7 +7,7 @@ use crate::base::addr::InterfaceId;
 use crate::base::spans::Spans;
 use crate::config::policy::{CheckedRule, PortSpan, Side};
 use crate::config::{Config, Guest};
-use crate::model::vectors::{Number, Vector, Vectors, spans};
+use crate::model::vectors::{Bits, Number, Vectors, spans};
 
 /// By interface and by guest.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ impl Sides {
         numbers: &[InterfaceId],
         vectors: &mut Vectors,
     ) -> Self {
-        let any = Vector::of(rules.len(), |rule| of(&rules[rule]).is_empty());
+        let any = Bits::of(rules.len(), |rule| of(&rules[rule]).is_empty());
         let mut zones: HashMap<u16, Vec<usize>> = HashMap::new();
         let mut interfaces: HashMap<usize, Vec<usize>> = HashMap::new();
         let mut guests: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -88,7 +88,7 @@ impl Ports {
         of: fn(&CheckedRule) -> &[(u8, PortSpan)],
         vectors: &mut Vectors,
     ) -> Self {
-        let any = Vector::of(rules.len(), |rule| of(&rules[rule]).is_empty());
+        let any = Bits::of(rules.len(), |rule| of(&rules[rule]).is_empty());
         let mut protocols: HashMap<u8, Vec<(u16, Option<u16>, usize)>> = HashMap::new();
         for (n, rule) in rules.iter().enumerate() {
             for &(protocol, (first, last)) in of(rule) {
