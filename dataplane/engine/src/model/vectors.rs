@@ -14,8 +14,9 @@ use crate::base::spans::{Key, Spans};
 const WORDS: usize = 8;
 /// Rules whose bits these are.
 const BLOCK: usize = 64 * WORDS;
-/// So many rules are listed, and their bits not kept: they are in one cache line with all else.
-const FEW: usize = 8;
+/// Of more than a block of rules, so many are listed, and their bits not kept: a cache line less to read, and to
+/// ask whether the others leave them too takes no longer than to look at a block.
+const FEW: usize = 4;
 
 /// A bit for each rule, and one for each block of them that has any: there are at most 65,536.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,12 +71,16 @@ pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize
     // Most rules say nothing of most dimensions. To name a vector twice does no harm.
     let mut limiting = [vectors[0]; 6];
     let mut count = 0;
+    let mut fewest: Option<&Vector> = None;
     for vector in vectors.iter().filter(|vector| vector.kind != Kind::All) {
-        if vector.kind == Kind::Few {
-            return first_of_few(vector, vectors, range);
-        }
         limiting[count..].fill(vector);
         count += 1;
+        if vector.kind == Kind::Few && fewest.is_none_or(|fewest| vector.count < fewest.count) {
+            fewest = Some(vector);
+        }
+    }
+    if let Some(fewest) = fewest {
+        return first_of_few(fewest, &limiting[..count], range);
     }
     match limiting {
         _ if range.is_empty() => None,
@@ -86,7 +91,7 @@ pub(super) fn first(vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize
 }
 
 /// The same, where one of them leaves few.
-fn first_of_few(few: &Vector, vectors: &[&Vector; 6], range: Range<usize>) -> Option<usize> {
+fn first_of_few(few: &Vector, vectors: &[&Vector], range: Range<usize>) -> Option<usize> {
     let mut rules = few.few[..usize::from(few.count)]
         .iter()
         .map(|rule| usize::from(*rule));
@@ -190,7 +195,7 @@ impl From<Bits> for Vector {
         }
         let kind = match count {
             _ if bits.missing == 0 => Kind::All,
-            ..=FEW => Kind::Few,
+            ..=FEW if bits.blocks.len() > 1 => Kind::Few,
             _ => Kind::Many,
         };
         Self {
