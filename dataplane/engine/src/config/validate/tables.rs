@@ -60,12 +60,9 @@ impl<'f> RouteAt<'f> {
 impl From<RouteAt<'_>> for Vec<Segment> {
     fn from(at: RouteAt<'_>) -> Self {
         let mut place = place!["tables", at.table, at.route];
-        place.extend(
-            at.hop
-                .map(|hop| ["nexthops".into(), hop.into()])
-                .into_iter()
-                .flatten(),
-        );
+        if let Some(hop) = at.hop {
+            place.extend(["nexthops".into(), hop.into()]);
+        }
         place
     }
 }
