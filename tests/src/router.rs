@@ -16,6 +16,7 @@ use tapgate_engine::addr::{MacAddr, PortId};
 use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::frame::{Frame, Offload, OwnedFrame, Verdict};
+use tapgate_engine::model::health::Outage;
 use tapgate_engine::segment::{complete_checksum, segment};
 use tapgate_engine::session::{SessionMemory, Sessions};
 use tapgate_engine::time::Instant;
@@ -127,10 +128,11 @@ impl Router {
         self.settle();
     }
 
-    /// A next hop on the interface called so is out of use from now on, or in use again.
-    pub fn set_down(&mut self, interface: &str, next_hop: &str, down: bool) {
+    /// A next hop on the interface called so is out of use from now on for this reason, or in use again.
+    pub fn set_outage(&mut self, interface: &str, next_hop: &str, outage: Option<Outage>) {
         let next_hop = next_hop.parse().expect("an address");
-        self.engine.set_down((interface, next_hop), down, self.now);
+        self.engine
+            .set_outage((interface, next_hop), outage, self.now);
         self.drain();
         self.settle();
     }

@@ -205,7 +205,7 @@ pub struct NextHopRow {
 pub struct HealthRow {
     /// `up`, or `down`: flows take another way while there is one.
     pub state: String,
-    /// Why it is down: `no answer`, `link down`, or `answers again`, but not for long enough yet.
+    /// Why it is down: `answers again`, but not for long enough yet, `target silent`, `no answer` or `link down`.
     pub reason: Option<String>,
     /// Milliseconds since that changed, or since the configuration named it.
     pub since_ms: u64,

@@ -8,6 +8,7 @@ use tapgate_engine::config::Config;
 use tapgate_engine::drops::{DropCounters, DropReason};
 use tapgate_engine::explain::{Line, Packet, describe};
 use tapgate_engine::frame::{Frame, Verdict};
+use tapgate_engine::model::health::Outage;
 use tapgate_engine::run::{
     NeighborView, SessionView, Usage, counters, neighbors, next_hops, sessions, usage,
 };
@@ -38,10 +39,10 @@ impl Engine {
         self.engine.adopt(&self.snapshot, now);
     }
 
-    pub(super) fn set_down(&mut self, at: (&str, IpAddr), down: bool, now: Instant) {
+    pub(super) fn set_outage(&mut self, at: (&str, IpAddr), outage: Option<Outage>, now: Instant) {
         let mut health = self.snapshot.health().clone();
         let interface = self.snapshot.interface_id(at.0).expect("an interface");
-        health.set_down(interface, at.1, down);
+        health.set(interface, at.1, outage);
         let findings = Findings {
             health: Some(health),
             ..Findings::default()

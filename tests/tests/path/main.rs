@@ -1,5 +1,6 @@
 //! What becomes of a packet: where it goes, under which address, and what its sender is told.
 
+mod answers;
 mod behaviour;
 mod behaviour6;
 mod brakes;

@@ -4,6 +4,7 @@
 use tapgate_engine::addr::MacAddr;
 use tapgate_engine::drops::DropReason;
 use tapgate_engine::frame::Verdict;
+use tapgate_engine::model::health::Outage;
 use tapgate_tests::packet::{Packet, mac, pong, tcp, udp};
 use tapgate_tests::recipe::{GUEST_A, NET_A, REMOTE};
 use tapgate_tests::router::{Router, mac_of};
@@ -210,6 +211,53 @@ fn f05_where_there_is_no_other_way_what_is_out_of_use_is_tried_all_the_same() {
 }
 
 #[test]
+fn f05_of_those_that_are_out_of_use_the_nearest_to_use_is_tried() {
+    let y = "198.18.0.1";
+    let from_best = [
+        Outage::Damped,
+        Outage::TargetSilent,
+        Outage::Silent,
+        Outage::LinkDown,
+    ];
+    for (place, better) in from_best.into_iter().enumerate() {
+        for worse in &from_best[place + 1..] {
+            let mut router = router("", TWO);
+            router.set_outage("x", GATEWAY, Some(*worse));
+            router.set_outage("y", y, Some(better));
+            assert_eq!(by(&mut router, 1), Some('y'), "{worse:?} {better:?}");
+            // A session does not stay where it is worse: it ends, and begins elsewhere.
+            router.set_outage("x", GATEWAY, Some(better));
+            router.set_outage("y", y, Some(*worse));
+            assert_eq!(by(&mut router, 1), Some('x'), "{worse:?} {better:?}");
+            // Where it is no worse it stays, although the other has the lower metric.
+            router.set_outage("x", GATEWAY, Some(*worse));
+            router.set_outage("y", y, Some(*worse));
+            assert_eq!(by(&mut router, 1), Some('x'));
+        }
+    }
+}
+
+/// A target that is silent says nothing against a next hop that answers itself, and one that does not has to be
+/// heard before it is thought better of.
+#[test]
+fn f05_a_next_hop_that_is_gone_is_told_from_one_whose_target_is_silent() {
+    let probe = format!(", probe = {{ count = 3, target = \"{TARGET}\" }}");
+    let mut router = Router::new(&config(&probe, TWO));
+    router.answer_everything();
+    pinged(&mut router, 5, "first", true);
+    pinged(&mut router, 5, "first", false);
+    assert_eq!(state(&router), Some("target silent"));
+    gateway_is(&mut router, false);
+    pinged(&mut router, 60, "first", false);
+    assert_eq!(state(&router), Some("no answer"));
+    gateway_is(&mut router, true);
+    pinged(&mut router, 5, "first", false);
+    assert_eq!(state(&router), Some("target silent"));
+    pinged(&mut router, 10, "first", true);
+    assert_eq!(state(&router), None);
+}
+
+#[test]
 fn t21_what_came_by_one_uplink_is_answered_by_it_whichever_is_the_default() {
     let mut router = router(PROBE, TWO);
     let other = mac_of("198.18.0.1".parse().expect("an address"));
@@ -271,7 +319,7 @@ fn a_gateway_that_answers_and_leads_nowhere_is_found_by_pings_of_a_host_beyond()
     pinged(&mut router, 5, "first", false);
     assert_eq!(
         (state(&router), by(&mut router, 2)),
-        (Some("no answer"), Some('y'))
+        (Some("target silent"), Some('y'))
     );
     pinged(&mut router, 5, "first", true);
     assert_eq!((state(&router), by(&mut router, 3)), (None, Some('x')));

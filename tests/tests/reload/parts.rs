@@ -1,6 +1,7 @@
 //! The parts of a snapshot: kept where nothing they are made of changes, replaced alone where they
 //! can be; and what a change of them makes the router forget, claim and say.
 
+use tapgate_engine::model::health::Outage;
 use tapgate_engine::snapshot::{Findings, Snapshot};
 use tapgate_tests::packet::{Packet, udp};
 use tapgate_tests::recipe::*;
@@ -88,7 +89,7 @@ fn parts_that_do_not_change_are_shared() {
     }
     let mut health = before.health().clone();
     let a = before.interface_id("A").unwrap();
-    health.set_down(a, "203.0.113.1".parse().unwrap(), true);
+    health.set(a, "203.0.113.1".parse().unwrap(), Some(Outage::Silent));
     let findings = Findings {
         health: Some(health.clone()),
         ..Findings::default()
@@ -132,7 +133,7 @@ fn a_next_hop_out_of_use_is_passed_over_by_first_packets_and_sessions_and_back()
     const AS_B: [u8; 4] = [198, 51, 100, 10];
     let mut router = router();
     assert_eq!(left(&mut router, 4_000), Some((1, AS_A)));
-    router.set_down("A", "203.0.113.1", true);
+    router.set_outage("A", "203.0.113.1", Some(Outage::Silent));
     assert_eq!(
         left(&mut router, 4_000),
         Some((2, AS_A)),
@@ -140,7 +141,7 @@ fn a_next_hop_out_of_use_is_passed_over_by_first_packets_and_sessions_and_back()
     );
     assert_eq!(left(&mut router, 4_001), Some((2, AS_A)));
     assert_eq!(router.counts().get("sessions_revoked"), None);
-    router.set_down("A", "203.0.113.2", true);
+    router.set_outage("A", "203.0.113.2", Some(Outage::Silent));
     assert_eq!(left(&mut router, 4_001), Some((3, AS_B)), "another begins");
     assert_eq!(router.counts()["sessions_revoked"], 1);
     // An answer to what went out by A finds no session that stands any more.
@@ -148,7 +149,7 @@ fn a_next_hop_out_of_use_is_passed_over_by_first_packets_and_sessions_and_back()
     router.inject("up", answer.bytes());
     assert!(router.take_packets("g0").is_empty());
     assert_eq!(router.counts()["sessions_revoked"], 2);
-    router.set_down("B", "198.51.100.1", true);
+    router.set_outage("B", "198.51.100.1", Some(Outage::Silent));
     assert_eq!(
         left(&mut router, 4_002),
         Some((1, AS_A)),
@@ -159,7 +160,7 @@ fn a_next_hop_out_of_use_is_passed_over_by_first_packets_and_sessions_and_back()
         ("203.0.113.2", "A"),
         ("198.51.100.1", "B"),
     ] {
-        router.set_down(interface, next_hop, false);
+        router.set_outage(interface, next_hop, None);
     }
     for port in 4_000..4_003 {
         assert_eq!(left(&mut router, port), Some((1, AS_A)));

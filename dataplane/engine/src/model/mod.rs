@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod bridge;
 pub mod change;
+pub mod health;
 pub mod hops;
 pub mod interface;
 mod interfaces;

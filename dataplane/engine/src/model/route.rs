@@ -5,12 +5,13 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use ipnet::IpNet;
 
+use super::health::Outage;
 use super::hops::{Group, Hop};
 use super::interface::Interface;
 use super::owners::{Guest, Owned};
 use super::routing::MAIN_TABLE;
 use super::snapshot::Snapshot;
-use super::tables::{Action, Entry, Found, Health, NoWay};
+use super::tables::{Action, Entry, Found, NoWay};
 use super::trace::{Silent, Step, Trace};
 use crate::base::addr::InterfaceId;
 use crate::base::ip::Address;
@@ -30,6 +31,18 @@ pub struct Way<'s> {
     pub guest: Option<&'s Guest>,
     /// What the route says of packets that take it, if it says anything.
     pub route: Option<&'s Group>,
+}
+
+impl<'s> Way<'s> {
+    /// The way to a next hop that no route tells.
+    pub fn to(interface: &'s Interface, next_hop: IpAddr) -> Self {
+        Self {
+            interface,
+            next_hop,
+            guest: None,
+            route: None,
+        }
+    }
 }
 
 impl Way<'_> {
@@ -91,6 +104,14 @@ impl<A: Address> Selector<A> {
         Self { keeps, ..self }
     }
 
+    /// The same of what is bound to an interface, as answers are to the personality that they answer by.
+    pub fn bound_to(self, oif: InterfaceId) -> Self {
+        Self {
+            oif: Some(oif),
+            ..self
+        }
+    }
+
     /// The same with a mark.
     pub fn marked(self, mark: u32) -> Self {
         Self { mark, ..self }
@@ -113,7 +134,8 @@ impl<A: Address> Selector<A> {
         self.oif.is_none_or(|oif| oif == interface.id)
     }
 
-    fn subject(&self) -> Subject<InterfaceId> {
+    /// What rules compare with.
+    pub(crate) fn subject(&self) -> Subject<InterfaceId> {
         let Flow {
             source_port,
             destination_port,
@@ -150,26 +172,41 @@ pub fn route<'s, A: Address>(
     packet: Selector<A>,
     trace: &mut impl Trace,
 ) -> Result<Way<'s>, NoWay> {
-    let health = snapshot.health();
-    let found = route_by(snapshot, health, packet, trace);
+    let found = route_by((snapshot, None), packet, trace);
     match found {
-        Err(NoWay::NoRoute) if !health.is_good() => {
-            trace.step(|| Step::LastResort);
-            route_by(snapshot, &Health::default(), packet, trace)
-        }
+        Err(NoWay::NoRoute) if !snapshot.health().is_good() => last_resort(snapshot, packet, trace),
         found => found,
     }
 }
 
-/// The same, where next hops are as `health` says.
-fn route_by<'s, A: Address>(
+/// The way by what is out of use, the nearest to use that there is.
+#[cold]
+fn last_resort<'s, A: Address>(
     snapshot: &'s Snapshot,
-    health: &Health,
+    packet: Selector<A>,
+    trace: &mut impl Trace,
+) -> Result<Way<'s>, NoWay> {
+    for outage in snapshot.health().outages() {
+        trace.step(|| Step::LastResort { outage });
+        match route_by((snapshot, Some(outage)), packet, trace) {
+            Err(NoWay::NoRoute) => {}
+            found => return found,
+        }
+    }
+    Err(NoWay::NoRoute)
+}
+
+/// A snapshot, and what a next hop may be out of use for and be taken all the same.
+type By<'s> = (&'s Snapshot, Option<Outage>);
+
+/// The way by next hops that are in use, or not for a reason that is borne.
+fn route_by<'s, A: Address>(
+    by: By<'s>,
     packet: Selector<A>,
     trace: &mut impl Trace,
 ) -> Result<Way<'s>, NoWay> {
     let subject = packet.subject();
-    let mut rules = snapshot.rules().asked_of(&subject);
+    let mut rules = by.0.rules().asked_of(&subject);
     while let Some(rule) = rules.next() {
         let priority = rule.priority;
         match rule.verdict {
@@ -183,7 +220,7 @@ fn route_by<'s, A: Address>(
                     table,
                 });
                 let place = (table, suppress_prefixlength);
-                let way = look_up((snapshot, health), &packet, place, trace);
+                let way = look_up(by, &packet, place, trace);
                 if let Some(found) = way {
                     return found;
                 }
@@ -222,11 +259,12 @@ fn route_by<'s, A: Address>(
 /// What one table says; `None`: nothing, on to the next rule.
 #[inline(always)]
 fn look_up<'s, A: Address>(
-    (snapshot, health): (&'s Snapshot, &Health),
+    by: By<'s>,
     packet: &Selector<A>,
     (table, suppress): (usize, Option<u8>),
     trace: &mut impl Trace,
 ) -> Option<Result<Way<'s>, NoWay>> {
+    let (snapshot, _) = by;
     let to: IpAddr = packet.flow.destination.into();
     // What guests own is in `main`, as if each had a route there.
     let mut owned = match table {
@@ -244,19 +282,13 @@ fn look_up<'s, A: Address>(
         }
         if let Some(interface) = packet.keeps
             && suppress.is_none_or(|longest| length > longest)
-            && let Some(kept) = kept(
-                (snapshot, health),
-                packet,
-                &found,
-                (interface, table),
-                trace,
-            )
+            && let Some(kept) = kept(by, packet, &found, (interface, table), trace)
         {
             return Some(Ok(kept));
         }
         for entry in found.routes {
             let place = (found.to, table, suppressed(length));
-            if let Break(said) = take((snapshot, health), packet, place, entry, trace) {
+            if let Break(said) = take(by, packet, place, entry, trace) {
                 return said;
             }
         }
@@ -306,7 +338,7 @@ fn to_guest<'s, A: Address>(
 /// hops, is by it and in use.
 #[cold]
 fn kept<'s, A: Address>(
-    by: (&'s Snapshot, &Health),
+    by: By<'s>,
     packet: &Selector<A>,
     found: &Found<'s>,
     (interface, table): (InterfaceId, usize),
@@ -344,7 +376,7 @@ fn kept<'s, A: Address>(
 /// What a route says of a packet that its prefix covers.
 #[inline]
 fn take<'s, A: Address>(
-    (snapshot, health): (&'s Snapshot, &Health),
+    by: By<'s>,
     packet: &Selector<A>,
     (prefix, table, suppressed): (&IpNet, usize, bool),
     entry: &Entry,
@@ -352,11 +384,9 @@ fn take<'s, A: Address>(
 ) -> Said<'s> {
     let end = match entry.action {
         Action::Forward(group) => {
-            let group = snapshot.group(group);
+            let group = by.0.group(group);
             let mut hops = group.in_turn(&packet.flow);
-            let Some((interface, via)) =
-                hops.find_map(|hop| alive((snapshot, health), packet, hop, trace))
-            else {
+            let Some((interface, via)) = hops.find_map(|hop| alive(by, packet, hop, trace)) else {
                 return Continue(());
             };
             if suppressed {
@@ -398,17 +428,19 @@ fn take<'s, A: Address>(
 /// The interface and address of a next hop, if it is in use and the packet may leave by it.
 #[inline]
 fn alive<'s, A: Address>(
-    (snapshot, health): (&'s Snapshot, &Health),
+    (snapshot, borne): By<'s>,
     packet: &Selector<A>,
     hop: &Hop,
     trace: &mut impl Trace,
 ) -> Option<(&'s Interface, Option<IpAddr>)> {
     let interface = carrier(snapshot, &hop.interfaces, packet)?;
     let next_hop = hop.via.unwrap_or(packet.flow.destination.into());
-    if health.is_down(interface.id, next_hop) {
+    let outage = snapshot.health().outage(interface.id, next_hop);
+    if let Some(outage) = outage.filter(|outage| Some(*outage) > borne) {
         trace.step(|| Step::NextHopDown {
             interface: interface.id,
             next_hop,
+            outage,
         });
         return None;
     }

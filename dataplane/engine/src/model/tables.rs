@@ -1,12 +1,10 @@
-//! Forwarding tables, where the longest matching prefix wins, and which next hops are out of use.
+//! Forwarding tables, where the longest matching prefix wins.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::hops::GroupId;
-use crate::base::addr::InterfaceId;
 use crate::base::drops::DropReason;
 use crate::base::spans::{NOWHERE, Spans};
 
@@ -228,47 +226,6 @@ impl NoWay {
             Self::Prohibited => DropReason::Prohibited,
             Self::Blackhole => DropReason::Blackhole,
         }
-    }
-}
-
-/// Next hops that are out of use. Routes by them are passed over, as if they were not there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    down: BTreeSet<(InterfaceId, IpAddr)>,
-    links: BTreeSet<InterfaceId>,
-}
-
-impl Health {
-    /// These next hops are out of use, and whatever is on these interfaces.
-    pub fn new(
-        down: impl IntoIterator<Item = (InterfaceId, IpAddr)>,
-        links: BTreeSet<InterfaceId>,
-    ) -> Self {
-        Self {
-            down: down.into_iter().collect(),
-            links,
-        }
-    }
-
-    /// Takes a next hop out of use, or back into it.
-    pub fn set_down(&mut self, interface: InterfaceId, next_hop: IpAddr, down: bool) {
-        match down {
-            true => self.down.insert((interface, next_hop)),
-            false => self.down.remove(&(interface, next_hop)),
-        };
-    }
-
-    /// Nothing is out of use.
-    #[inline]
-    pub fn is_good(&self) -> bool {
-        self.down.is_empty() && self.links.is_empty()
-    }
-
-    /// Whether a next hop is out of use.
-    #[inline]
-    pub fn is_down(&self, interface: InterfaceId, next_hop: IpAddr) -> bool {
-        !self.is_good()
-            && (self.links.contains(&interface) || self.down.contains(&(interface, next_hop)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::health::Outage;
 use super::policy::{Mismatch, Ruling};
 use super::tables::NoWay;
 use crate::base::addr::{GuestId, InterfaceId, MacAddr, PortId};
@@ -207,13 +208,20 @@ pub enum Step {
         prefix: IpNet,
         table: usize,
     },
+    /// It answers what came to a personality, and leaves by it.
+    AnswersBy {
+        interface: InterfaceId,
+        next_hop: IpAddr,
+    },
     /// A route is passed over, because its next hop is out of use.
     NextHopDown {
         interface: InterfaceId,
         next_hop: IpAddr,
+        outage: Outage,
     },
-    /// No route leads there whose next hop is in use: those that are not are tried all the same.
-    LastResort,
+    /// No route leads there whose next hop is in use: those that are not for this reason, or for one that is
+    /// nearer to use, are tried all the same.
+    LastResort { outage: Outage },
     /// Its TTL is not used up.
     Ttl { before: u8 },
     /// A SYN announced larger segments than fit.

@@ -1,12 +1,14 @@
 //! Packets to the router's own addresses.
 
+use super::back::way_back;
 use super::hop;
 use super::metadata;
 use super::query::Refusal;
-use super::refuse::{answers_back, refuse, way_back};
+use super::refuse::{answers_back, refuse};
 use crate::base::checksum::Delta;
 use crate::base::drops::DropReason;
 use crate::model::interface::Arrival;
+use crate::model::tables::NoWay;
 use crate::model::trace::Trace;
 use crate::state::context::Context;
 use crate::wire::error::{IcmpError, Problem};
@@ -117,7 +119,8 @@ fn echo<A: Family, T: Trace>(
         destination,
         ..
     } = packet.flow;
-    let way = way_back(ctx, arrival.interface, destination, source)?;
+    let ends = (destination, source);
+    let way = way_back(ctx.snapshot, arrival.interface, ends, ctx.trace).map_err(NoWay::reason)?;
     if !answers_back(arrival.interface, way.interface) {
         return Err(DropReason::WrongInterface);
     }

@@ -1,6 +1,7 @@
 //! Deciding about one packet, and sending it on.
 
 pub mod admit;
+pub mod back;
 pub(crate) mod bandwidth;
 pub mod bridge;
 pub mod errors;

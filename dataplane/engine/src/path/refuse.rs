@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::back::way_back;
 use super::hop::{self, Hop};
 use super::judge::{self};
 use super::query::Refusal;
@@ -112,49 +113,15 @@ fn send<A: Family, T: Trace>(
             .source_for(sender)
             .or_else(|| router_id(snapshot))?
     };
-    let mut way = way_back(ctx, interface, source, sender).ok()?;
+    let mut way = way_back(snapshot, interface, (source, sender), ctx.trace).ok()?;
     if !way.interface.owns(source.into()) && source != asked {
         // F10: from the address of the interface it leaves by.
         source = way.source_for(sender).or_else(|| router_id(snapshot))?;
-        way = way_back(ctx, interface, source, sender).ok()?;
+        way = way_back(snapshot, interface, (source, sender), ctx.trace).ok()?;
     }
     let quoted = frame.bytes.get(ETHERNET..packet.end)?;
     let make = || icmp::error((source, sender), error, quoted);
     originate(ctx, make, (Some(interface), source), &way).ok()
-}
-
-/// The way of an answer to `sender`, whose packet came in by `interface`: a link-local sender is on
-/// that link, and every other where the rules say; but what came to a personality is answered by it,
-/// whatever the rules say of others (T21).
-pub(crate) fn way_back<'w, 's: 'w, A: Family, T: Trace>(
-    ctx: &mut Context<'s, T>,
-    interface: &'w Interface,
-    source: A,
-    sender: A,
-) -> Result<Way<'w>, DropReason> {
-    if sender.is_link_local() {
-        return Ok(Way {
-            interface,
-            next_hop: sender.into(),
-            guest: None,
-            route: None,
-        });
-    }
-    let selector = Selector::ours(source, sender, A::ICMP);
-    let way = way_out(ctx, selector);
-    let other = way.is_ok_and(|way| way.interface.personality && way.interface.id != interface.id);
-    if let Some(next_hop) = interface
-        .next_hop_for(sender)
-        .filter(|_| other && interface.personality)
-    {
-        return Ok(Way {
-            interface,
-            next_hop: next_hop.into(),
-            guest: None,
-            route: None,
-        });
-    }
-    way
 }
 
 /// The way of a packet of our own.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::back::by_personality;
 use super::judge::{Course, Plan, judge};
 use super::query::{Query, Refusal};
 use crate::base::addr::{InterfaceId, PortId};
@@ -278,15 +279,10 @@ fn way_back<'s, A: Family>(
                 route: None,
             });
         }
-        let Some(next_hop) = opened_by.next_hop_for(inside.source) else {
-            return way.map_err(|no_way| no_way.reason().into());
+        return match by_personality(opened_by, inside.source, trace) {
+            Some(way) => Ok(way),
+            None => way.map_err(|no_way| no_way.reason().into()),
         };
-        return Ok(Way {
-            interface: opened_by,
-            next_hop: next_hop.into(),
-            guest: None,
-            route: None,
-        });
     }
     let answered_by = came_by(Direction::Forward);
     way.map_err(|no_way| match answered_by {

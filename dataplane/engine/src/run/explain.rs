@@ -19,9 +19,9 @@ use crate::base::time::Instant;
 use crate::config::Mapping;
 use crate::model::interface::Arrival;
 use crate::model::nat::Mapped;
-use crate::model::route::{Selector, route};
 use crate::model::snapshot::Snapshot;
 use crate::model::trace::{Silent, Steps};
+use crate::path::back::way_back;
 use crate::path::hairpin::remote;
 use crate::path::judge::{Course, Plan, judge, payer};
 use crate::path::query::{Query, mapped};
@@ -182,8 +182,8 @@ impl Small {
             self.take_port(&plan, A::flows(shard));
         }
         // The way back to a sender further away.
-        let back = Selector::ours(packet.flow.destination, packet.flow.source, A::ICMP);
-        if let Ok(way) = route(snapshot, back, &mut Silent) {
+        let ends = (packet.flow.destination, packet.flow.source);
+        if let Ok(way) = way_back(snapshot, arrival.interface, ends, &mut Silent) {
             self.take_hop(&router.neighbors, (way.interface.id, way.next_hop));
         }
     }

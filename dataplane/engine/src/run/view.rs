@@ -6,10 +6,10 @@ use crate::base::addr::{InterfaceId, MacAddr, PortId};
 use crate::base::drops::DropReason;
 use crate::base::time::{Instant, Ticks};
 use crate::config::policy::Origin;
+use crate::model::health::Outage;
 use crate::model::owners::Guest;
 use crate::model::snapshot::Snapshot;
 use crate::state::neighbor::Neighbor;
-use crate::state::nexthops::Why;
 use crate::state::payer::Payer;
 use crate::state::router::Router;
 use crate::state::session::Ledger;
@@ -109,7 +109,7 @@ pub fn next_hops(router: &Router) -> Vec<NextHopView> {
     all.map(|((interface, address), hop)| NextHopView {
         interface,
         address,
-        down: hop.down.map(Why::name),
+        down: hop.down.map(Outage::name),
         since: hop.since,
         changes: hop.changes,
     })

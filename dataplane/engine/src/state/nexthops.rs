@@ -5,7 +5,7 @@
 //! | up | neighbour discovery of a packet's next hop fails (RFC 4861 §7.3.3) | down |
 //! | up, with `probe` | so many probes in a row are not answered | down |
 //! | up | its link goes down | down |
-//! | down, the link up | asked once an interval | |
+//! | down, the link up | asked once an interval; what is learned of it says how far from use it is | |
 //! | down | answered every time for as long as it must | up |
 //!
 //! How long it must answer is damped: [`STEADY`] at first, and twice as long as before for one that was lost
@@ -20,8 +20,8 @@ use crate::base::addr::{InterfaceId, PortId};
 use crate::base::deadlines::Deadlines;
 use crate::base::time::Instant;
 use crate::config::Probe;
+use crate::model::health::{Health, Outage};
 use crate::model::snapshot::{Probed, Snapshot};
-use crate::model::tables::Health;
 
 /// How long one that was lost answers before it is used again.
 pub const STEADY: Duration = Duration::from_secs(2);
@@ -35,33 +35,11 @@ const NOTICES: usize = 64;
 /// A next hop: an address on an interface.
 pub type Place = (InterfaceId, IpAddr);
 
-/// Why a next hop is out of use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// It does not answer.
-    Silent,
-    /// Its link is down.
-    LinkDown,
-    /// It answers again, but not for long enough yet.
-    Damped,
-}
-
-impl Why {
-    /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Silent => "no answer",
-            Self::LinkDown => "link down",
-            Self::Damped => "answers again",
-        }
-    }
-}
-
 /// What is known of a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHop {
     /// Why it is out of use; `None`: it is in use.
-    pub down: Option<Why>,
+    pub down: Option<Outage>,
     /// Since when it has been in or out of use.
     pub since: Instant,
     /// How often that has changed.
@@ -106,7 +84,7 @@ pub struct Notice {
     /// Which.
     pub place: Place,
     /// Why it is out of use; `None`: it is in use again.
-    pub down: Option<Why>,
+    pub down: Option<Outage>,
 }
 
 /// All next hops of routes.
@@ -164,7 +142,7 @@ impl NextHops {
         for (&place, &probe) in &*wanted {
             let is_down = self.links_down.contains(&place.0);
             let hop = self.known.entry(place).or_insert(NextHop {
-                down: is_down.then_some(Why::LinkDown),
+                down: is_down.then_some(Outage::LinkDown),
                 since: now,
                 changes: 0,
                 probe,
@@ -213,11 +191,11 @@ impl NextHops {
                 before.contains(&place.0),
                 self.links_down.contains(&place.0),
             ) {
-                (false, true) => self.lost(place, Why::LinkDown, now),
+                (false, true) => self.lost(place, Outage::LinkDown, now),
                 (true, false) => {
                     if let Some(hop) = self.known.get_mut(&place) {
                         (hop.asked, hop.steady_since) = (None, None);
-                        hop.down = hop.down.map(|_| Why::Silent);
+                        hop.down = hop.down.map(|_| Outage::Silent);
                     }
                     self.due.set(place, now);
                 }
@@ -228,8 +206,10 @@ impl NextHops {
 
     /// Who has waited for `address` on `interface` has waited in vain.
     pub fn failed(&mut self, place: Place, now: Instant) {
-        if self.known.get(&place).is_some_and(|hop| hop.down.is_none()) {
-            self.lost(place, Why::Silent, now);
+        match self.known.get(&place).map(|hop| hop.down) {
+            Some(None) => self.lost(place, Outage::Silent, now),
+            Some(Some(Outage::Damped | Outage::TargetSilent)) => self.is_out(place, Outage::Silent),
+            _ => {}
         }
     }
 
@@ -255,29 +235,38 @@ impl NextHops {
         let hop = self.known.get_mut(&place)?;
         let target = hop.probe.and_then(|probe| probe.target);
         let target = target.filter(|target| target.is_ipv4() == place.1.is_ipv4());
-        let heard = hop.asked.take().map(|asked| match target {
+        let asked = hop.asked.take();
+        let is_heard = asked.is_some_and(|asked| answered(place, asked));
+        let heard = asked.map(|_| match target {
             Some(_) => hop.pinged.is_none(),
-            None => answered(place, asked),
+            None => is_heard,
         });
         match heard {
             Some(true) => {
                 hop.unanswered = 0;
                 let steady = *hop.steady_since.get_or_insert(now);
-                if hop.down.is_some() && now.since(steady) >= hop.must {
-                    self.back(place, now);
-                } else if let Some(why) = &mut hop.down {
-                    *why = Why::Damped;
+                match hop.down {
+                    Some(_) if now.since(steady) >= hop.must => self.back(place, now),
+                    Some(_) => self.is_out(place, Outage::Damped),
+                    None => {}
                 }
             }
             Some(false) => {
                 hop.unanswered = hop.unanswered.saturating_add(1);
                 hop.steady_since = None;
-                if let Some(why) = &mut hop.down {
-                    *why = Why::Silent;
-                }
+                // Who is known to be silent itself is, until it is heard.
+                let outage = match (target, hop.down) {
+                    (None, _) => Outage::Silent,
+                    (_, Some(Outage::Silent)) if !is_heard => Outage::Silent,
+                    _ => Outage::TargetSilent,
+                };
                 let most = hop.probe.map(|probe| u32::from(probe.count));
-                if hop.down.is_none() && most.is_some_and(|most| hop.unanswered >= most) {
-                    self.lost(place, Why::Silent, now);
+                match hop.down {
+                    Some(_) => self.is_out(place, outage),
+                    None if most.is_some_and(|most| hop.unanswered >= most) => {
+                        self.lost(place, outage, now);
+                    }
+                    None => {}
                 }
             }
             None => {}
@@ -306,8 +295,9 @@ impl NextHops {
     /// What is out of use now, if it is other than when this was asked last.
     pub fn take_health(&mut self) -> Option<Health> {
         std::mem::take(&mut self.changed).then(|| {
-            let down = self.known.iter().filter(|(_, hop)| hop.down.is_some());
-            Health::new(down.map(|(place, _)| *place), self.links_down.clone())
+            let all = self.known.iter();
+            let out = all.filter_map(|(place, hop)| Some((*place, hop.down?)));
+            Health::new(out, self.links_down.clone())
         })
     }
 
@@ -332,7 +322,7 @@ impl NextHops {
             return;
         };
         let asked = match hop.down {
-            Some(Why::LinkDown) => false,
+            Some(Outage::LinkDown) => false,
             Some(_) => true,
             None => hop.probe.is_some(),
         };
@@ -342,7 +332,7 @@ impl NextHops {
         }
     }
 
-    fn lost(&mut self, place: Place, why: Why, now: Instant) {
+    fn lost(&mut self, place: Place, why: Outage, now: Instant) {
         let Some(hop) = self.known.get_mut(&place) else {
             return;
         };
@@ -361,6 +351,13 @@ impl NextHops {
         self.schedule(place, now);
     }
 
+    /// It is out of use, and known to be for this reason now.
+    fn is_out(&mut self, place: Place, outage: Outage) {
+        if let Some(hop) = self.known.get_mut(&place) {
+            self.changed |= hop.down.replace(outage) != Some(outage);
+        }
+    }
+
     fn back(&mut self, place: Place, now: Instant) {
         if let Some(hop) = self.known.get_mut(&place) {
             (hop.down, hop.since) = (None, now);
@@ -369,7 +366,7 @@ impl NextHops {
         }
     }
 
-    fn report(&mut self, place: Place, down: Option<Why>) {
+    fn report(&mut self, place: Place, down: Option<Outage>) {
         self.changed = true;
         if self.notices.len() < NOTICES {
             self.notices.push(Notice { place, down });

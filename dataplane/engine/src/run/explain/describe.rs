@@ -56,7 +56,8 @@ fn stage(step: &Step) -> &'static str {
         | Step::Route { .. }
         | Step::Throw { .. }
         | Step::NextHopDown { .. }
-        | Step::LastResort
+        | Step::LastResort { .. }
+        | Step::AnswersBy { .. }
         | Step::RouteEnds { .. } => "route",
         Step::Ttl { .. } => "ttl",
         Step::Mss { .. } => "mss",
@@ -223,16 +224,26 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             prefix,
             table: place,
         } => format!("{} {prefix} in table {}", ended(*end), table(*place)),
-        Step::NextHopDown {
+        Step::AnswersBy {
             interface: id,
             next_hop,
         } => format!(
-            "{next_hop} on {} is out of use; on to the next route",
+            "answers leave by {}, to which this came: next hop {next_hop}",
             interface(*id)
         ),
-        Step::LastResort => {
-            "nothing else leads there: what is out of use is tried all the same".to_owned()
-        }
+        Step::NextHopDown {
+            interface: id,
+            next_hop,
+            outage,
+        } => format!(
+            "{next_hop} on {} is out of use: {}; on to the next route",
+            interface(*id),
+            outage.name()
+        ),
+        Step::LastResort { outage } => format!(
+            "nothing else leads there: what is out of use (\"{}\") is tried all the same",
+            outage.name()
+        ),
         Step::Ttl { before } => format!("{before} becomes {}", before - 1),
         Step::Mss { before, after } => format!("{before} becomes {after}"),
         Step::TooBig {

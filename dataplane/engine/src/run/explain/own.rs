@@ -10,8 +10,10 @@ use crate::base::time::Instant;
 use crate::model::interface::Interface;
 use crate::model::route::{Selector, Way};
 use crate::model::snapshot::Snapshot;
+use crate::model::tables::NoWay;
 use crate::model::trace::{Silent, Step, Steps, Trace};
-use crate::path::refuse::{originate, way_back, way_out};
+use crate::path::back::way_back;
+use crate::path::refuse::{originate, way_out};
 use crate::state::context::Context;
 use crate::state::router::Router;
 use crate::state::shard::{Output, Shard};
@@ -100,7 +102,10 @@ fn way<'w, 's: 'w, A: Family, T: Trace>(
     flow: Flow<A>,
 ) -> Result<Way<'w>, DropReason> {
     match heard {
-        Some(heard) => way_back(ctx, heard, flow.source, flow.destination),
+        Some(heard) => {
+            let ends = (flow.source, flow.destination);
+            way_back(ctx.snapshot, heard, ends, ctx.trace).map_err(NoWay::reason)
+        }
         None => way_out(ctx, Selector::of(&flow, None, 0)),
     }
 }

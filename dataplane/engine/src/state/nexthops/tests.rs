@@ -33,7 +33,7 @@ fn watched(snapshot: &Snapshot) -> (NextHops, Place) {
 
 /// Runs until `until`, where the next hop answers from each of `changes` on, or does not: the times at
 /// which it came into use or went out of it.
-fn run(hops: &mut NextHops, until: u64, changes: &[(u64, bool)]) -> Vec<(u64, Option<Why>)> {
+fn run(hops: &mut NextHops, until: u64, changes: &[(u64, bool)]) -> Vec<(u64, Option<Outage>)> {
     let answers = |now: u64| {
         let before = changes.iter().take_while(|(from, _)| *from <= now);
         before.last().is_none_or(|(_, answers)| *answers)
@@ -52,7 +52,7 @@ fn one_with_probes_is_lost_after_so_many_without_an_answer_and_is_back_when_it_a
     let snapshot = snapshot(PROBE);
     let (mut hops, place) = watched(&snapshot);
     let news = run(&mut hops, 60_000, &[(10_500, false), (30_500, true)]);
-    let [(lost, Some(Why::Silent)), (back, None)] = news[..] else {
+    let [(lost, Some(Outage::Silent)), (back, None)] = news[..] else {
         panic!("{news:?}");
     };
     // Three that are sent after 10.5 s are not answered; what was sent at 31 s is.
@@ -62,7 +62,7 @@ fn one_with_probes_is_lost_after_so_many_without_an_answer_and_is_back_when_it_a
     assert_eq!(hops.iter().next().map(|(_, hop)| hop.changes), Some(2));
     hops.failed(place, at(70_000));
     let health = hops.take_health().expect("it is out of use");
-    assert!(health.is_down(place.0, place.1) && !health.is_good());
+    assert!(health.outage(place.0, place.1) == Some(Outage::Silent));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn one_that_comes_and_goes_is_kept_out_of_use_for_longer_each_time() {
         1_600_000,
         &[(0, true), (1_500_000, false), (1_510_000, true)],
     );
-    let [(_, Some(Why::Silent)), (back, None)] = news[..] else {
+    let [(_, Some(Outage::Silent)), (back, None)] = news[..] else {
         panic!("{news:?}");
     };
     assert_eq!(back, 1_513_000);
@@ -112,11 +112,11 @@ fn all_behind_a_link_that_is_down_are_out_of_use() {
     hops.set_ports_down(BTreeSet::from([uplink]), &snapshot, at(5_000));
     let health = hops.take_health().unwrap();
     let other: IpAddr = "192.0.2.77".parse().unwrap();
-    assert!(health.is_down(place.0, place.1) && health.is_down(place.0, other));
+    assert!(health.outage(place.0, place.1) == health.outage(place.0, other));
     assert_eq!(hops.next_deadline(), None, "nobody is asked");
     hops.take_notices();
     hops.set_ports_down(BTreeSet::new(), &snapshot, at(9_000));
     let health = hops.take_health().unwrap();
-    assert!(health.is_down(place.0, place.1) && !health.is_down(place.0, other));
+    assert!(health.outage(place.0, place.1).is_some() && health.outage(place.0, other).is_none());
     assert_eq!(run(&mut hops, 60_000, &[(0, true)]), [(12_000, None)]);
 }
