@@ -219,8 +219,8 @@ pub struct Explain {
     /// The port it comes in by; with --from-router the one where what it answers came in, if it is an answer
     #[arg(long = "in", value_name = "PORT", required_unless_present_any = ["own", "watch"])]
     pub port: Option<String>,
-    /// Its source address
-    #[arg(long, value_name = "IP", required_unless_present = "watch")]
+    /// Its source address; with --from-router the one that the route says, if it is left out
+    #[arg(long, value_name = "IP", required_unless_present_any = ["own", "watch"])]
     pub from: Option<IpAddr>,
     /// Its destination address
     #[arg(long, value_name = "IP", required_unless_present = "watch")]
@@ -234,6 +234,9 @@ pub struct Explain {
     /// Its destination port [default: 443]
     #[arg(long, value_name = "N")]
     pub dport: Option<u16>,
+    /// Its type of service or traffic class, all eight bits: four times the DSCP [default: 0]
+    #[arg(long, value_name = "N", value_parser = byte, conflicts_with = "watch")]
+    pub tos: Option<u8>,
     /// It is the router's own, such as an echo reply or an ICMP error: sent from one of its addresses
     ///
     /// What it says of a guest's lease or to a neighbour needs no route; explain the request instead.
@@ -333,6 +336,14 @@ fn protocol(text: &str) -> Result<u8, String> {
             .parse()
             .map_err(|_| "write tcp, udp, icmp or a protocol number from 0 to 255".to_owned()),
     }
+}
+
+fn byte(text: &str) -> Result<u8, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| "write a number from 0 to 255, or 0x00 to 0xff".to_owned())
 }
 
 #[cfg(test)]

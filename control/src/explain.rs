@@ -1,5 +1,6 @@
 //! `tapgate explain`: every decision about a packet, in order.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,14 +29,23 @@ const ICMP: u8 = 1;
 /// # Errors
 /// The packet is dropped, or the question cannot be answered.
 pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(), Failure> {
-    let (Some(from), Some(to)) = (question.from, question.to) else {
-        let problem = "--from and --to say which packet it is";
+    let Some(to) = question.to else {
+        let problem = "--to says where the packet goes";
+        return Err(Failure::with(Code::Refused, problem));
+    };
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let Some(from) = question.from.or(question.own.then_some(any)) else {
+        let problem = "--from says where the packet comes from";
         return Err(Failure::with(Code::Refused, problem));
     };
     let query = ExplainQuery {
         port: question.port.clone().unwrap_or_default(),
         from,
         to,
+        tos: question.tos.unwrap_or(0),
         protocol: question.proto.unwrap_or(ICMP),
         source_port: question.sport.unwrap_or(40_000),
         destination_port: question.dport.unwrap_or(443),
@@ -64,6 +74,10 @@ pub fn explain(directory: &Path, question: &Explain, colour: bool) -> Result<(),
 fn running(directory: &Path, query: ExplainQuery, own: bool) -> Result<Explanation, Failure> {
     let socket = directory.join(DATAPLANE_SOCKET);
     let mut peer = dataplane(&socket)?;
+    let is_new = query.tos != 0 || (own && query.from.is_unspecified());
+    if is_new && !peer.channel.speaks(5) {
+        return Err(Failure::new(OLD));
+    }
     let request = match own {
         false => Request::Explain(query),
         true if peer.channel.speaks(4) => Request::ExplainOwn(query),
@@ -100,6 +114,7 @@ fn offline(config: &Config, query: &ExplainQuery, own: bool) -> Result<Explanati
         port: &query.port,
         from: query.from,
         to: query.to,
+        tos: query.tos,
         protocol: query.protocol,
         source_port: query.source_port,
         destination_port: query.destination_port,

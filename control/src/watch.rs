@@ -11,6 +11,8 @@ use crate::explain::{OLD, dataplane, steps};
 use crate::failure::{Code, Failure};
 use crate::output::print;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// How long one question waits at most.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -19,6 +21,23 @@ const WAIT: Duration = Duration::from_millis(500);
 /// # Errors
 /// Fewer came in time, or the dataplane does not answer.
 pub fn watch(directory: &Path, question: &Explain) -> Result<(), Failure> {
+    if let (Some(from), Some(to)) = (question.from, question.to)
+        && from.is_ipv4() != to.is_ipv4()
+    {
+        let problem = format!(
+            "{from} and {to} are of different families, and no packet is: give two IPv4 or two IPv6 addresses"
+        );
+        return Err(Failure::with(Code::Refused, problem));
+    }
+    if question.dport.is_some()
+        && question
+            .proto
+            .is_some_and(|proto| ![TCP, UDP].contains(&proto))
+    {
+        let problem =
+            "no packet of that protocol has a port: leave --dport out, or give --proto tcp or udp";
+        return Err(Failure::with(Code::Refused, problem));
+    }
     let query = WatchQuery {
         port: question.port.clone(),
         from: question.from,

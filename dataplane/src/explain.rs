@@ -65,6 +65,7 @@ fn packet(query: &ExplainQuery) -> Packet<'_> {
         port: &query.port,
         from: query.from,
         to: query.to,
+        tos: query.tos,
         protocol: query.protocol,
         source_port: query.source_port,
         destination_port: query.destination_port,

@@ -303,6 +303,7 @@ fn explain_tells_the_way_and_the_end() {
         port: port.to_owned(),
         from: "10.9.0.1".parse().unwrap(),
         to: to.parse().unwrap(),
+        tos: 0,
         protocol: 17,
         source_port: 1000,
         destination_port: 53,

@@ -243,10 +243,13 @@ pub enum Response {
 pub struct ExplainQuery {
     /// The port it comes in by, by name.
     pub port: String,
-    /// Its source address.
+    /// Its source address; of the router's own the unspecified one for any that the route says.
     pub from: IpAddr,
     /// Its destination address.
     pub to: IpAddr,
+    /// Its type of service or traffic class, the whole byte.
+    #[serde(default)]
+    pub tos: u8,
     /// Its IP protocol number: 1 ICMP (echo request), 6 TCP (SYN), 17 UDP.
     pub protocol: u8,
     /// Source port; the identifier for ICMP.

@@ -6,6 +6,7 @@
 //! | 2 | a message may come with more descriptors than the kernel passes in one call |
 //! | 3 | heartbeats, progress: `Beat` to the dataplane, `Health` to control |
 //! | 4 | `Config` to control, `ExplainOwn` and `Watch` to the dataplane |
+//! | 5 | `tos` of what is to be explained, and what the router sends without saying its source |
 //!
 //! Both sides of a connection say in their `Hello` which versions they speak, and use the newest
 //! that both do. So control and the dataplane can be upgraded one after the other, in either order,
@@ -35,7 +36,7 @@ impl Versions {
     /// Those that this code speaks.
     pub const OURS: Self = Self {
         oldest: 1,
-        newest: 4,
+        newest: 5,
     };
 
     /// Those of a peer whose `Hello` says `version` and `speaks`; the latter is missing from a

@@ -174,8 +174,11 @@ fn in_words(found: Unexpected<'_>) -> String {
     }
 }
 
+/// The remedy where there is one value.
+const ONE_OF_A_LIST: &str = "write one value; where there are several, an entry for each";
+
 /// What serde calls `wanted`, in words, and how to write one.
-fn wanted_type(wanted: &str) -> (&'static str, &'static str) {
+fn wanted_type(wanted: &str) -> (&str, &'static str) {
     match wanted {
         "u8" => (
             "a number from 0 to 255",
@@ -199,7 +202,10 @@ fn wanted_type(wanted: &str) -> (&'static str, &'static str) {
         text if text.contains("string") || text.starts_with("enum") => {
             ("text", "write it in quotes")
         }
-        _ => ("a table", "write it in braces: { key = value, … }"),
+        table if table.starts_with("struct") || table.contains("map") => {
+            ("a table", "write it in braces: { key = value, … }")
+        }
+        other => (other, ONE_OF_A_LIST),
     }
 }
 
@@ -208,8 +214,10 @@ fn retyped(what: &str, found: &str, written: &str) -> Option<String> {
     let short = written.len() <= 60 && !written.contains('\n');
     let bare = written.trim_matches(['"', '\'']);
     match what {
-        "text" if short => Some(format!("write it in quotes: \"{written}\"")),
         "a list" if short => Some(format!("write it in brackets: [{written}]")),
+        "a list" | "a table" => None,
+        _ if found == "a list" => Some(ONE_OF_A_LIST.to_owned()),
+        "text" if short => Some(format!("write it in quotes: \"{written}\"")),
         number if number.starts_with("a number from ") => {
             if bare != written && bare.parse::<u32>().is_ok() {
                 return Some(format!("write it without quotes: {bare}"));

@@ -76,7 +76,7 @@ fn without_a_common_version_both_are_named_and_nothing_is_changed() {
     lab.tell("newer");
     let running = lab.start();
     running.wait_for_line(
-        "the other side speaks protocol versions 5 to 6, this one versions 1 to 4, and none is \
+        "the other side speaks protocol versions 6 to 7, this one versions 1 to 5, and none is \
          common to both; run one tapgate version everywhere",
     );
     assert_eq!(running.end().code(), Some(1));
@@ -90,7 +90,7 @@ fn without_a_common_version_both_are_named_and_nothing_is_changed() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("versions 5 to 6, this one versions 1 to 4"),
+        said.contains("versions 6 to 7, this one versions 1 to 5"),
         "{said}"
     );
     lab.untell("newer");

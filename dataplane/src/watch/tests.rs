@@ -56,6 +56,7 @@ impl Lab {
             port: "g",
             from: [10, 9, 0, 1].into(),
             to: to.parse().unwrap(),
+            tos: 0,
             protocol,
             source_port: 7,
             destination_port: 53,

@@ -89,6 +89,7 @@ pub fn control() -> Seeds {
             port: "web".to_owned(),
             from: IpAddr::from([10, 0, 1, 1]),
             to: IpAddr::from([198, 51, 100, 9]),
+            tos: 0,
             protocol: 17,
             source_port: 4_000,
             destination_port: 53,

@@ -36,6 +36,7 @@ fn own<'p>(port: &'p str, from: &str, to: &str) -> Packet<'p> {
         port,
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
+        tos: 0,
         protocol: 1,
         source_port: 7,
         destination_port: 0,
@@ -184,4 +185,53 @@ fn what_the_router_does_not_send_is_said() {
     assert!(nowhere.contains("no port \"x\""), "{nowhere}");
     // Nothing of it has happened.
     assert_eq!(router.sessions().len(), 0);
+}
+
+#[test]
+fn where_no_source_is_given_it_is_the_one_that_the_route_says() {
+    let config = CONFIG.replace(
+        r#"{ to = "default", dev = "A" }"#,
+        r#"{ to = "default", dev = "A", src = "198.51.100.11" }, { to = "192.0.2.0/26", dev = "B" }"#,
+    );
+    let config = config.replace(
+        r#"["198.51.100.10/24"]"#,
+        r#"["198.51.100.10/24", "198.51.100.11/24"]"#,
+    );
+    let mut router = Router::settled(&config);
+    router.answer_everything();
+    for (to, source) in [
+        ("8.8.8.8", "198.51.100.11"),
+        ("198.51.100.77", "198.51.100.10"),
+        ("192.0.2.9", "203.0.113.20"),
+        ("10.0.2.9", "10.0.2.254"),
+    ] {
+        let (lines, verdict) = router.explain_own(&own("", "0.0.0.0", to)).unwrap();
+        let said = lines.iter().find(|line| line.stage == "source");
+        assert_eq!(said.map(|line| line.detail.as_str()), Some(source), "{to}");
+        assert!(!matches!(verdict, Verdict::Drop(_)), "{to}: {verdict:?}");
+    }
+    for (to, why) in [
+        ("10.0.1.254", "the router's own"),
+        ("224.0.0.251", "a group's"),
+        ("255.255.255.255", "a group's"),
+        ("2001:db8::9", "different families"),
+    ] {
+        let fault = router.explain_own(&own("", "0.0.0.0", to)).unwrap_err();
+        assert!(fault.contains(why), "{to}: {fault}");
+    }
+}
+
+#[test]
+fn rules_for_a_type_of_service_can_be_asked_about() {
+    let rules = r#"rules = [{ priority = 50, dscp = 46, action = "prohibit" }, "#;
+    let router = Router::settled(&CONFIG.replace("rules = [", rules));
+    let asked = |tos| Packet {
+        tos,
+        ..own("", "198.51.100.10", "8.8.8.8")
+    };
+    let (lines, verdict) = router.explain_own(&asked(46 << 2 | 1)).unwrap();
+    assert_eq!(verdict, Verdict::Drop(DropReason::Prohibited));
+    assert_eq!(lines[0].detail, "50: from all dscp 46 prohibit");
+    let (_, verdict) = router.explain_own(&asked(45 << 2)).unwrap();
+    assert_eq!(verdict, Verdict::Hold);
 }

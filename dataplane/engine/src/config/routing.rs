@@ -200,7 +200,7 @@ impl FwMark {
 impl fmt::Display for FwMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mask {
-            u32::MAX => write!(f, "{:#x}", self.value),
+            u32::MAX if self.value != 0 => write!(f, "{:#x}", self.value),
             mask => write!(f, "{:#x}/{mask:#x}", self.value),
         }
     }
@@ -219,9 +219,12 @@ impl FromStr for FwMark {
             None => (number(text), Some(u32::MAX)),
         };
         match (value, mask) {
+            (Some(0), Some(_)) if !text.contains('/') => Err(
+                "0 is no mark, and to Linux any: write \"0/0xffffffff\" for what has none, or leave it out".to_owned(),
+            ),
             (Some(value), Some(mask)) if value & !mask == 0 => Ok(Self { value, mask }),
             (Some(value), Some(mask)) => Err(format!(
-                "{value:#x} has bits that its mask {mask:#x} has not: no packet could match; write \"{:#x}/{mask:#x}\"",
+                "{value:#x} has bits that its mask {mask:#x} has not, and no packet could match: write \"{:#x}/{mask:#x}\"",
                 value & mask
             )),
             _ => Err(format!(
@@ -242,17 +245,14 @@ impl<'de> Deserialize<'de> for FwMark {
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "a mark: a number, or a string such as \"0x10/0xf0\""
+            expecting = "not a mark: write one such as 16, \"0x10\" or \"0x10/0xf0\""
         )]
         enum Written {
             Number(u32),
             Text(String),
         }
         match Written::deserialize(deserializer)? {
-            Written::Number(value) => Ok(Self {
-                value,
-                mask: u32::MAX,
-            }),
+            Written::Number(value) => value.to_string().parse().map_err(de::Error::custom),
             Written::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }

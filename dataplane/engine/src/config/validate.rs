@@ -12,6 +12,7 @@ mod one_to_one;
 mod policy;
 mod policy_rules;
 mod ports;
+mod probe;
 mod redirects;
 mod router;
 mod rules;

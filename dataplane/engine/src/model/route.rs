@@ -241,6 +241,7 @@ fn route_by<'s, A: Address>(
             RuleVerdict::End(end) => {
                 trace.step(|| Step::RuleEnds {
                     priority,
+                    condition: rule.condition,
                     action: end,
                 });
                 return Err(match end {

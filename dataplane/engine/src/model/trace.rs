@@ -185,7 +185,11 @@ pub enum Step {
         target: Option<u32>,
     },
     /// A rule ends it.
-    RuleEnds { priority: u32, action: RuleEnd },
+    RuleEnds {
+        priority: u32,
+        condition: Condition<InterfaceId>,
+        action: RuleEnd,
+    },
     /// No rule leads to a route.
     NoRule { to: IpAddr },
     /// The table has no route for it.
@@ -208,6 +212,8 @@ pub enum Step {
         prefix: IpNet,
         table: usize,
     },
+    /// The router sends it from this address.
+    Source { address: IpAddr },
     /// It answers what came to a personality, and leaves by it.
     AnswersBy {
         interface: InterfaceId,

@@ -95,7 +95,8 @@ impl Check {
                 format!("gateway {gateway} is \"{name}\"'s own address"),
                 "write the address of the next router",
             );
-        } else if not_a_host(gateway).is_some() {
+        } else if not_a_host(gateway).is_some() || own.iter().any(|net| is_broadcast(*net, gateway))
+        {
             self.fault(
                 at,
                 format!("gateway {gateway} is not one host's address"),
@@ -138,8 +139,17 @@ pub(super) fn not_a_host(address: IpAddr) -> Option<&'static str> {
         IpAddr::V6(address) if address.is_unspecified() => Some("is the unspecified address"),
         IpAddr::V6(address) if address.is_loopback() => Some("is the loopback address"),
         IpAddr::V6(address) if address.is_multicast() => Some("is a multicast address"),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+            Some("is an IPv4 address in the form of IPv6")
+        }
         _ => None,
     }
+}
+
+/// Whether all hosts of a prefix are called so.
+fn is_broadcast(prefix: IpNet, address: IpAddr) -> bool {
+    let is_large = prefix.prefix_len() < 31;
+    is_large && matches!(prefix, IpNet::V4(net) if address == IpAddr::V4(net.broadcast()))
 }
 
 /// Why `prefix`'s address cannot be one host's within the prefix, if it cannot.

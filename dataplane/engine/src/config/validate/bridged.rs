@@ -178,22 +178,6 @@ impl Check {
                 );
             }
         }
-        for (n, prefix) in guest.public.iter().enumerate() {
-            let gateway = |i: &&Interface| match &i.kind {
-                InterfaceKind::Personality { gateways, .. } => {
-                    gateways.iter().any(|gateway| prefix.0.contains(gateway))
-                }
-                InterfaceKind::Network { .. } => false,
-            };
-            if let Some(personality) = interfaces.iter().find(gateway) {
-                self.conflict(
-                    place!["guests", name, "public", n],
-                    place!["personalities", &personality.name, "gateway"],
-                    format!("{prefix} has the provider's gateway in it"),
-                    "write what the guest owns",
-                );
-            }
-        }
     }
 
     /// The personality or network called `name`, which packets are routed by.

@@ -1,6 +1,6 @@
 //! `[guests]`: the owner table as it is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -43,11 +43,12 @@ impl Check {
         let mut seen = Seen::default();
         let networks = networks(interfaces);
         let own = own_addresses(interfaces);
+        let gateways = gateways(interfaces);
         let mut guests = Vec::new();
         for (name, guest) in &file.guests {
             self.name(place!["guests", name], name);
             let mut owned = |check: &mut Self, key, prefixes: &[Prefix]| {
-                check.owned((name, key), prefixes, &own, &mut seen.prefixes)
+                check.owned((name, key), prefixes, (&own, &gateways), &mut seen.prefixes)
             };
             let addresses = owned(self, "addresses", &guest.addresses);
             let public = owned(self, "public", &guest.public);
@@ -101,19 +102,22 @@ impl Check {
         }
         let others = Others {
             own: &own,
+            gateways: &gateways,
             owned: &seen.prefixes,
             interfaces,
         };
         self.virtual_addresses(file, &guests, &others);
+        self.targets(interfaces, (&own, &seen.prefixes));
         guests
     }
 
-    /// `prefixes` must be hosts' or prefixes of hosts, nobody else's, and not the router's own.
+    /// `prefixes` must be hosts' or prefixes of hosts, nobody else's, and neither the router's own nor the
+    /// provider's: who is answered for is claimed (J).
     fn owned<'f>(
         &mut self,
         (name, key): (&'f String, &'static str),
         prefixes: &[Prefix],
-        own: &HashMap<IpAddr, &str>,
+        (own, gateways): (&HashMap<IpAddr, &str>, &BTreeMap<IpAddr, &str>),
         seen: &mut HashMap<IpNet, Written<'f>>,
     ) -> Vec<IpNet> {
         for (n, prefix) in prefixes.iter().enumerate() {
@@ -143,6 +147,19 @@ impl Check {
                     at(),
                     format!("{address} is \"{owner}\"'s own address"),
                     "give the guest an address of its own",
+                );
+            }
+            let covered = prefix.0.network()..=prefix.0.broadcast();
+            if let Some((gateway, personality)) = gateways.range(covered).next() {
+                let is_it = prefix.0.prefix_len() == prefix.0.max_prefix_len();
+                self.conflict(
+                    at(),
+                    place!["personalities", *personality, "gateway"],
+                    match is_it {
+                        true => format!("{gateway} is the provider's gateway"),
+                        false => format!("{prefix} has the provider's gateway {gateway} in it"),
+                    },
+                    "write what the guest owns",
                 );
             }
             match seen.get(&prefix.0) {
@@ -353,6 +370,20 @@ fn own_addresses(interfaces: &[Interface]) -> HashMap<IpAddr, &str> {
             addresses.map(|net| (net.addr(), interface.name.as_str()))
         })
         .collect()
+}
+
+/// The provider's gateways, with the personalities that have them.
+fn gateways(interfaces: &[Interface]) -> BTreeMap<IpAddr, &str> {
+    let all = interfaces.iter().flat_map(|interface| {
+        let gateways = match &interface.kind {
+            InterfaceKind::Personality { gateways, .. } => gateways.as_slice(),
+            InterfaceKind::Network { .. } => &[],
+        };
+        gateways
+            .iter()
+            .map(|gateway| (*gateway, interface.name.as_str()))
+    });
+    all.filter(|(gateway, _)| !is_of_a_link(*gateway)).collect()
 }
 
 /// What DHCPv6 hands out: the first single address, public ones first.

@@ -1,7 +1,6 @@
 //! `[personalities]` and `[networks]`: one list of interfaces.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -11,8 +10,7 @@ use crate::base::addr::MacAddr;
 use crate::base::ip::is_of_a_link;
 use crate::config::services::Services;
 use crate::config::{
-    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Prefix, Probe, Proxy,
-    Segment,
+    File, Interface, InterfaceKind, Network, Personality, Port, PortKind, Prefix, Proxy, Segment,
 };
 
 /// What interfaces must not have in common, and where it was seen first.
@@ -107,62 +105,6 @@ impl Check {
             sources: Vec::new(),
             clamps_mss: personality.clamp_mss,
             probe: personality.probe,
-        }
-    }
-
-    fn probe(&mut self, name: &str, personality: &Personality) {
-        let Some(Probe {
-            interval,
-            count,
-            target,
-        }) = personality.probe
-        else {
-            return;
-        };
-        let at = || place!["personalities", name, "probe", "target"];
-        if let Some(target) = target {
-            let mut own = personality.addresses.iter().map(|own| own.0.addr());
-            if !own.any(|own| own.is_ipv4() == target.is_ipv4()) {
-                self.fault(
-                    at(),
-                    format!("{target} cannot be pinged from \"{name}\", which has no address of its family"),
-                    "write a target of a family that the personality has an address of",
-                );
-            }
-            let is_nobodys = target.is_multicast()
-                || target.is_unspecified()
-                || target.is_loopback()
-                || target == IpAddr::V4(Ipv4Addr::BROADCAST)
-                || is_of_a_link(target);
-            if is_nobodys
-                || personality
-                    .addresses
-                    .iter()
-                    .any(|own| own.0.addr() == target)
-            {
-                self.fault(
-                    at(),
-                    format!("{target} is no host beyond a next hop"),
-                    "write the address of a host that answers pings, such as a resolver of the provider",
-                );
-            }
-            if personality.shared.is_some() {
-                self.fault(
-                    at(),
-                    "the host's kernel gets the answers to pings from an address that it shares"
-                        .to_owned(),
-                    "leave `target` out: the next hop itself is asked then",
-                );
-            }
-        }
-        for (key, value) in [("interval", interval), ("count", count)] {
-            if value == 0 {
-                self.fault(
-                    place!["personalities", name, "probe", key],
-                    format!("{key} is 0"),
-                    "write 1 or more; leave `probe` out to have next hops not probed",
-                );
-            }
         }
     }
 

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::check::{Check, place};
 use crate::config::condition::{Condition, ECN, LEGACY_TOS, OWN, Origin, Tos};
+use crate::config::policy::WITH_PORTS;
 use crate::config::{
     File, FileRule, Interface, MAIN, MAIN_PRIORITY, Rule, RuleAction, RuleEnd, RuleVerdict,
     Segment, Table,
 };
 
+/// The table of own addresses in Linux, which no rule asks here.
+const LOCAL: &str = "local";
 /// Rules, at most: of each the router keeps a bit for each prefix that a rule names, so that many take 64 MB.
 const MOST: usize = 16_384;
 
@@ -123,9 +126,10 @@ impl Check {
             self.fault(
                 at("oif"),
                 "what came in by an interface is bound to none: no packet could match",
-                format!("remove `iif`, or write `iif = \"{OWN}\"`: `oif` is for what the router sends itself"),
+                format!("remove `iif`, or write `iif = \"{OWN}\"`: `oif` is for what the router answers by a personality"),
             );
         }
+        self.ports_of_rule(n, rule);
         Condition {
             not: rule.not,
             from: rule.from.map(|prefix| prefix.0.trunc()),
@@ -137,6 +141,23 @@ impl Check {
             ipproto: rule.ipproto,
             sport: rule.sport,
             dport: rule.dport,
+        }
+    }
+
+    /// Rules see the ports of TCP and UDP alone.
+    fn ports_of_rule(&mut self, n: usize, rule: &FileRule) {
+        let Some(protocol) = rule.ipproto.filter(|_| !rule.not) else {
+            return;
+        };
+        let has_ports = |number: &u8| WITH_PORTS.contains(number);
+        for (key, asked) in [("sport", rule.sport), ("dport", rule.dport)] {
+            if asked.is_some() && !protocol.numbers().iter().any(has_ports) {
+                self.fault(
+                    place!["routing", "rules", n, key],
+                    format!("rules see ports of TCP and UDP alone: no packet of protocol {protocol} could match"),
+                    format!("remove `{key}`, or write `ipproto = \"tcp\"` or \"udp\""),
+                );
+            }
         }
     }
 
@@ -193,6 +214,19 @@ impl Check {
                 "add `lookup = \"TABLE\"`, or remove it",
             );
         }
+        let ipv4 = [rule.from, rule.to].into_iter().flatten().next();
+        let ipv4 = ipv4.is_some_and(|prefix| prefix.0.addr().is_ipv4());
+        let longest = if ipv4 { 32 } else { 128 };
+        if let Some(length) = rule
+            .suppress_prefixlength
+            .filter(|length| *length > longest)
+        {
+            self.fault(
+                at("suppress_prefixlength"),
+                format!("{length} is no prefix length: all routes would be suppressed"),
+                format!("write 0 to {longest}: 0 passes over default routes"),
+            );
+        }
         match (&rule.lookup, rule.goto, rule.action) {
             (Some(name), None, None) => {
                 // After the first one, which is `MAIN`, they are in the order of the file's map.
@@ -201,7 +235,13 @@ impl Check {
                     true => Some(0),
                     false => by_name.ok().map(|place| place + 1),
                 };
-                if table.is_none() {
+                if name == LOCAL {
+                    self.fault(
+                        at("lookup"),
+                        "the router's own addresses come first, without a rule",
+                        "remove the rule; connected prefixes are in `main`",
+                    );
+                } else if table.is_none() {
                     let known: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
                     self.undefined(at("lookup"), "table", name, &known, "[tables]");
                 }

@@ -1,6 +1,6 @@
 //! Virtual addresses of guests: `virtual` and `virtual_public`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -21,6 +21,8 @@ pub(super) type Written<'f> = (&'f String, &'static str, usize);
 pub(super) struct Others<'c> {
     /// The router's own, with the names of the interfaces that have them.
     pub(super) own: &'c HashMap<IpAddr, &'c str>,
+    /// The provider's, with the personalities that have them as gateways.
+    pub(super) gateways: &'c BTreeMap<IpAddr, &'c str>,
     /// What guests have for good.
     pub(super) owned: &'c HashMap<IpNet, Written<'c>>,
     pub(super) interfaces: &'c [Interface],
@@ -77,15 +79,20 @@ impl Check {
                     continue;
                 };
                 if let Some(why) = differs((first, *was_public), (guest, public)) {
-                    self.conflict(
-                        at,
-                        there.clone(),
-                        format!(
-                            "guests \"{}\" and \"{}\" cannot both have {address}: {why}",
-                            first.name, guest.name
+                    let (problem, remedy) = match first.name == guest.name {
+                        true => (
+                            format!("guest \"{}\" lists {address} twice", guest.name),
+                            "leave one of them out",
                         ),
-                        "a virtual address moves between guests of one network, and stays inside or public",
-                    );
+                        false => (
+                            format!(
+                                "guests \"{}\" and \"{}\" cannot both have {address}: {why}",
+                                first.name, guest.name
+                            ),
+                            "a virtual address moves between guests of one network, and stays inside or public",
+                        ),
+                    };
+                    self.conflict(at, there.clone(), problem, remedy);
                 }
             }
         }
@@ -119,6 +126,9 @@ impl Check {
         } else if let Some(owner) = others.own.get(&address) {
             let problem = format!("{address} is \"{owner}\"'s own address");
             (problem, "give the guests another one")
+        } else if let Some(personality) = others.gateways.get(&address) {
+            let problem = format!("{address} is the gateway of \"{personality}\"");
+            (problem, "write an address that the provider routes to you")
         } else {
             return;
         };

@@ -46,6 +46,7 @@ fn stage(step: &Step) -> &'static str {
         | Step::LetIn { .. }
         | Step::Filtered { .. }
         | Step::NoTranslation => "nat",
+        Step::Source { .. } => "source",
         Step::Marked { .. }
         | Step::Rule { .. }
         | Step::RuleGoesOn { .. }
@@ -188,7 +189,14 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             let action = target.map_or("nop".to_owned(), |target| format!("goto {target}"));
             format!("{priority}: {terms} {action}")
         }
-        Step::RuleEnds { priority, action } => format!("{priority}: {}", action.name()),
+        Step::RuleEnds {
+            priority,
+            condition,
+            action,
+        } => {
+            let terms = terms(condition, &interface);
+            format!("{priority}: {terms} {}", action.name())
+        }
         Step::NoRule { to } => format!("no rule leads to a route to {to}"),
         Step::NoRoute { to, table: place } => {
             format!("{}: no route to {to}; on to the next rule", table(*place))
@@ -224,6 +232,7 @@ fn detail(step: &Step, snapshot: &Snapshot) -> String {
             prefix,
             table: place,
         } => format!("{} {prefix} in table {}", ended(*end), table(*place)),
+        Step::Source { address } => address.to_string(),
         Step::AnswersBy {
             interface: id,
             next_hop,

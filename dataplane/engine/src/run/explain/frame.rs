@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, PacketBuilder};
+use etherparse::{
+    IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6Header,
+    PacketBuilder,
+};
 
 use crate::base::addr::MacAddr;
 use crate::config::{Config, Guest, Interface, InterfaceKind};
@@ -21,6 +24,8 @@ pub struct Packet<'a> {
     pub from: IpAddr,
     /// Its destination address.
     pub to: IpAddr,
+    /// Its type of service or traffic class, the whole byte.
+    pub tos: u8,
     /// Its IP protocol number: 1 or 58 is an echo request, 6 a TCP SYN.
     pub protocol: u8,
     /// Source port; the identifier for an echo request.
@@ -66,8 +71,24 @@ pub(super) fn bytes(
 ) -> Result<Vec<u8>, String> {
     let ethernet = PacketBuilder::ethernet2(sender.0, receiver.0);
     let ip = match (packet.from, packet.to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), TTL),
-        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), TTL),
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let (ends, protocol) = ((from.octets(), to.octets()), IpNumber(packet.protocol));
+            let header = Ipv4Header::new(0, TTL, protocol, ends.0, ends.1);
+            let mut header = header.map_err(|error| error.to_string())?;
+            header.dscp = IpDscp::try_new(packet.tos >> 2).unwrap_or_default();
+            header.ecn = IpEcn::try_new(packet.tos & 3).unwrap_or_default();
+            ethernet.ip(IpHeaders::Ipv4(header, Ipv4Extensions::default()))
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let header = Ipv6Header {
+                traffic_class: packet.tos,
+                hop_limit: TTL,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Ipv6Header::default()
+            };
+            ethernet.ip(IpHeaders::Ipv6(header, Ipv6Extensions::default()))
+        }
         (from, to) => {
             return Err(format!(
                 "{from} and {to} are of different families: give two IPv4 or two IPv6 addresses"
@@ -212,6 +233,7 @@ mod tests {
             port,
             from: "10.0.1.1".parse().unwrap(),
             to: "203.0.113.20".parse().unwrap(),
+            tos: 0xb9,
             protocol,
             source_port: 40_000,
             destination_port: 443,
@@ -237,6 +259,10 @@ mod tests {
                 panic!("{sliced:?}")
             };
             assert_eq!(ip.header().protocol().0, protocol);
+            assert_eq!(
+                (ip.header().dcp().value(), ip.header().ecn().value()),
+                (46, 1)
+            );
             assert_eq!(
                 ip.header().to_header().calc_header_checksum(),
                 ip.header().header_checksum()

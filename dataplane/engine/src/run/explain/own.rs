@@ -1,6 +1,6 @@
 //! What would become of a packet that the router itself sends.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Small;
 use super::frame::{Echo, Packet, bytes};
@@ -26,43 +26,44 @@ const LISTED: usize = 12;
 
 /// What would become of a packet of the router's own, as it sends answers: every decision, and the
 /// verdict. Nothing changes. With a port in `packet` it answers what came in there: a guest is answered
-/// only where it is, and a link-local address is on that link. An empty port: it answers nothing.
+/// only where it is, and a link-local address is on that link. An empty port: it answers nothing, and may
+/// have the unspecified address for the source that the route says.
 ///
 /// # Errors
-/// There is no such port, or the source is not the router's to speak from.
+/// There is no such port, the source is not the router's to speak from, or nothing is routed to the
+/// destination.
 pub fn explain_own(
     packet: &Packet<'_>,
     snapshot: &Snapshot,
     state: (&Router, &Shard),
     now: Instant,
 ) -> Result<(Steps, Verdict), String> {
-    let frame = OwnedFrame {
-        bytes: bytes(
-            (MacAddr::default(), MacAddr::default()),
-            packet,
-            Echo::Reply,
-        )?,
-        ..OwnedFrame::default()
-    };
     let heard = match packet.port {
         "" => None,
         name => Some(heard(snapshot, name, packet.from)?),
     };
-    speaks_from(snapshot, heard, packet.from)?;
+    let chooses = heard.is_none() && packet.from.is_unspecified();
+    if !chooses {
+        speaks_from(snapshot, heard, packet.from)?;
+    }
+    is_routed(snapshot, packet.to)?;
+    let asked = (packet, heard);
     match (packet.from, packet.to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            run(frame, (heard, flow(packet, from, to)), snapshot, state, now)
+            run(asked, flow(packet, from, to), snapshot, state, now)
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            run(frame, (heard, flow(packet, from, to)), snapshot, state, now)
+            run(asked, flow(packet, from, to), snapshot, state, now)
         }
-        _ => unreachable!("a frame has addresses of one family"),
+        (from, to) => Err(format!(
+            "{from} and {to} are of different families: give two IPv4 or two IPv6 addresses"
+        )),
     }
 }
 
 fn run<A: Family>(
-    frame: OwnedFrame,
-    (heard, flow): (Option<&Interface>, Flow<A>),
+    (packet, heard): (&Packet<'_>, Option<&Interface>),
+    flow: Flow<A>,
     snapshot: &Snapshot,
     (router, shard): (&Router, &Shard),
     now: Instant,
@@ -76,14 +77,22 @@ fn run<A: Family>(
     let mut small = Small::of(snapshot, (router, shard), now);
     let mut silent = Silent;
     let mut ctx = small.context(snapshot, &mut silent, now);
-    if let Ok(way) = way(&mut ctx, heard, flow) {
+    if let Ok(way) = way(&mut ctx, heard, (flow, packet.tos)) {
         let place = (way.interface.id, way.next_hop);
         small.take_hop(&router.neighbors, place);
     }
     let mut steps = Steps::default();
     let mut ctx = small.context(snapshot, &mut steps, now);
-    let sent = way(&mut ctx, heard, flow).and_then(|way| {
-        originate(&mut ctx, || frame, (heard, flow.source), &way)?;
+    let sent = way(&mut ctx, heard, (flow, packet.tos)).and_then(|way| {
+        let mut source = flow.source;
+        if packet.from.is_unspecified() {
+            let chosen = way.source_for(flow.destination);
+            source = chosen.ok_or(DropReason::NoRoute)?;
+            ctx.trace.step(|| Step::Source {
+                address: source.into(),
+            });
+        }
+        originate(&mut ctx, || frame_of(packet, source), (heard, source), &way)?;
         Ok(way.interface.id)
     });
     let verdict = match sent {
@@ -96,17 +105,30 @@ fn run<A: Family>(
     Ok((steps, verdict))
 }
 
+/// The packet, from the source that it has.
+fn frame_of<A: Family>(packet: &Packet<'_>, source: A) -> OwnedFrame {
+    let packet = Packet {
+        from: source.into(),
+        ..packet.clone()
+    };
+    let macs = (MacAddr::default(), MacAddr::default());
+    OwnedFrame {
+        bytes: bytes(macs, &packet, Echo::Reply).unwrap_or_default(),
+        ..OwnedFrame::default()
+    }
+}
+
 fn way<'w, 's: 'w, A: Family, T: Trace>(
     ctx: &mut Context<'s, T>,
     heard: Option<&'w Interface>,
-    flow: Flow<A>,
+    (flow, tos): (Flow<A>, u8),
 ) -> Result<Way<'w>, DropReason> {
     match heard {
         Some(heard) => {
             let ends = (flow.source, flow.destination);
             way_back(ctx.snapshot, heard, ends, ctx.trace).map_err(NoWay::reason)
         }
-        None => way_out(ctx, Selector::of(&flow, None, 0)),
+        None => way_out(ctx, Selector::of(&flow, None, tos)),
     }
 }
 
@@ -175,6 +197,21 @@ fn heard<'s>(snapshot: &'s Snapshot, port: &str, own: IpAddr) -> Result<&'s Inte
     })?;
     let owner = snapshot.all_on(id).find(|interface| interface.owns(own));
     Ok(owner.unwrap_or(first))
+}
+
+/// Whether packets to `destination` are routed at all.
+fn is_routed(snapshot: &Snapshot, destination: IpAddr) -> Result<(), String> {
+    if snapshot.holder(destination).is_some() {
+        return Err(format!(
+            "{destination} is the router's own: nothing is sent to it, give another --to"
+        ));
+    }
+    if destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err(format!(
+            "{destination} is a group's: what the router says to groups leaves by the link that it is about, without a route"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether `source` is one of the router's own addresses.
