@@ -229,19 +229,20 @@ fn rules(table: &mut Table, rows: Vec<RuleRow>) {
 fn routes(table: &mut Table, rows: Vec<RouteRow>) {
     head(
         table,
-        "TABLE TO TYPE METRIC> MTU> VIA DEV WEIGHT> STATE SINCE>",
+        "TABLE TO TYPE METRIC> MTU> ADVMSS> SRC VIA DEV WEIGHT> STATE SINCE>",
     );
     for row in rows {
         let several = row.nexthops.len() > 1;
         let metric = row.metric.to_string();
-        let mut first = [row.table, row.to, row.kind, metric, or_dash(row.mtu)];
+        let (mtu, advmss, src) = (or_dash(row.mtu), or_dash(row.advmss), or_dash(row.src));
+        let mut first = [row.table, row.to, row.kind, metric, mtu, advmss, src];
         let mut hops = row.nexthops.into_iter().map(Some).collect::<Vec<_>>();
         if hops.is_empty() {
             hops.push(None);
         }
         // One row for each next hop; what they have in common stands in the first.
         for hop in hops {
-            let [name, to, kind, metric, mtu] = std::mem::take(&mut first);
+            let [name, to, kind, metric, mtu, advmss, src] = std::mem::take(&mut first);
             let weight = hop.as_ref().map(|hop| hop.weight).filter(|_| several);
             let health = hop.as_ref().and_then(|hop| hop.health.as_ref());
             table.add_row([
@@ -250,6 +251,8 @@ fn routes(table: &mut Table, rows: Vec<RouteRow>) {
                 kind,
                 metric,
                 mtu,
+                advmss,
+                src,
                 or_dash(hop.as_ref().and_then(|hop| hop.via)),
                 or_dash(hop.as_ref().map(|hop| hop.dev.join(" "))),
                 or_dash(weight),
