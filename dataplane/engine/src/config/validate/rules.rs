@@ -10,6 +10,8 @@ use crate::config::{
     Segment, Table,
 };
 
+/// The longest prefix of IPv6.
+const LONGEST: u8 = 128;
 /// The table of own addresses in Linux, which no rule asks here.
 const LOCAL: &str = "local";
 /// Rules, at most: of each the router keeps a bit for each prefix that a rule names, so that many take 64 MB.
@@ -214,17 +216,12 @@ impl Check {
                 "add `lookup = \"TABLE\"`, or remove it",
             );
         }
-        let ipv4 = [rule.from, rule.to].into_iter().flatten().next();
-        let ipv4 = ipv4.is_some_and(|prefix| prefix.0.addr().is_ipv4());
-        let longest = if ipv4 { 32 } else { 128 };
-        if let Some(length) = rule
-            .suppress_prefixlength
-            .filter(|length| *length > longest)
-        {
+        let is_none = |length: &u8| *length > LONGEST;
+        if let Some(length) = rule.suppress_prefixlength.filter(is_none) {
             self.fault(
                 at("suppress_prefixlength"),
                 format!("{length} is no prefix length: all routes would be suppressed"),
-                format!("write 0 to {longest}: 0 passes over default routes"),
+                format!("write 0 to {LONGEST}: 0 passes over default routes"),
             );
         }
         match (&rule.lookup, rule.goto, rule.action) {
