@@ -2,6 +2,7 @@
 
 mod marks;
 mod same;
+mod saved;
 mod systems;
 
 use std::fs;
