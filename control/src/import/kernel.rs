@@ -152,6 +152,9 @@ fn link(system: &mut System, object: &Value, file: &Rc<str>) {
     let link = system.link_mut(name, &origin);
     link.kind = match (word("/link_type"), info) {
         (_, Some("macvlan")) => Kind::Macvlan(lower),
+        (_, Some("vlan")) if !word("/linkinfo/info_data/protocol").is_none_or(is_tag) => {
+            Kind::Other("802.1ad VLAN".to_owned())
+        }
         (_, Some("vlan")) => {
             let id = object
                 .pointer("/linkinfo/info_data/id")
@@ -175,6 +178,11 @@ fn link(system: &mut System, object: &Value, file: &Rc<str>) {
     for address in all.into_iter().flatten() {
         self::address(link, address, file);
     }
+}
+
+/// 802.1Q is what VLANs have here.
+fn is_tag(protocol: &str) -> bool {
+    protocol.eq_ignore_ascii_case("802.1q")
 }
 
 fn address(link: &mut Link, object: &Value, file: &Rc<str>) {

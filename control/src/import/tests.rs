@@ -4,6 +4,7 @@ mod marks;
 mod same;
 mod saved;
 mod systems;
+mod units;
 
 use std::fs;
 use std::path::Path;
