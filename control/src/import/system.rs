@@ -282,6 +282,16 @@ impl Link {
         }
     }
 
+    /// Gives it an MTU.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn set_mtu(&mut self, text: &str) -> Result<(), String> {
+        let mtu = text.parse().map_err(|_| format!("{text} is not a size"))?;
+        self.mtu = Some(mtu);
+        Ok(())
+    }
+
     /// Gives it an address.
     pub(super) fn address(&mut self, net: IpNet, leased: bool, origin: &Origin) {
         if !self.addresses.iter().any(|address| address.net == net) {

@@ -1,6 +1,7 @@
 //! Whatever is read, something is written that is TOML, or it is refused.
 
 mod marks;
+mod plans;
 mod same;
 mod saved;
 mod systems;

@@ -22,6 +22,7 @@ const MTU: u32 = 1500;
 /// Sorts a system's devices. What the operator says goes before what it tells.
 pub(super) fn links(system: &mut System, said: &Options) -> Links {
     vrfs(system);
+    incomplete(system);
     let mut options = said.clone();
     let mut uplinks = said.uplinks.clone();
     if uplinks.is_empty() {
@@ -128,6 +129,26 @@ fn vrfs(system: &mut System) {
                 why: format!(
                     "it is in the VRF {vrf}: there are no VRFs here, and the host goes on routing that"
                 ),
+            });
+        }
+    }
+}
+
+/// Takes out what is on another device, if nothing says on which one, or which VLAN of it.
+fn incomplete(system: &mut System) {
+    for link in &mut system.links {
+        let (what, lower) = match &link.kind {
+            Kind::Macvlan(lower) => ("macvlan", lower.clone()),
+            Kind::Vlan(lower, 1..=4094) => ("VLAN", lower.clone()),
+            Kind::Vlan(..) => ("VLAN", String::new()),
+            Kind::Device | Kind::Bridge | Kind::Other(_) => continue,
+        };
+        if lower.is_empty() {
+            link.kind = Kind::Other(format!("incomplete {what}"));
+            system.notes.push(Note {
+                origin: link.origin.clone(),
+                fate: Fate::Missing,
+                why: format!("nothing tells which {what} it is, or on which device"),
             });
         }
     }

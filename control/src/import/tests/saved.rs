@@ -104,6 +104,23 @@ fn what_is_in_a_vrf_is_listed() {
 }
 
 #[test]
+fn vlans_of_another_protocol_are_listed() {
+    let of = |protocol: &str| {
+        let vlan = format!(
+            r#"[{{"ifname": "v7", "link": "eth0", "link_type": "ether",
+                "linkinfo": {{"info_kind": "vlan", "info_data": {{"protocol": "{protocol}", "id": 7}}}},
+                "addr_info": [{{"family": "inet", "local": "10.7.0.1", "prefixlen": 24}}]}},"#
+        );
+        let addr = ADDR.replacen('[', &vlan, 1);
+        let route = format!("[{DEFAULT}]");
+        let files = [("addr.json", &*addr), ("route.json", &*route)];
+        let written = saved(&format!("tags-{protocol}"), &files).unwrap();
+        left_out(&written, Fate::Missing, "no 802.1ad VLAN devices").len()
+    };
+    assert_eq!((of("802.1Q"), of("802.1ad")), (0, 1));
+}
+
+#[test]
 fn what_the_kernel_asks_second_or_never_is_listed() {
     let twice = r#"{"dst": "10.3.0.0/16", "gateway": "198.51.100.2", "dev": "eth0", "metric": 50, "flags": []},
         {"dst": "10.3.0.0/16", "gateway": "198.51.100.3", "dev": "eth0", "metric": 50, "flags": []},
