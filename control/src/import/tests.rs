@@ -1,5 +1,6 @@
 //! Whatever is read, something is written that is TOML, or it is refused.
 
+mod ifupdown;
 mod marks;
 mod plans;
 mod same;
