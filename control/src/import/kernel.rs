@@ -64,7 +64,7 @@ pub(super) fn read(directory: &Path) -> Result<System, Failure> {
         })?;
         system.lists_rules |= any;
     }
-    // `ip route show table all` shows both families, and so does `ip -6 …` the same once more.
+    // Without `-4`, `ip route show table all` shows both families, and the other file has one of them again.
     let mut known = HashSet::new();
     for (file, family) in ROUTES {
         each(directory, file, &mut found, |object, file| {

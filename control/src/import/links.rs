@@ -1,7 +1,7 @@
 //! What the rules only name: the devices, which of them face the provider, and their addresses. Where
 //! nobody says them, there are placeholders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -73,6 +73,8 @@ pub(super) struct Links {
     pub(super) uplinks: BTreeSet<String>,
     /// Guests by the device that they are behind.
     pub(super) guests: BTreeMap<String, Guest>,
+    /// The device behind which the guest is that has an address or a prefix.
+    pub(super) owned: HashMap<IpNet, String>,
     /// Largest packets of devices where it is not 1500 bytes.
     pub(super) mtus: BTreeMap<String, u32>,
     /// The system's routes were read, and so its gateways.
