@@ -258,13 +258,10 @@ fn link(system: &mut System, words: &[String], origin: &Origin) -> Result<(), St
     if let Some(mac) = value(words, &["address"]) {
         link.mac = Some(mac.to_ascii_lowercase());
     }
-    if let Some(mtu) = value(words, &["mtu"]) {
-        link.set_mtu(mtu)?;
-    }
     if let Some(master) = value(words, &["master"]) {
         link.master = Some(master.clone());
     }
-    Ok(())
+    value(words, &["mtu"]).map_or(Ok(()), |mtu| link.set_mtu(mtu))
 }
 
 fn bridge(system: &mut System, words: &[String], origin: &Origin) -> Result<(), String> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::firewall::Fate;
+use super::firewall::{Fate, Note};
 use super::harmless;
 use super::system::System;
 use super::words::switch;
@@ -57,7 +57,8 @@ pub(super) fn read(directory: &Path) -> Result<System, Failure> {
         link(&mut system, file);
     }
     if system.links.is_empty() {
-        return Err(match system.notes.first() {
+        let missing = |note: &&Note| note.fate == Fate::Missing;
+        return Err(match system.notes.iter().find(missing) {
             Some(note) => {
                 let why = harmless(&said(note));
                 Failure::with(Code::Refused, format!("{why}; name each in [Match]"))
@@ -111,20 +112,18 @@ fn applied(system: &mut System, files: &[File], devices: &[Device]) {
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
     for file in files {
         let matching = Matching::of(file);
-        let mut all = devices
-            .iter()
-            .filter(|device| matching.is_for(device))
-            .peekable();
-        let Some(said) = matching.said.as_ref().filter(|_| all.peek().is_some()) else {
-            let why = match &matching.said {
-                Some(_) => "which devices these are is not known here: write their names",
-                None => {
-                    "without [Match] it is for all devices that no file before it is for: write their names"
-                }
-            };
+        let Some(said) = &matching.said else {
+            let why = "without [Match] it is for all devices that no file before it is for: write their names";
             netdev::leave(system, file, why);
             continue;
         };
+        let all = devices.iter().filter(|device| matching.is_for(device));
+        let all: Vec<&Device> = all.collect();
+        if all.is_empty() {
+            let why = "which devices these are is not known here: write their names";
+            netdev::leave(system, file, why);
+            continue;
+        }
         matching.note_others(system);
         for device in all {
             if let Some(by) = taken.get(device.name.as_str()) {
@@ -143,15 +142,11 @@ fn applied(system: &mut System, files: &[File], devices: &[Device]) {
 /// # Errors
 /// It is none.
 fn size(text: &str) -> Result<u32, String> {
-    let (number, shift) = match text.strip_suffix(['B', 'K', 'M', 'G']) {
-        Some(number) => (
-            number,
-            ["B", "K", "M", "G"].iter().position(|s| text.ends_with(s)),
-        ),
-        None => (text, None),
-    };
+    let units = [('B', 1_u32), ('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30)];
+    let with = |(suffix, unit)| Some((text.strip_suffix(suffix)?, unit));
+    let (number, unit) = units.into_iter().find_map(with).unwrap_or((text, 1));
     let number: Option<u32> = number.trim().parse().ok();
-    let size = number.and_then(|number| number.checked_mul(1 << (10 * shift.unwrap_or(0))));
+    let size = number.and_then(|number| number.checked_mul(unit));
     size.ok_or_else(|| format!("{text} is not a size"))
 }
 

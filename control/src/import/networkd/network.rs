@@ -61,19 +61,16 @@ pub(super) fn network(system: &mut System, file: &File, matching: &Matching, dev
 }
 
 fn section(system: &mut System, section: &Section, device: &str) {
-    let mut each = |with: fn(&mut System, &str, &str, &Origin, &str) -> Result<(), String>| {
-        for (key, value, at) in &section.keys {
-            if let Err(why) = with(system, key, value, at, device) {
-                system.note(at, Fate::Missing, why);
-            }
-        }
-        Ok(())
-    };
     let done = match section.name.as_str() {
         "Match" => Ok(()),
-        "Network" => each(option),
-        "Link" => each(link),
-        "Address" => each(beside).and_then(|()| address(system, section, device)),
+        "Network" | "Link" => {
+            keys(system, section, device);
+            Ok(())
+        }
+        "Address" => {
+            keys(system, section, device);
+            address(system, section, device)
+        }
         "Route" => route(system, section, device),
         "RoutingPolicyRule" => rule(system, section),
         "Neighbor" => neighbor(system, section, device),
@@ -85,6 +82,22 @@ fn section(system: &mut System, section: &Section, device: &str) {
     };
     if let Err(why) = done {
         system.note(&section.said(), Fate::Missing, why);
+    }
+}
+
+/// Each key of a section by itself.
+fn keys(system: &mut System, section: &Section, device: &str) {
+    for (name, value, at) in &section.keys {
+        let done = match section.name.as_str() {
+            "Network" => option(system, name, value, at, device),
+            "Link" => link(system, name, value, at, device),
+            // These are read together.
+            _ if ["Address", "Peer"].contains(&name.as_str()) => Ok(()),
+            _ => beside(system, name, value, at),
+        };
+        if let Err(why) = done {
+            system.note(at, Fate::Missing, why);
+        }
     }
 }
 
@@ -145,7 +158,7 @@ fn option(
             is_on(value)?;
             system.note(at, Fate::Host, "about the host itself");
         }
-        _ => beside(system, key, value, at, device)?,
+        _ => beside(system, key, value, at)?,
     }
     Ok(())
 }
@@ -168,22 +181,14 @@ fn link(
     match key {
         "MACAddress" => system.link_mut(device, at).mac = Some(value.to_ascii_lowercase()),
         "MTUBytes" => system.link_mut(device, at).mtu = Some(size(value)?),
-        _ => beside(system, key, value, at, device)?,
+        _ => beside(system, key, value, at)?,
     }
     Ok(())
 }
 
 /// A key that says nothing of where packets go.
-fn beside(
-    system: &mut System,
-    key: &str,
-    value: &str,
-    at: &Origin,
-    _device: &str,
-) -> Result<(), String> {
+fn beside(system: &mut System, key: &str, value: &str, at: &Origin) -> Result<(), String> {
     match key {
-        // Those of [Address].
-        "Address" | "Peer" => Ok(()),
         "AddPrefixRoute" if is_on(value)? => Ok(()),
         "AddPrefixRoute" => {
             Err("an address's prefix is always connected: write it as /32 or /128".to_owned())
