@@ -166,12 +166,19 @@ fn sizes(route: &Route, fields: &mut Fields, routing: &mut Routing) {
 fn push(routing: &mut Routing, route: &Route, metric: u32, fields: Fields) {
     let name = routing.names.of(&route.table);
     let place = (name.clone(), route.to, metric);
-    if !routing.taken.insert(place) {
-        let why = "a route before it has the same prefix and metric, and is asked in its place: give one a higher `metric`, or write both as `nexthops`";
-        return routing.note(&route.origin, Fate::Missing, why);
-    }
+    let is_first = routing.taken.insert(place);
     let table = routing.tables.entry(name).or_default();
-    table.push((fields, route.origin.clone()));
+    if is_first {
+        return table.push((fields, route.origin.clone()));
+    }
+    let (fate, why) = match table.iter().any(|(known, _)| *known == fields) {
+        true => (Fate::Implied, "the same route is there already"),
+        false => (
+            Fate::Missing,
+            "a route before it has the same prefix and metric, and is asked in its place: give one a higher `metric`, or write both as `nexthops`",
+        ),
+    };
+    routing.note(&route.origin, fate, why);
 }
 
 /// `default`, or a prefix.

@@ -97,6 +97,7 @@ fn what_is_replaced_is_gone() {
                 \x20up ip route add 10.3.0.0/16 via 203.0.113.3 dev eth0\n\
                 \x20up ip route append 10.3.0.0/16 via 203.0.113.4 dev eth0\n\
                 \x20up ip route prepend 10.3.0.0/16 via 203.0.113.9 dev eth0\n\
+                \x20up ip route add 10.3.0.0/16 via 203.0.113.9 dev eth0\n\
                 \x20address 203.0.113.5/24\n gateway 203.0.113.1\n";
     let written = read("replace", &[("interfaces", text)]);
     assert_eq!(written.faults, [""; 0], "{}", written.text);
@@ -109,6 +110,11 @@ fn what_is_replaced_is_gone() {
     assert_eq!(
         left_out(&written, Fate::Missing, "the same prefix and metric").len(),
         2
+    );
+    let same = left_out(&written, Fate::Implied, "the same route is there already");
+    assert_eq!(
+        same,
+        ["up ip route add 10.3.0.0/16 via 203.0.113.9 dev eth0"]
     );
 }
 
