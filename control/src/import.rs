@@ -18,6 +18,7 @@ mod line;
 mod links;
 mod marks;
 mod matching;
+mod names;
 mod nat;
 mod netplan;
 mod networkd;
@@ -167,15 +168,15 @@ fn report(written: &Written, json: bool) -> Result<(), Failure> {
                 Fate::Wider => " (it kept something out: what is written lets in MORE)",
                 _ => "",
             };
-            eprintln!("{}{more}", writer::said(note));
+            eprintln!("{}{more}", harmless(&writer::said(note)));
         }
         let host = written.notes.iter().filter(|note| note.fate == Fate::Host);
         for note in host {
-            eprintln!("note: {}", writer::said(note));
+            eprintln!("note: {}", harmless(&writer::said(note)));
         }
     }
     for fault in &written.faults {
-        eprintln!("`tapgate check` will say: {fault}");
+        eprintln!("`tapgate check` will say: {}", harmless(fault));
     }
     match (count, written.faults.len()) {
         (0, 0) => Ok(()),
@@ -187,6 +188,18 @@ fn report(written: &Written, json: bool) -> Result<(), Failure> {
             "{many} lines were not translated; the end of the file lists them"
         ))),
     }
+}
+
+/// A text as a terminal may have it: control characters are spelt out.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 impl<'n> Told<'n> {

@@ -1,20 +1,36 @@
 //! Lines of shell that set a system up: `ip …` and `iptables …`.
 
-use std::collections::BTreeMap;
+mod chains;
+mod shell;
 
 use ipnet::IpNet;
 
 use super::firewall::{Fate, Origin};
 use super::iproute;
-use super::iptables::split;
-use super::system::{Inet, Kind, System};
-
-/// Rules of iptables by table and family, each at the line where it stands.
-pub(super) type Chains = BTreeMap<(String, bool), BTreeMap<usize, String>>;
+use super::system::{Inet, Kind, Route, System};
+use chains::iptables;
+pub(super) use chains::{Chains, saved};
+use shell::{Command, commands};
 
 /// Words by which `ip` adds something, and those by which it takes it away.
 const ADDS: [&str; 7] = ["add", "append", "replace", "change", "set", "prepend", "a"];
 const TAKES: [&str; 5] = ["del", "delete", "flush", "d", "del!"];
+/// Options of `ip address` that have a value.
+const ADDRESS: [&str; 13] = [
+    "dev",
+    "peer",
+    "remote",
+    "broadcast",
+    "brd",
+    "anycast",
+    "label",
+    "scope",
+    "metric",
+    "priority",
+    "proto",
+    "valid_lft",
+    "preferred_lft",
+];
 /// Programs that change what tapgate does by itself, or the host.
 const HOSTS: [&str; 12] = [
     "sysctl",
@@ -44,56 +60,68 @@ pub(super) fn line(
         .replace("${IFACE}", device)
         .replace("$IFACE", device)
         .replace("--dev ", "dev ");
-    let text = text.split(" #").next().unwrap_or_default();
-    for part in text.split(';').flat_map(|part| part.split("&&")) {
-        // What follows a failure is not what was meant.
-        let part = part.split("||").next().unwrap_or_default();
-        let part = part
-            .split(" >")
-            .next()
-            .unwrap_or_default()
-            .split(" 2>")
-            .next()
-            .unwrap_or_default();
-        let words = split(part.trim());
-        let Some(program) = words.first() else {
+    for command in commands(&text) {
+        let Some(program) = command.words.first() else {
             continue;
         };
+        let words = &command.words[1..];
         let program = program.rsplit('/').next().unwrap_or_default();
         let done = match program {
-            "ip" => ip(system, &words[1..], origin),
-            "iptables" | "ip6tables" => {
-                iptables(chains, &words[1..], program == "ip6tables", number)
-            }
-            "brctl" => bridge(system, &words[1..], origin),
-            _ if HOSTS.contains(&program) => {
-                system.note(
-                    origin,
-                    Fate::Host,
-                    format!("{program} is about the host itself"),
-                );
-                Ok(())
-            }
-            _ => Err(format!(
-                "of commands `ip`, `brctl` and `iptables` are read, and {program} is not"
+            "ip" => ip(system, words, origin).map_err(missing),
+            "iptables" | "ip6tables" => iptables(chains, words, program == "ip6tables", number),
+            "brctl" => bridge(system, words, origin).map_err(missing),
+            _ if HOSTS.contains(&program) && answers(&command) => Err(missing(
+                "who is answered for is said by `proxy` of a network and `public` of a guest"
+                    .to_owned(),
             )),
+            _ if HOSTS.contains(&program) => {
+                Err((Fate::Host, format!("{program} is about the host itself")))
+            }
+            _ => Err(missing(format!(
+                "of commands `ip`, `brctl` and `iptables` are read, and {program} is not"
+            ))),
         };
-        if let Err(why) = done {
-            system.note(origin, Fate::Missing, why);
+        if let Err((fate, why)) = done {
+            system.note(origin, fate, why);
         }
     }
+}
+
+fn missing(why: String) -> (Fate, String) {
+    (Fate::Missing, why)
+}
+
+/// Whether a command has the kernel answer for others.
+fn answers(command: &Command) -> bool {
+    let named = |word: &String| word.contains("proxy_arp") || word.contains("proxy_ndp");
+    let off = |word: &String| word == "0" || word.ends_with("=0");
+    let mut words = command.words.iter().chain(&command.files);
+    words.any(named) && !command.words.iter().any(off)
 }
 
 fn ip(system: &mut System, words: &[String], origin: &Origin) -> Result<(), String> {
     let mut family = None;
     let mut rest = words.iter().peekable();
-    while let Some(word) = rest.peek().filter(|word| word.starts_with('-')) {
-        match word.as_str() {
-            "-4" => family = Some(Inet::V4),
-            "-6" => family = Some(Inet::V6),
+    while let Some(word) = rest.next_if(|word| word.starts_with('-')) {
+        match word.trim_start_matches('-') {
+            "4" => family = Some(Inet::V4),
+            "6" => family = Some(Inet::V6),
+            "f" | "family" => {
+                family = match rest.next().map(String::as_str) {
+                    Some("inet") => Some(Inet::V4),
+                    Some("inet6") => Some(Inet::V6),
+                    other => {
+                        let family = other.unwrap_or_default();
+                        return Err(format!("the family {family} is not read"));
+                    }
+                }
+            }
+            "n" | "netns" | "b" | "batch" => {
+                return Err(format!("what `ip {word}` does is not looked for"));
+            }
+            "rc" | "rcvbuf" | "l" | "loops" => drop(rest.next()),
             _ => {}
         }
-        rest.next();
     }
     let object = rest.next().map(String::as_str).unwrap_or_default();
     let verb = rest.next().map(String::as_str).unwrap_or_default();
@@ -120,7 +148,7 @@ fn ip(system: &mut System, words: &[String], origin: &Origin) -> Result<(), Stri
     } else if is("route", 1) {
         // A type may come first, the family is that of the addresses.
         let route = iproute::route(&words, family.unwrap_or_else(|| told(&words)), origin)?;
-        system.routes.push(route);
+        self::route(system, route, verb);
     } else if is("neighbour", 1) || is("neighbor", 1) {
         let (neighbor, proxy) = iproute::neighbor(&words, origin)?;
         match proxy {
@@ -135,6 +163,28 @@ fn ip(system: &mut System, words: &[String], origin: &Origin) -> Result<(), Stri
         return Err(format!("`ip {object}` sets up nothing that is known here"));
     }
     Ok(())
+}
+
+/// Adds a route as `ip route add`, `replace` and the like do.
+fn route(system: &mut System, route: Route, verb: &str) {
+    let place = |route: &Route| {
+        let least = if route.to.addr().is_ipv4() { 0 } else { 1024 };
+        let metric = route.metric.unwrap_or(least);
+        (route.table.clone(), route.to, metric)
+    };
+    if ["replace", "change"].contains(&verb)
+        && let Some(at) = system
+            .routes
+            .iter()
+            .position(|known| place(known) == place(&route))
+    {
+        let before = std::mem::replace(&mut system.routes[at], route);
+        return system.note(&before.origin, Fate::Implied, "a later line replaces it");
+    }
+    match verb {
+        "prepend" => system.routes.insert(0, route),
+        _ => system.routes.push(route),
+    }
 }
 
 /// The family that addresses tell.
@@ -156,12 +206,17 @@ fn value<'w>(words: &'w [String], names: &[&str]) -> Option<&'w String> {
 
 fn address(system: &mut System, words: &[String], origin: &Origin) -> Result<(), String> {
     let device = value(words, &["dev"]).ok_or("there is no device")?;
-    let text = words
-        .iter()
-        .find(|word| word.contains(['.', ':']))
-        .ok_or("there is no address")?;
-    let net = net(text).ok_or_else(|| format!("{text} is not an address"))?;
-    let net = match value(words, &["peer"]) {
+    // The value of an option is none of its own, but for `local`.
+    let mut rest = words.iter().peekable();
+    let mut found = None;
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            word if ADDRESS.contains(&word) => drop(rest.next()),
+            word => found = found.or_else(|| net(word)),
+        }
+    }
+    let net = found.ok_or("there is no address")?;
+    let net = match value(words, &["peer", "remote"]) {
         Some(_) => IpNet::from(net.addr()),
         None => net,
     };
@@ -203,13 +258,10 @@ fn link(system: &mut System, words: &[String], origin: &Origin) -> Result<(), St
     if let Some(mac) = value(words, &["address"]) {
         link.mac = Some(mac.to_ascii_lowercase());
     }
-    if let Some(mtu) = value(words, &["mtu"]) {
-        link.mtu = mtu.parse().ok();
-    }
     if let Some(master) = value(words, &["master"]) {
         link.master = Some(master.clone());
     }
-    Ok(())
+    value(words, &["mtu"]).map_or(Ok(()), |mtu| link.set_mtu(mtu))
 }
 
 fn bridge(system: &mut System, words: &[String], origin: &Origin) -> Result<(), String> {
@@ -220,63 +272,4 @@ fn bridge(system: &mut System, words: &[String], origin: &Origin) -> Result<(), 
         _ => return Err("of `brctl` addbr and addif are read".to_owned()),
     }
     Ok(())
-}
-
-/// Keeps a rule for the reader of `iptables-save`.
-fn iptables(chains: &mut Chains, words: &[String], v6: bool, number: usize) -> Result<(), String> {
-    let mut words: Vec<&str> = words
-        .iter()
-        .map(String::as_str)
-        .filter(|word| !["-w", "--wait"].contains(word))
-        .collect();
-    let table = match words
-        .iter()
-        .position(|word| ["-t", "--table"].contains(word))
-    {
-        Some(at) if at + 1 < words.len() => {
-            let table = words[at + 1].to_owned();
-            words.drain(at..at + 2);
-            table
-        }
-        _ => "filter".to_owned(),
-    };
-    let said = match words.first() {
-        Some(&("-A" | "--append")) => format!("-A {}", words[1..].join(" ")),
-        Some(&("-N" | "--new-chain")) => format!("-N {}", words[1..].join(" ")),
-        Some(&("-P" | "--policy")) => format!(":{} [0:0]", words[1..].join(" ")),
-        Some(&("-D" | "-F" | "-X" | "-Z")) => return Ok(()),
-        _ => return Err(
-            "of `iptables` -A, -N and -P are read: what else there is depends on what was before"
-                .to_owned(),
-        ),
-    };
-    let lines = chains.entry((table, v6)).or_default();
-    // A line of its own each; those of one line follow each other as far as there is room.
-    let mut at = number;
-    while lines.contains_key(&at) {
-        at += 1;
-    }
-    lines.insert(at, said);
-    Ok(())
-}
-
-/// Rules as `iptables-save` would write them, each at its own line.
-pub(super) fn saved(chains: &Chains) -> Vec<String> {
-    let text = |((table, v6), lines): (&(String, bool), &BTreeMap<usize, String>)| {
-        let mut text = format!("*{table}\n");
-        let mut at = 2;
-        for (number, line) in lines {
-            while at < *number {
-                text.push('\n');
-                at += 1;
-            }
-            text.push_str(line);
-            text.push('\n');
-            at += 1;
-        }
-        let program = if *v6 { "ip6tables" } else { "iptables" };
-        text.push_str(&format!("COMMIT\n# Generated by {program}\n"));
-        text
-    };
-    chains.iter().map(text).collect()
 }

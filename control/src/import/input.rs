@@ -1,6 +1,7 @@
 //! The files that are read.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Code, Failure};
@@ -25,15 +26,15 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> 
 /// It cannot be read.
 pub(super) fn text(path: &Path) -> Result<String, Failure> {
     let refuse = |why: String| Failure::with(Code::Refused, format!("{}: {why}", path.display()));
-    let size = fs::metadata(path).map_or(0, |file| file.len());
-    if size > MAX_SIZE {
-        return Err(refuse(format!(
-            "the file is larger than {} MiB",
+    let mut bytes = Vec::new();
+    // A device or a pipe does not tell its size.
+    let read = File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 > MAX_SIZE => Err(refuse(format!(
+            "it is larger than {} MiB; name a smaller file",
             MAX_SIZE >> 20
-        )));
-    }
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        ))),
+        Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => Err(refuse(format!(
             "it cannot be read: {error}; name a readable file"
         ))),

@@ -1,5 +1,7 @@
 //! `/etc/network/interfaces`, of ifupdown and its like.
 
+mod files;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -13,8 +15,9 @@ use super::firewall::{Fate, Origin};
 use super::input::text;
 use super::iproute;
 use super::iptables;
-use super::system::{Inet, Kind, System, origin};
+use super::system::{Inet, Kind, System};
 use crate::failure::{Code, Failure};
+use files::{Line, is_pattern, lines, named};
 
 /// Most files, one naming the other.
 const MAX_FILES: usize = 1_000;
@@ -27,7 +30,7 @@ const ASIDE: [&str; 14] = [
     "broadcast",
     "network",
     "autoconf",
-    "accept_ra",
+    "accept-ra",
     "privext",
     "dad-",
     "ethernet-",
@@ -35,13 +38,6 @@ const ASIDE: [&str; 14] = [
     "client",
     "wpa-",
 ];
-
-/// A logical line.
-struct Line {
-    words: Vec<String>,
-    origin: Origin,
-    number: usize,
-}
 
 /// The stanza that options belong to.
 struct Stanza {
@@ -52,6 +48,10 @@ struct Stanza {
     netmask: Option<String>,
     gateway: Option<(String, Origin)>,
     metric: Option<String>,
+    /// What the prefix of its address has instead: one other.
+    peer: bool,
+    /// Commands, with their lines' numbers: they are run when it has its addresses.
+    up: Vec<(String, Origin, usize)>,
     origin: Origin,
 }
 
@@ -85,7 +85,8 @@ fn file(
     seen: &mut BTreeSet<PathBuf>,
     saved: &mut Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    if seen.len() >= MAX_FILES || !seen.insert(path.to_owned()) {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if seen.len() >= MAX_FILES || !seen.insert(real) {
         return Ok(());
     }
     let text = text(path)?;
@@ -96,10 +97,11 @@ fn file(
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         match words[..] {
             ["source", ref patterns @ ..] | ["source-directory", ref patterns @ ..] => {
-                close(system, stanza.take());
+                close(system, &mut chains, stanza.take());
                 for pattern in patterns {
-                    let found = named(path, pattern, words[0] == "source-directory");
-                    if found.is_empty() {
+                    let directory = words[0] == "source-directory";
+                    let found = named(path, pattern, directory);
+                    if found.is_empty() && !directory && !is_pattern(pattern) {
                         system.note(
                             &line.origin,
                             Fate::Missing,
@@ -112,7 +114,7 @@ fn file(
                 }
             }
             ["iface", device, ref rest @ ..] => {
-                close(system, stanza.take());
+                close(system, &mut chains, stanza.take());
                 stanza = open(system, device, rest, &line);
             }
             [word, ..]
@@ -121,10 +123,10 @@ fn file(
                     || word == "no-auto-down"
                     || word == "no-scripts" =>
             {
-                close(system, stanza.take());
+                close(system, &mut chains, stanza.take());
             }
             ["mapping" | "rename" | "template", ..] => {
-                close(system, stanza.take());
+                close(system, &mut chains, stanza.take());
                 system.note(
                     &line.origin,
                     Fate::Missing,
@@ -135,85 +137,13 @@ fn file(
             [] => {}
         }
     }
-    close(system, stanza);
+    close(system, &mut chains, stanza);
     saved.extend(
         commands::saved(&chains)
             .into_iter()
             .map(|text| (name.to_string(), text)),
     );
     Ok(())
-}
-
-/// Lines without comments; one that ends in a backslash goes on.
-fn lines(text: &str, name: &Rc<str>) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let mut begun: Option<(usize, String)> = None;
-    for (number, raw) in (1..).zip(text.lines()) {
-        if begun.is_none() && raw.trim_start().starts_with('#') {
-            continue;
-        }
-        let (first, mut line) = begun.take().unwrap_or((number, String::new()));
-        match raw.trim_end().strip_suffix('\\') {
-            Some(start) => {
-                line.push_str(start);
-                begun = Some((first, line));
-            }
-            None => {
-                line.push_str(raw);
-                lines.push((first, line));
-            }
-        }
-    }
-    lines.extend(begun);
-    lines
-        .into_iter()
-        .map(|(number, line)| Line {
-            words: iproute::cut(&line),
-            origin: origin(name, number, line.trim()),
-            number,
-        })
-        .collect()
-}
-
-/// The files that a pattern means, from the directory of the one that names it.
-fn named(from: &Path, pattern: &str, directory: bool) -> Vec<PathBuf> {
-    let path = from.parent().unwrap_or(Path::new("")).join(pattern);
-    let (dir, last) = match directory {
-        true => (path.clone(), "*".to_owned()),
-        false => {
-            let last = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            (
-                path.parent().unwrap_or(Path::new("")).to_owned(),
-                last.unwrap_or_default(),
-            )
-        }
-    };
-    let Some((start, end)) = last.split_once('*') else {
-        return if path.is_file() {
-            vec![path]
-        } else {
-            Vec::new()
-        };
-    };
-    let here = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        &dir
-    };
-    let all = fs::read_dir(here).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = all
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| {
-            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-        })
-        .filter(|name| !name.starts_with('.') && !name.ends_with('~'))
-        .map(|name| dir.join(name))
-        .filter(|path| path.is_file())
-        .collect();
-    found.sort();
-    found
 }
 
 fn open(system: &mut System, device: &str, rest: &[&str], line: &Line) -> Option<Stanza> {
@@ -225,6 +155,11 @@ fn open(system: &mut System, device: &str, rest: &[&str], line: &Line) -> Option
         Inet::V4
     };
     let method = rest.get(1).copied().unwrap_or("manual").to_owned();
+    if let Some(of) = rest.iter().position(|word| *word == "inherits") {
+        let of = rest[of + 1..].join(" ");
+        let why = format!("what {of} says is not taken over: write it here too");
+        system.note(&line.origin, Fate::Missing, why);
+    }
     if device == "lo" || method == "loopback" {
         return Some(Stanza::new("lo", family, "loopback", line));
     }
@@ -234,10 +169,17 @@ fn open(system: &mut System, device: &str, rest: &[&str], line: &Line) -> Option
     {
         link.kind = Kind::Vlan(lower.to_owned(), id);
     }
-    if let "dhcp" | "auto" | "ppp" | "tunnel" | "wvdial" = method.as_str() {
-        let why =
-            "what it is given is not known here: --uplink, --address, --mac and --gateway say it";
-        system.note(&line.origin, Fate::Missing, why);
+    match method.as_str() {
+        "static" | "manual" => {}
+        "v4tunnel" | "6to4" | "tunnel" | "gre" | "ipip" | "wireguard" => {
+            link.kind = Kind::Other("tunnel".to_owned());
+            let why = "there are no tunnels here: the host goes on having it";
+            system.note(&line.origin, Fate::Missing, why);
+        }
+        _ => {
+            let why = "what it is given is not known here: --uplink, --address, --mac and --gateway say it";
+            system.note(&line.origin, Fate::Missing, why);
+        }
     }
     Some(Stanza::new(&device, family, &method, line))
 }
@@ -256,7 +198,14 @@ fn option(system: &mut System, chains: &mut Chains, stanza: Option<&mut Stanza>,
                 .text
                 .split_once(char::is_whitespace)
                 .map_or("", |(_, rest)| rest);
-            commands::line(system, chains, text.trim(), &device, at, line.number);
+            match name.as_str() {
+                "pre-up" => {
+                    commands::line(system, chains, text.trim(), &device, at, line.number);
+                }
+                _ => stanza
+                    .up
+                    .push((text.trim().to_owned(), at.clone(), line.number)),
+            }
         }
         "down" | "pre-down" | "post-down" => {
             system.note(at, Fate::Implied, "what tapgate sets up it takes away");
@@ -279,7 +228,11 @@ fn option(system: &mut System, chains: &mut Chains, stanza: Option<&mut Stanza>,
                 .map(|mac| mac.to_ascii_lowercase());
             system.link_mut(&device, at).mac = mac;
         }
-        "mtu" => system.link_mut(&device, at).mtu = value.parse().ok(),
+        "mtu" => {
+            if let Err(why) = system.link_mut(&device, at).set_mtu(&value) {
+                system.note(at, Fate::Missing, why);
+            }
+        }
         "vlan-raw-device" => {
             let id = device
                 .trim_start_matches(|c: char| !c.is_ascii_digit())
@@ -309,7 +262,7 @@ fn option(system: &mut System, chains: &mut Chains, stanza: Option<&mut Stanza>,
             }
         }
         "pointopoint" => {
-            stanza.netmask = Some("32".to_owned());
+            stanza.peer = true;
             let words = iproute::cut(&format!("{value} dev {device}"));
             match iproute::route(&words, stanza.family, at) {
                 Ok(route) => system.routes.push(route),
@@ -333,6 +286,8 @@ impl Stanza {
             netmask: None,
             gateway: None,
             metric: None,
+            peer: false,
+            up: Vec::new(),
             origin: line.origin.clone(),
         }
     }
@@ -343,18 +298,28 @@ fn close_address(system: &mut System, stanza: &Stanza) {
         return;
     };
     match net(text, stanza.netmask.as_deref()) {
-        Some(net) => system
-            .link_mut(&stanza.device, &stanza.origin)
-            .address(net, false, at),
+        Some(net) => {
+            let net = if stanza.peer { net.addr().into() } else { net };
+            let link = system.link_mut(&stanza.device, &stanza.origin);
+            link.address(net, false, at);
+        }
         None => system.note(at, Fate::Missing, "it is not an address with a netmask"),
     }
 }
 
-fn close(system: &mut System, stanza: Option<Stanza>) {
-    let Some(stanza) = stanza.filter(|stanza| stanza.device != "lo") else {
-        return;
-    };
-    close_address(system, &stanza);
+/// Addresses first, then the gateway, then commands, wherever they stand.
+fn close(system: &mut System, chains: &mut Chains, stanza: Option<Stanza>) {
+    let Some(stanza) = stanza else { return };
+    if stanza.device != "lo" {
+        close_address(system, &stanza);
+        close_gateway(system, &stanza);
+    }
+    for (text, at, number) in &stanza.up {
+        commands::line(system, chains, text, &stanza.device, at, *number);
+    }
+}
+
+fn close_gateway(system: &mut System, stanza: &Stanza) {
     let Some((gateway, at)) = &stanza.gateway else {
         return;
     };

@@ -11,12 +11,30 @@ use super::words;
 /// Types of routes that lead to the host itself or to a group.
 const HOSTS: [&str; 5] = ["local", "broadcast", "multicast", "anycast", "nat"];
 /// A route's words that have a value and say nothing of where a packet goes.
-const ASIDE: [&str; 16] = [
-    "proto", "protocol", "scope", "pref", "expires", "error", "hoplimit", "rtt", "rttvar",
-    "rto_min", "window", "cwnd", "initcwnd", "initrwnd", "nhid", "quickack",
+const ASIDE: [&str; 19] = [
+    "proto",
+    "protocol",
+    "scope",
+    "pref",
+    "expires",
+    "error",
+    "hoplimit",
+    "rtt",
+    "rttvar",
+    "rto_min",
+    "window",
+    "cwnd",
+    "initcwnd",
+    "initrwnd",
+    "nhid",
+    "quickack",
+    "congctl",
+    "congestion",
+    "features",
 ];
 /// The same without a value.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
+    "ecn",
     "linkdown",
     "dead",
     "offload",

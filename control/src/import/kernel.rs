@@ -1,7 +1,9 @@
 //! A directory with what `ip -j` says of a system: devices, rules, routes and neighbours, and its firewall.
 
+mod firewall;
 mod said;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -9,11 +11,10 @@ use std::rc::Rc;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::firewall::{Fate, Firewall};
+use super::firewall::Fate;
 use super::input::text;
 use super::iproute;
-use super::system::{Inet, Kind, Link, Neighbor, System, origin};
-use super::{iptables, nft};
+use super::system::{Inet, Kind, Link, System, origin};
 use crate::failure::{Code, Failure};
 
 /// How the directory that is read is written, for `--help`.
@@ -23,7 +24,7 @@ The directory is written by these, on the host that is to be replaced; what is n
 mkdir saved && cd saved
 ip -d -j addr >addr.json
 ip -j rule >rule.json; ip -6 -j rule >rule6.json
-ip -j route show table all >route.json; ip -6 -j route show table all >route6.json
+ip -4 -j route show table all >route.json; ip -6 -j route show table all >route6.json
 ip -j neigh show proxy >proxy.json; ip -6 -j neigh show proxy >proxy6.json
 ip -j neigh >neigh.json; bridge -j fdb >fdb.json
 iptables-save >iptables.save; ip6tables-save >ip6tables.save; ipset save >ipset.save
@@ -35,11 +36,6 @@ const RULES: [(&str, Inet); 2] = [("rule.json", Inet::V4), ("rule6.json", Inet::
 const ROUTES: [(&str, Inet); 2] = [("route.json", Inet::V4), ("route6.json", Inet::V6)];
 const NEIGHBORS: [&str; 4] = ["proxy.json", "proxy6.json", "neigh.json", "neigh6.json"];
 const FDB: &str = "fdb.json";
-const IPTABLES: [&str; 3] = ["iptables.save", "ip6tables.save", "ipset.save"];
-const NFT: &str = "nft.json";
-/// Tables that iptables itself makes in nft.
-const BY_IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
-
 /// Reads a directory.
 ///
 /// # Errors
@@ -68,23 +64,28 @@ pub(super) fn read(directory: &Path) -> Result<System, Failure> {
         })?;
         system.lists_rules |= any;
     }
+    // Without `-4`, `ip route show table all` shows both families, and the other file has one of them again.
+    let mut known = HashSet::new();
     for (file, family) in ROUTES {
         each(directory, file, &mut found, |object, file| {
             let said = said::route(object);
             let origin = origin(file, 0, said.clone());
+            // Routers are preferred to others in IPv6 alone.
+            let family = object.get("pref").map_or(family, |_| Inet::V6);
             match iproute::route(&iproute::cut(&said), family, &origin) {
-                // `ip route show table all` shows both families.
-                Ok(route) if system.routes.iter().any(|known| known.origin.text == said) => {
-                    drop(route)
+                Ok(route) => {
+                    if known.insert((Inet::of(route.to.addr()), said)) {
+                        system.routes.push(route);
+                    }
                 }
-                Ok(route) => system.routes.push(route),
                 Err(why) => system.note(&origin, Fate::Missing, why),
             }
         })?;
     }
+    let mut known = HashSet::new();
     for file in NEIGHBORS {
         each(directory, file, &mut found, |object, file| {
-            neighbor(&mut system, object, file);
+            neighbor(&mut system, &mut known, object, file);
         })?;
     }
     each(directory, FDB, &mut found, |object, _| {
@@ -96,7 +97,7 @@ pub(super) fn read(directory: &Path) -> Result<System, Failure> {
             system.stations.insert((bridge, mac), port);
         }
     })?;
-    system.firewall = firewall(directory, &mut found)?;
+    system.firewall = firewall::read(directory, &mut found)?;
     system.firewall.source = format!("{} (saved by `ip -j`)", directory.display());
     if found == 0 || system.links.is_empty() {
         let why = "there are no devices in it: addr.json is missing or empty";
@@ -151,6 +152,9 @@ fn link(system: &mut System, object: &Value, file: &Rc<str>) {
     let link = system.link_mut(name, &origin);
     link.kind = match (word("/link_type"), info) {
         (_, Some("macvlan")) => Kind::Macvlan(lower),
+        (_, Some("vlan")) if !word("/linkinfo/info_data/protocol").is_none_or(is_tag) => {
+            Kind::Other("802.1ad VLAN".to_owned())
+        }
         (_, Some("vlan")) => {
             let id = object
                 .pointer("/linkinfo/info_data/id")
@@ -174,6 +178,11 @@ fn link(system: &mut System, object: &Value, file: &Rc<str>) {
     for address in all.into_iter().flatten() {
         self::address(link, address, file);
     }
+}
+
+/// 802.1Q is what VLANs have here.
+fn is_tag(protocol: &str) -> bool {
+    protocol.eq_ignore_ascii_case("802.1q")
 }
 
 fn address(link: &mut Link, object: &Value, file: &Rc<str>) {
@@ -204,7 +213,13 @@ fn address(link: &mut Link, object: &Value, file: &Rc<str>) {
     }
 }
 
-fn neighbor(system: &mut System, object: &Value, file: &Rc<str>) {
+/// Somebody who was heard of, or is answered for; whom `known` has as the same is not taken twice.
+fn neighbor(
+    system: &mut System,
+    known: &mut HashSet<(bool, IpAddr, String)>,
+    object: &Value,
+    file: &Rc<str>,
+) {
     let said = said::neighbor(object);
     let dead = ["FAILED", "INCOMPLETE", "NOARP"];
     let states = object.get("state").and_then(Value::as_array);
@@ -217,80 +232,13 @@ fn neighbor(system: &mut System, object: &Value, file: &Rc<str>) {
         Ok((mut neighbor, proxy)) => {
             let permanent = |state: &Value| state.as_str() == Some("PERMANENT");
             neighbor.fixed = states.is_some_and(|states| states.iter().any(permanent));
-            let list = match proxy {
-                true => &mut system.proxies,
-                false => &mut system.neighbors,
-            };
-            let same = |known: &Neighbor| {
-                known.address == neighbor.address && known.device == neighbor.device
-            };
-            if !list.iter().any(same) {
-                list.push(neighbor);
+            if known.insert((proxy, neighbor.address, neighbor.device.clone())) {
+                match proxy {
+                    true => system.proxies.push(neighbor),
+                    false => system.neighbors.push(neighbor),
+                }
             }
         }
         Err(why) => system.note(&origin, Fate::Missing, why),
     }
-}
-
-/// What the firewall says: iptables if it has rules, else nft.
-fn firewall(directory: &Path, found: &mut usize) -> Result<Firewall, Failure> {
-    let mut saved = Vec::new();
-    for name in IPTABLES {
-        let path = directory.join(name);
-        if path.exists() {
-            let text = text(&path)?;
-            if text.lines().any(is_rule) {
-                saved.push((path.display().to_string(), text));
-            }
-        }
-    }
-    let path = directory.join(NFT);
-    let listed = if path.exists() {
-        text(&path)?
-    } else {
-        String::new()
-    };
-    if saved.is_empty() {
-        if listed.trim().is_empty() {
-            return Ok(Firewall::default());
-        }
-        *found += 1;
-        return nft::read(&[(path.display().to_string(), listed)]);
-    }
-    *found += 1;
-    let mut firewall = iptables::read(&saved)?;
-    let json: Value = serde_json::from_str(&listed).unwrap_or_default();
-    let objects = json.get("nftables").and_then(Value::as_array);
-    let mut told: Vec<(String, usize)> = Vec::new();
-    for rule in objects
-        .into_iter()
-        .flatten()
-        .filter_map(|object| object.get("rule"))
-    {
-        let word = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (family, table) = (word("family"), word("table"));
-        if ["ip", "ip6"].contains(&family) && BY_IPTABLES.contains(&table) {
-            continue;
-        }
-        let name = format!("table {family} {table}");
-        match told.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, count)) => *count += 1,
-            None => told.push((name, 1)),
-        }
-    }
-    let file: Rc<str> = path.display().to_string().into();
-    for (table, count) in told {
-        let why = format!(
-            "iptables has rules and is what was read; this table of nft's own ({count} rules) was not: `tapgate import nft` reads it by itself"
-        );
-        firewall.gap(&origin(&file, 0, table), Fate::Wider, why);
-    }
-    Ok(firewall)
-}
-
-/// A line that is more than a table without rules.
-fn is_rule(line: &str) -> bool {
-    line.starts_with("-A ")
-        || line.starts_with("add ")
-        || (line.starts_with(':') && line.contains(" DROP "))
 }

@@ -10,7 +10,7 @@ use super::matching::{Family, Match, Ports};
 use super::untranslated::{MATCHES, why};
 
 /// A line of what is imported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
     /// The file, as it was named.
     pub(super) file: Rc<str>,
@@ -21,7 +21,7 @@ pub(super) struct Origin {
 }
 
 /// Where in its file a line is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     /// By number, from 1.
     Line(usize),

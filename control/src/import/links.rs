@@ -1,19 +1,18 @@
 //! What the rules only name: the devices, which of them face the provider, and their addresses. Where
 //! nobody says them, there are placeholders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::firewall::{Entry, Firewall, Origin, Worn};
 use super::matching::State;
+use super::names;
 use super::options::Options;
 
 /// Ports of an address that the host has too, those that Linux does not hand out itself.
 pub(super) const SHARED: &str = "61000-65535";
-/// Longest name.
-const MAX_NAME: usize = 32;
 
 /// What is asked where nobody says who is behind a network's ports.
 pub(super) const WHO: &str = "guests of one network reach each other if [guests] says which address is behind which port; --guest ADDRESS=PORT does";
@@ -74,6 +73,8 @@ pub(super) struct Links {
     pub(super) uplinks: BTreeSet<String>,
     /// Guests by the device that they are behind.
     pub(super) guests: BTreeMap<String, Guest>,
+    /// The device behind which the guest is that has an address or a prefix.
+    pub(super) owned: HashMap<IpNet, String>,
     /// Largest packets of devices where it is not 1500 bytes.
     pub(super) mtus: BTreeMap<String, u32>,
     /// The system's routes were read, and so its gateways.
@@ -153,9 +154,8 @@ impl Links {
     pub(super) fn beside(&mut self, personality: usize, address: IpAddr) -> usize {
         let like = &self.personalities[personality];
         let count = self.personalities.len();
-        let name = format!("{}-{}", like.name, count + 1);
         let another = Personality {
-            name: name.chars().take(MAX_NAME).collect(),
+            name: self.free(&format!("{}-{}", like.name, count + 1)),
             device: like.device.clone(),
             nic: like.nic.clone(),
             vlan: like.vlan,
@@ -306,34 +306,10 @@ impl Links {
 
     /// A name for a device that nothing has yet.
     pub(super) fn free(&self, device: &str) -> String {
-        let plain = name(device);
-        let taken = |name: &str| {
+        names::free(device, |name| {
             self.personalities.iter().any(|p| p.name == name)
                 || self.networks.iter().any(|n| n.name == name)
-        };
-        let mut free = plain.clone();
-        let mut n = 2;
-        while taken(&free) {
-            let end = format!("-{n}");
-            free = plain.chars().take(MAX_NAME - end.len()).collect();
-            free.push_str(&end);
-            n += 1;
-        }
-        free
-    }
-}
-
-/// A name as the file can have it.
-pub(super) fn name(text: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let name: String = text
-        .chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .take(MAX_NAME)
-        .collect();
-    match name.is_empty() {
-        true => "unnamed".to_owned(),
-        false => name,
+        })
     }
 }
 

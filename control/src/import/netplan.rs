@@ -1,5 +1,8 @@
 //! netplan's YAML.
 
+mod names;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use saphyr::{LoadableYamlNode, MarkedYaml};
@@ -7,8 +10,10 @@ use saphyr::{LoadableYamlNode, MarkedYaml};
 use super::commands::net;
 use super::firewall::{Fate, Origin};
 use super::iproute;
-use super::system::{Inet, Kind, System, origin};
+use super::system::{Inet, Kind, Route, System, origin};
+use super::words::switch;
 use crate::failure::{Code, Failure};
+use names::Names;
 
 /// Keys of `routing-policy`, and the words of `ip rule` for them.
 const RULE: [(&str, &str); 6] = [
@@ -59,6 +64,15 @@ const ASIDE: [&str; 22] = [
 
 type Node<'y> = MarkedYaml<'y>;
 
+/// What was read so far.
+#[derive(Default)]
+struct Reading {
+    system: System,
+    names: Names,
+    /// Of each device `gateway4` and `gateway6`, of which the last holds.
+    gateways: BTreeMap<(String, String), Route>,
+}
+
 /// One file, as it is read.
 struct File<'t> {
     name: Rc<str>,
@@ -93,7 +107,8 @@ impl File<'_> {
 /// # Errors
 /// One is not netplan's.
 pub(super) fn read(files: &[(String, String)]) -> Result<System, Failure> {
-    let mut system = System::default();
+    let mut reading = Reading::default();
+    let mut all = Vec::new();
     for (name, text) in files {
         let refuse = |line: usize, why: &str| {
             let remedy = "name files such as /etc/netplan/*.yaml";
@@ -106,13 +121,30 @@ pub(super) fn read(files: &[(String, String)]) -> Result<System, Failure> {
             lines: text.lines().collect(),
         };
         for document in &documents {
-            let network =
-                get(document, "network").ok_or_else(|| refuse(1, "there is no `network` in it"))?;
-            for (kind, devices) in pairs(network) {
-                section(&mut system, &file, &kind, devices);
+            if get(document, "network").is_none() {
+                return Err(refuse(1, "there is no `network` in it"));
             }
         }
+        all.push((file, documents));
     }
+    let networks = || {
+        all.iter().flat_map(|(file, documents)| {
+            let networks = documents
+                .iter()
+                .filter_map(|document| get(document, "network"));
+            networks.map(move |network| (file, network))
+        })
+    };
+    for (_, network) in networks() {
+        reading.names.add(network);
+    }
+    for (file, network) in networks() {
+        for (kind, devices) in pairs(network) {
+            section(&mut reading, file, &kind, devices);
+        }
+    }
+    let mut system = reading.system;
+    system.routes.extend(reading.gateways.into_values());
     if system.links.is_empty() {
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         let why = format!(
@@ -127,7 +159,7 @@ pub(super) fn read(files: &[(String, String)]) -> Result<System, Failure> {
     Ok(system)
 }
 
-fn section(system: &mut System, file: &File<'_>, kind: &str, devices: &Node<'_>) {
+fn section(reading: &mut Reading, file: &File<'_>, kind: &str, devices: &Node<'_>) {
     let of = match kind {
         "version" | "renderer" => return,
         "ethernets" | "bonds" | "virtual-ethernets" | "wifis" | "modems" => Kind::Device,
@@ -136,22 +168,27 @@ fn section(system: &mut System, file: &File<'_>, kind: &str, devices: &Node<'_>)
         "dummy-devices" | "tunnels" | "vrfs" => Kind::Other(kind.trim_end_matches('s').to_owned()),
         _ => {
             let why = "this kind of device is not read";
-            return system.note(&file.at(devices), Fate::Missing, why);
+            return reading.system.note(&file.at(devices), Fate::Missing, why);
         }
     };
-    for (name, node) in pairs(devices) {
-        let name = get(node, "set-name").and_then(scalar).unwrap_or(name);
-        let matched = get(node, "match");
-        if let Some(glob) = matched.and_then(|node| get(node, "name")).and_then(scalar)
-            && get(node, "set-name").is_none()
-        {
-            let why = format!(
-                "which devices {glob} are is not known here: write their names in place of {name}"
-            );
-            system.note(&file.at(node), Fate::Missing, why);
-            continue;
-        }
+    for (id, node) in pairs(devices) {
         let at = file.at(node);
+        let system = &mut reading.system;
+        let name = match reading.names.of(&id) {
+            Ok(name) => name,
+            Err(why) => {
+                let why = format!("{why}; nothing of it is written");
+                system.note(&at, Fate::Missing, why);
+                continue;
+            }
+        };
+        let matched = get(node, "match");
+        if let Some(matched) = matched.filter(|_| reading.names.is_unknown(&id)) {
+            let why = format!(
+                "which device that is is not known here: write its name as `device` of {id} in [ports]"
+            );
+            system.note(&file.said(matched), Fate::Missing, why);
+        }
         let link = system.link_mut(&name, &at);
         if !matches!((&link.kind, &of), (Kind::Vlan(..), Kind::Vlan(..))) {
             link.kind = of.clone();
@@ -162,13 +199,14 @@ fn section(system: &mut System, file: &File<'_>, kind: &str, devices: &Node<'_>)
             .map(|mac| mac.to_ascii_lowercase())
             .or(link.mac.take());
         for (key, value) in pairs(node) {
-            option(system, file, &name, &key, value);
+            option(reading, file, &name, &key, value);
         }
     }
 }
 
-fn option(system: &mut System, file: &File<'_>, device: &str, key: &str, node: &Node<'_>) {
+fn option(reading: &mut Reading, file: &File<'_>, device: &str, key: &str, node: &Node<'_>) {
     let at = file.at(node);
+    let system = &mut reading.system;
     let text = scalar(node).unwrap_or_default();
     match key {
         "addresses" => {
@@ -184,29 +222,45 @@ fn option(system: &mut System, file: &File<'_>, device: &str, key: &str, node: &
         }
         "gateway4" | "gateway6" => {
             let words = iproute::cut(&format!("default via {text} dev {device}"));
-            match iproute::route(&words, Inet::V4, &at) {
-                Ok(route) => system.routes.push(route),
-                Err(why) => system.note(&at, Fate::Missing, why),
+            let place = (device.to_owned(), key.to_owned());
+            let before = match iproute::route(&words, Inet::V4, &at) {
+                Ok(route) => reading.gateways.insert(place, route),
+                Err(why) => return system.note(&at, Fate::Missing, why),
+            };
+            if let Some(before) = before {
+                let why = "a later file says another";
+                system.note(&before.origin, Fate::Implied, why);
             }
         }
         "macaddress" => system.link_mut(device, &at).mac = Some(text.to_ascii_lowercase()),
-        "mtu" => system.link_mut(device, &at).mtu = text.parse().ok(),
+        "mtu" => {
+            if let Err(why) = system.link_mut(device, &at).set_mtu(&text) {
+                system.note(&at, Fate::Missing, why);
+            }
+        }
         "interfaces" => {
             for port in items(node) {
-                if let Some(name) = scalar(port) {
-                    system.link_mut(&name, &file.at(port)).master = Some(device.to_owned());
+                let at = file.at(port);
+                match scalar(port).map(|id| reading.names.of(&id)) {
+                    Some(Ok(name)) => system.link_mut(&name, &at).master = Some(device.to_owned()),
+                    Some(Err(why)) => system.note(&at, Fate::Missing, why),
+                    None => {}
                 }
             }
         }
-        "id" | "link" => {
-            let link = system.link_mut(device, &at);
-            if let Kind::Vlan(lower, id) = link.kind.clone() {
-                link.kind = match key {
-                    "link" => Kind::Vlan(text, id),
-                    _ => Kind::Vlan(lower, text.parse().unwrap_or(id)),
-                };
+        "link" => match reading.names.of(&text) {
+            Ok(name) => {
+                if let Kind::Vlan(lower, _) = &mut system.link_mut(device, &at).kind {
+                    *lower = name;
+                }
             }
-        }
+            Err(why) => system.note(&at, Fate::Missing, why),
+        },
+        "id" => match (&mut system.link_mut(device, &at).kind, text.parse()) {
+            (Kind::Vlan(_, id), Ok(number)) => *id = number,
+            (_, Ok(_)) => {}
+            (_, Err(_)) => system.note(&at, Fate::Missing, "it is not a VLAN"),
+        },
         "routes" => {
             for node in items(node) {
                 if let Err(why) = route(system, file, device, node) {
@@ -224,7 +278,7 @@ fn option(system: &mut System, file: &File<'_>, device: &str, key: &str, node: &
                 }
             }
         }
-        "dhcp4" | "dhcp6" if ["false", "no", "off"].contains(&text.as_str()) => {}
+        "dhcp4" | "dhcp6" if switch(&text) == Some(false) => {}
         "dhcp4" | "dhcp6" => {
             let why = "what it is given is not known here: --uplink, --address, --mac and --gateway say it";
             system.note(&at, Fate::Missing, why);
@@ -261,7 +315,7 @@ fn route(
     if plain {
         all.extend(["dev".to_owned(), device.to_owned()]);
     }
-    if word("on-link").is_some_and(|value| ["true", "yes", "on"].contains(&value.as_str())) {
+    if word("on-link").and_then(|value| switch(&value)) == Some(true) {
         all.push("onlink".to_owned());
     }
     let family = if v6 { Inet::V6 } else { Inet::V4 };

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::firewall::{Decision, Entry, Fate, Firewall, Note, Origin, Rule, Zone};
-use super::links::{self, Links};
+use super::links::Links;
 use super::matching::{Addresses, Devices, Family, Match, State};
+use super::names;
 use service::service;
 use value::Value;
 
@@ -86,14 +87,14 @@ impl Work<'_> {
                 .iter()
                 .flat_map(|d| self.links.interfaces(d))
                 .collect();
-            let mut name = links::name(&zone.name);
+            let mut name = names::name(&zone.name);
             // An interface of that name is a zone by itself.
             if members == [name.clone()] {
                 continue;
             }
             let mut interfaces = self.links.all.iter().flat_map(|d| self.links.interfaces(d));
             if interfaces.any(|interface| interface == name) {
-                name = links::name(&format!("zone-{name}"));
+                name = names::name(&format!("zone-{name}"));
             }
             if self.policy.zones.insert(name.clone(), members).is_none() {
                 self.named.insert(name, devices);
@@ -279,7 +280,7 @@ impl Work<'_> {
 
     /// Prefixes as a rule has them: few as they are, many as a set.
     fn addresses(&mut self, nets: Vec<IpNet>, addresses: &Addresses) -> Vec<String> {
-        let named = addresses.name.as_deref().map(links::name);
+        let named = addresses.name.as_deref().map(names::name);
         if named.is_none() && nets.len() <= FEW {
             return nets.iter().map(short).collect();
         }

@@ -13,6 +13,7 @@ pub(super) use entries::Routing;
 /// Writes a system's rules and routes; what has no entry is noted.
 pub(super) fn translate(system: &System, links: &Links) -> Routing {
     let mut routing = Routing::default();
+    routing.names.of("main");
     rules::rules(system, links, &mut routing);
     routes::routes(system, links, &mut routing);
     let asked: BTreeSet<String> = routing

@@ -69,7 +69,7 @@ pub(super) enum Kind {
 }
 
 /// A family of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Inet {
     V4,
     V6,
@@ -84,6 +84,14 @@ impl Inet {
         }
     }
 
+    /// The one that it is not.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     /// All of its addresses.
     pub(super) fn all(self) -> IpNet {
         match self {
@@ -94,7 +102,7 @@ impl Inet {
 }
 
 /// A rule of `ip rule`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Rule {
     pub(super) family: Inet,
     pub(super) priority: u32,
@@ -118,7 +126,7 @@ pub(super) struct Rule {
 }
 
 /// What a rule does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Then {
     Lookup(String),
     Goto(u32),
@@ -127,7 +135,7 @@ pub(super) enum Then {
 }
 
 /// How a packet is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Refusal {
     Blackhole,
     Unreachable,
@@ -272,6 +280,16 @@ impl Link {
             physical: false,
             origin,
         }
+    }
+
+    /// Gives it an MTU.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn set_mtu(&mut self, text: &str) -> Result<(), String> {
+        let mtu = text.parse().map_err(|_| format!("{text} is not a size"))?;
+        self.mtu = Some(mtu);
+        Ok(())
     }
 
     /// Gives it an address.

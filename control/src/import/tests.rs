@@ -1,8 +1,12 @@
 //! Whatever is read, something is written that is TOML, or it is refused.
 
+mod ifupdown;
 mod marks;
+mod plans;
 mod same;
+mod saved;
 mod systems;
+mod units;
 
 use std::fs;
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::address::is_of_a_link;
-use super::firewall::Fate;
+use super::firewall::{Fate, Note};
 use super::links::{self, Links, Network};
 use super::options::Options;
 use super::system::{Hop, Kind, Link, System, Target};
@@ -21,6 +21,8 @@ const MTU: u32 = 1500;
 
 /// Sorts a system's devices. What the operator says goes before what it tells.
 pub(super) fn links(system: &mut System, said: &Options) -> Links {
+    vrfs(system);
+    incomplete(system);
     let mut options = said.clone();
     let mut uplinks = said.uplinks.clone();
     if uplinks.is_empty() {
@@ -113,8 +115,50 @@ pub(super) fn links(system: &mut System, said: &Options) -> Links {
     links
 }
 
-/// A network's ports.
+/// Takes out what is in a VRF: it is routed by that one's table.
+fn vrfs(system: &mut System) {
+    let is_vrf = |link: &&Link| link.kind == Kind::Other("vrf".to_owned());
+    let vrfs = system.links.iter().filter(is_vrf);
+    let vrfs: BTreeSet<String> = vrfs.map(|link| link.name.clone()).collect();
+    for link in &mut system.links {
+        if let Some(vrf) = link.master.take_if(|master| vrfs.contains(master)) {
+            link.kind = Kind::Other("vrf".to_owned());
+            system.notes.push(Note {
+                origin: link.origin.clone(),
+                fate: Fate::Missing,
+                why: format!(
+                    "it is in the VRF {vrf}: there are no VRFs here, and the host goes on routing that"
+                ),
+            });
+        }
+    }
+}
+
+/// Takes out what is on another device, if nothing says on which one, or which VLAN of it.
+fn incomplete(system: &mut System) {
+    for link in &mut system.links {
+        let (what, lower) = match &link.kind {
+            Kind::Macvlan(lower) => ("macvlan", lower.clone()),
+            Kind::Vlan(lower, 1..=4094) => ("VLAN", lower.clone()),
+            Kind::Vlan(..) => ("VLAN", String::new()),
+            Kind::Device | Kind::Bridge | Kind::Other(_) => continue,
+        };
+        if lower.is_empty() {
+            link.kind = Kind::Other(format!("incomplete {what}"));
+            system.notes.push(Note {
+                origin: link.origin.clone(),
+                fate: Fate::Missing,
+                why: format!("nothing tells which {what} it is, or on which device"),
+            });
+        }
+    }
+}
+
+/// A network's ports: a bridge's, or the device itself, whatever it has under it.
 fn ports(system: &System, link: &Link, nics: &BTreeSet<String>) -> Vec<String> {
+    if link.kind != Kind::Bridge {
+        return vec![link.name.clone()];
+    }
     let names = system.ports(&link.name).map(|port| port.name.clone());
     let ports: Vec<String> = names.filter(|name| !nics.contains(name)).collect();
     match ports.is_empty() {

@@ -92,6 +92,15 @@ const ICMP6_TYPES: &[(&str, u8)] = &[
     ("nd-neighbor-advert", 136),
 ];
 
+/// A switch as systemd and netplan read it.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// A protocol's number.
 pub(super) fn protocol(text: &str) -> Option<u8> {
     find(PROTOCOLS, &text.to_ascii_lowercase()).or_else(|| text.parse().ok())

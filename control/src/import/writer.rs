@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use super::firewall::{Fate, Firewall, Note};
 use super::links::Links;
 use super::matching::Family;
+use super::names::Names;
 use super::nat::Nat;
 use super::policy::{Line, Policy, short};
 use super::routing::Routing;
@@ -71,8 +72,9 @@ pub(super) fn write(
             "Only IPv4 was read. A rule without addresses holds for both families.",
         );
     }
-    interfaces::interfaces(&mut out, links);
-    interfaces::guests(&mut out, links);
+    let mut ports = Names::default();
+    interfaces::interfaces(&mut out, links, &mut ports);
+    interfaces::guests(&mut out, links, &mut ports);
     match routing {
         Some(routing) => routing::write(&mut out, routing),
         None => routes(&mut out, links, nat),

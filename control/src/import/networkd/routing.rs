@@ -1,6 +1,7 @@
 //! `[Route]`, `[RoutingPolicyRule]` and `[Neighbor]`, in the words of `ip`.
 
 use super::file::Section;
+use super::is_on;
 use crate::import::iproute;
 use crate::import::system::{Inet, Neighbor, System};
 
@@ -57,6 +58,14 @@ pub(super) fn route(system: &mut System, section: &Section, device: &str) -> Res
         "Type",
         "MultiPathRoute",
         "IPv6Preference",
+        "InitialCongestionWindow",
+        "InitialAdvertisedReceiveWindow",
+        "QuickAck",
+        "FastOpenNoCookie",
+        "TTLPropagate",
+        "HopLimit",
+        "TCPCongestionControlAlgorithm",
+        "TCPRetransmissionTimeoutSec",
     ];
     let kind = section.get("Type").filter(|kind| *kind != "unicast");
     let gateway = section
@@ -92,10 +101,7 @@ pub(super) fn route(system: &mut System, section: &Section, device: &str) -> Res
     if kind.is_none() {
         all.extend(["dev".to_owned(), device.to_owned()]);
     }
-    if section
-        .get("GatewayOnLink")
-        .is_some_and(|value| ["yes", "true", "on", "1"].contains(&value))
-    {
+    if section.get("GatewayOnLink").map_or(Ok(false), is_on)? {
         all.push("onlink".to_owned());
     }
     for (_, hop, _) in section
@@ -116,10 +122,7 @@ pub(super) fn rule(system: &mut System, section: &Section) -> Result<(), String>
     let said = section.said();
     let own = ["Type", "InvertRule", "Family"];
     let mut all = words(section, &RULE, &own);
-    if section
-        .get("InvertRule")
-        .is_some_and(|value| ["yes", "true", "on", "1"].contains(&value))
-    {
+    if section.get("InvertRule").map_or(Ok(false), is_on)? {
         all.insert(0, "not".to_owned());
     }
     if let Some(kind) = section.get("Type").filter(|kind| *kind != "table") {
@@ -151,6 +154,14 @@ pub(super) fn rule(system: &mut System, section: &Section) -> Result<(), String>
 }
 
 pub(super) fn neighbor(system: &mut System, section: &Section, device: &str) -> Result<(), String> {
+    let own = ["Address", "LinkLayerAddress"];
+    if let Some((key, ..)) = section
+        .keys
+        .iter()
+        .find(|(key, ..)| !own.contains(&key.as_str()))
+    {
+        return Err(format!("its option {key} is not read"));
+    }
     let text = section.get("Address").unwrap_or_default();
     system.neighbors.push(Neighbor {
         address: text

@@ -1,9 +1,11 @@
 //! Entries as they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+use ipnet::IpNet;
 
 use super::super::firewall::{Fate, Note, Origin};
-use super::super::links;
+use super::super::names::Names;
 
 /// What is written, each entry under the line that it is from.
 #[derive(Debug, Default)]
@@ -11,6 +13,10 @@ pub(in crate::import) struct Routing {
     pub(in crate::import) tables: BTreeMap<String, Vec<(Fields, Origin)>>,
     pub(in crate::import) rules: Vec<(Fields, Origin)>,
     pub(in crate::import) notes: Vec<Note>,
+    /// Tables' names in the file.
+    pub(super) names: Names,
+    /// What has a route: its table's name, prefix and metric.
+    pub(super) taken: HashSet<(String, IpNet, u32)>,
 }
 
 /// Keys with their values, as the file has them.
@@ -31,13 +37,5 @@ pub(super) fn missing(refuses: bool) -> Fate {
     match refuses {
         true => Fate::Wider,
         false => Fate::Missing,
-    }
-}
-
-/// A table's name in the file.
-pub(super) fn table(name: &str) -> String {
-    match name {
-        "local" => "local-table".to_owned(),
-        name => links::name(name),
     }
 }

@@ -1,17 +1,18 @@
 //! `[tables]`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
 use super::super::address::{is_host, is_of_a_link};
-use super::super::firewall::{Fate, Origin};
+use super::super::firewall::Fate;
 use super::super::links::Links;
 use super::super::policy::short;
 use super::super::system::{Hop, Inet, Route, System, Target};
 use super::super::writer::{inline, list, quoted};
-use super::entries::{Fields, Routing, missing, table};
+use super::entries::{Fields, Routing, missing};
 
 /// TCP segments that a route may name, in bytes: as the file's.
 const SEGMENTS: RangeInclusive<u32> = 256..=65_495;
@@ -31,10 +32,17 @@ struct Way {
 /// Writes the routes.
 pub(super) fn routes(system: &System, links: &Links, routing: &mut Routing) {
     hosts(system, routing);
+    let mut counts: HashMap<(&str, IpNet), usize> = HashMap::new();
+    for route in &system.routes {
+        *counts.entry((&route.table, route.to)).or_default() += 1;
+    }
     for route in system.routes.iter().filter(|route| !is_hosts(route)) {
-        let same = |other: &&Route| (&other.table, other.to) == (&route.table, route.to);
-        let several = system.routes.iter().filter(same).count() > 1;
-        one(route, several, links, routing);
+        one(
+            route,
+            counts[&(&*route.table, route.to)] > 1,
+            links,
+            routing,
+        );
     }
 }
 
@@ -89,9 +97,8 @@ fn one(route: &Route, metric: bool, links: &Links, routing: &mut Routing) {
             leads(&ways, &mut fields);
         }
     }
-    if let (Some(value), true) = (route.metric, metric) {
-        fields.push(("metric", value.to_string()));
-    }
+    let metric = route.metric.filter(|_| metric);
+    fields.extend(metric.map(|value| ("metric", value.to_string())));
     if let Some(src) = route.src {
         match is_source(src, route, &ways, links) {
             true => fields.push(("src", quoted(&src.to_string()))),
@@ -106,7 +113,7 @@ fn one(route: &Route, metric: bool, links: &Links, routing: &mut Routing) {
     if !ways.is_empty() {
         sizes(route, &mut fields, routing);
     }
-    push(routing, &route.table, fields, origin);
+    push(routing, route, metric.unwrap_or(0), fields);
 }
 
 /// Whether the router itself may send with this source by the route, as `tapgate check` asks: it is an own
@@ -155,9 +162,23 @@ fn sizes(route: &Route, fields: &mut Fields, routing: &mut Routing) {
     }
 }
 
-fn push(routing: &mut Routing, name: &str, fields: Fields, origin: &Origin) {
-    let table = routing.tables.entry(table(name)).or_default();
-    table.push((fields, origin.clone()));
+/// Adds an entry; of those that would be the same to the kernel, it asks the first.
+fn push(routing: &mut Routing, route: &Route, metric: u32, fields: Fields) {
+    let name = routing.names.of(&route.table);
+    let place = (name.clone(), route.to, metric);
+    let is_first = routing.taken.insert(place);
+    let table = routing.tables.entry(name).or_default();
+    if is_first {
+        return table.push((fields, route.origin.clone()));
+    }
+    let (fate, why) = match table.iter().any(|(known, _)| *known == fields) {
+        true => (Fate::Implied, "the same route is there already"),
+        false => (
+            Fate::Missing,
+            "a route before it has the same prefix and metric, and is asked in its place: give one a higher `metric`, or write both as `nexthops`",
+        ),
+    };
+    routing.note(&route.origin, fate, why);
 }
 
 /// `default`, or a prefix.
@@ -227,11 +248,10 @@ fn way(route: &Route, hop: &Hop, links: &Links) -> Result<Way, (Fate, String)> {
     let personality = links.of(&device).map(|at| &links.personalities[at]);
     // Of a bridge that is both: a next hop among the guests is theirs.
     let inside = network.is_some_and(|n| {
-        covers(&n.addresses) || n.proxy.as_ref().is_some_and(|(_, alive)| covers(alive))
-    }) || links
-        .guests
-        .values()
-        .any(|guest| network.is_some() && covers(&guest.public));
+        covers(&n.addresses)
+            || n.proxy.as_ref().is_some_and(|(_, alive)| covers(alive))
+            || links.guests.values().any(|guest| covers(&guest.public))
+    });
     let onlink = |nets: &[IpNet], gateways: &[IpAddr]| {
         hop.via.is_some_and(|via| {
             !covers(nets)

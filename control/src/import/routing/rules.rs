@@ -1,11 +1,15 @@
 //! `[routing] rules`: one list for both families, in which no two have the same priority.
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use super::super::firewall::Fate;
 use super::super::links::Links;
+use super::super::names::Names;
 use super::super::policy::short;
-use super::super::system::{Inet, Rule, System, Then};
+use super::super::system::{Inet, Rule, System, Then, origin};
 use super::super::writer::quoted;
-use super::entries::{Fields, Routing, missing, table};
+use super::entries::{Fields, Routing, missing};
 
 /// The priorities at which the kernel asks its own tables.
 const LOCAL: u32 = 0;
@@ -24,26 +28,32 @@ struct Written<'s> {
 /// Writes the rules.
 pub(super) fn rules(system: &System, links: &Links, routing: &mut Routing) {
     let mut written: Vec<Written<'_>> = Vec::new();
+    let mut first: HashMap<Rule, usize> = HashMap::new();
     for rule in &system.rules {
         if own(system, rule, routing) {
             continue;
         }
-        let twin = written.iter_mut().find(|other| same(other.rule, rule));
-        if let Some(twin) = twin {
+        let mut like = rule.clone();
+        like.origin = origin(&Rc::from(""), 0, "");
+        like.family = rule.family.other();
+        if let Some(at) = first.get(&like) {
             // The other family's rule was written with all its devices.
-            twin.both = true;
-            let of = twin.rule.origin.clone();
-            written
-                .iter_mut()
-                .filter(|other| other.rule.origin == of)
+            let of = written[*at].rule;
+            let all = written[*at..].iter_mut();
+            all.take_while(|other| std::ptr::eq(other.rule, of))
                 .for_each(|other| other.both = true);
             continue;
         }
-        written.extend(on_devices(rule, links, routing));
+        let more = on_devices(rule, links, routing);
+        if !more.is_empty() {
+            like.family = rule.family;
+            first.entry(like).or_insert(written.len());
+        }
+        written.extend(more);
     }
     let priorities = priorities(&written);
     for (place, priority) in priorities.iter().enumerate() {
-        let fields = fields(&written, &priorities, place, *priority);
+        let fields = fields(&written, &priorities, place, *priority, &mut routing.names);
         let rule = written[place].rule;
         let refuses = matches!(rule.then, Then::End(_));
         match fields {
@@ -85,7 +95,13 @@ fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
             (Fate::Implied, "the table default is empty")
         }
         _ if rule.iif.as_deref() == Some("lo") => (Fate::Host, "about the host's own packets"),
-        _ if rule.is_plain("local") => (Fate::Missing, "own addresses always come first"),
+        _ if rule.then == Then::Lookup("local".to_owned()) => {
+            (Fate::Missing, "own addresses come first in any case")
+        }
+        _ if is_of_vrfs(rule) => (
+            Fate::Missing,
+            "there are no VRFs here, and no rule that asks their tables",
+        ),
         _ if !rule.others.is_empty() => {
             let why = format!("a rule does not ask for {}", rule.others.join(" "));
             let refuses = matches!(rule.then, Then::End(_));
@@ -98,16 +114,22 @@ fn own(system: &System, rule: &Rule, routing: &mut Routing) -> bool {
     true
 }
 
-/// The same for the other family.
-fn same(one: &Rule, other: &Rule) -> bool {
-    let mut like = other.clone();
-    like.family = one.family;
-    like.origin = one.origin.clone();
-    one.family != other.family && like == *one
+/// `lookup [l3mdev-table]`: a VRF's table is asked for what comes by its devices.
+fn is_of_vrfs(rule: &Rule) -> bool {
+    let told = ["l3mdev", "[l3mdev-table]"];
+    let asked = |table: &str| told.contains(&table);
+    matches!(&rule.then, Then::Lookup(table) if asked(table))
+        || rule.others.iter().any(|word| asked(word))
 }
 
 /// A rule, for each interface that its devices are.
 fn on_devices<'s>(rule: &'s Rule, links: &Links, routing: &mut Routing) -> Vec<Written<'s>> {
+    if rule.iif.is_some() && rule.oif.is_some() && !rule.not {
+        let why =
+            "no packet has both: what comes in by `iif` has no `oif` when its way is looked up";
+        routing.note(&rule.origin, Fate::Missing, why);
+        return Vec::new();
+    }
     let mut sides = Vec::new();
     for device in [&rule.iif, &rule.oif] {
         let Some(device) = device else {
@@ -167,6 +189,7 @@ fn fields(
     priorities: &[u32],
     place: usize,
     priority: u32,
+    names: &mut Names,
 ) -> Result<Fields, String> {
     let Written {
         rule,
@@ -224,15 +247,12 @@ fn fields(
         }
     }
     match &rule.then {
-        Then::Lookup(name) => fields.push(("lookup", quoted(&table(name)))),
+        Then::Lookup(name) => fields.push(("lookup", quoted(&names.of(name)))),
         Then::End(refusal) => fields.push(("action", quoted(refusal.name()))),
         Then::Nop => fields.push(("action", quoted("nop"))),
         Then::Goto(target) => {
-            let at = written
-                .iter()
-                .position(|other| other.rule.priority >= *target);
-            let at = at.filter(|at| *at > place);
-            let to = at.and_then(|at| priorities.get(at));
+            let at = written.partition_point(|other| other.rule.priority < *target);
+            let to = priorities.get(at).filter(|_| at > place);
             let to = to.ok_or_else(|| format!("there is no rule at {target} to go to"))?;
             fields.push(("goto", to.to_string()));
         }

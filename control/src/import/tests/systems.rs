@@ -24,6 +24,32 @@ pub(super) fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tapgate-import-{name}-{}", std::process::id()))
 }
 
+/// What is made of a directory with these files.
+pub(super) fn made_of(
+    name: &str,
+    files: &[(&str, &str)],
+    read: impl FnOnce(&Path) -> Result<System, Failure>,
+) -> Result<Written, Failure> {
+    let to = scratch(name);
+    for (file, text) in files {
+        let file = to.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let read = read(&to);
+    fs::remove_dir_all(&to).unwrap();
+    Ok(settle(read?, &Options::default()))
+}
+
+/// Lines that were left out for something that these words are of.
+pub(super) fn left_out(written: &Written, fate: Fate, why: &str) -> Vec<String> {
+    let notes = written.notes.iter();
+    notes
+        .filter(|note| note.fate == fate && note.why.contains(why))
+        .map(|note| note.origin.text.clone())
+        .collect()
+}
+
 #[test]
 fn whatever_the_kernel_says_is_written_or_refused() {
     let mut numbers = Numbers(5);

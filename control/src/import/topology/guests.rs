@@ -1,6 +1,7 @@
 //! Who is behind which port: by routes to a single guest's device, by what is answered for outside, and by who
 //! was heard of.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,9 +16,14 @@ pub(super) fn guests(system: &mut System, links: &mut Links) {
     told(links);
     routed(system, links);
     let proxies = std::mem::take(&mut system.proxies);
-    let proxied = |address: IpAddr| proxies.iter().any(|proxy| proxy.address == address);
+    let proxied: HashSet<IpAddr> = proxies.iter().map(|proxy| proxy.address).collect();
     for neighbor in system.neighbors.clone() {
-        heard(system, links, &neighbor, proxied(neighbor.address));
+        heard(
+            system,
+            links,
+            &neighbor,
+            proxied.contains(&neighbor.address),
+        );
     }
     behind(system, links);
     for proxy in &proxies {
@@ -34,6 +40,8 @@ fn told(links: &mut Links) {
     let several = links.personalities.len() > 1;
     let name = links.personalities.first().map(|p| p.name.clone());
     for (port, guest) in &mut links.guests {
+        let of = guest.addresses.iter().map(|net| (*net, port.clone()));
+        links.owned.extend(of);
         let network = links.networks.iter().find(|n| n.ports.contains(port));
         let inside = |net: &IpNet| {
             let within = network.is_some_and(|n| n.addresses.iter().any(|of| of.contains(net)));
@@ -81,12 +89,14 @@ fn behind(system: &mut System, links: &mut Links) {
 
 /// The port of the guest that has an address.
 fn owner(links: &Links, address: IpAddr) -> Option<String> {
-    let mut all = links.guests.iter();
-    let found = all.find(|(_, guest)| {
-        let nets = guest.addresses.iter().chain(&guest.public);
-        nets.into_iter().any(|net| net.contains(&address))
-    });
-    found.map(|(port, _)| port.clone())
+    let mut all = prefixes(address.into());
+    all.find_map(|net| links.owned.get(&net)).cloned()
+}
+
+/// All prefixes that a prefix is in, itself first.
+fn prefixes(net: IpNet) -> impl Iterator<Item = IpNet> {
+    let lengths = (0..=net.prefix_len()).rev();
+    lengths.filter_map(move |length| Some(IpNet::new(net.addr(), length).ok()?.trunc()))
 }
 
 /// `ip route add 198.51.100.21 dev vm-a`: the guest behind a device that has no other.
@@ -141,12 +151,11 @@ fn only_port(links: &Links, device: &str) -> Option<String> {
 fn own(links: &mut Links, port: &str, net: IpNet, public: bool, origin: &Origin) {
     let first = links.personalities.len() > 1;
     let name = links.personalities.first().map(|p| p.name.clone());
-    let taken = links.guests.iter().any(|(at, guest)| {
-        let mut nets = guest.addresses.iter().chain(&guest.public);
-        nets.any(|known| *known == net || (at == port && known.contains(&net)))
-    });
+    let taken = links.owned.contains_key(&net)
+        || prefixes(net).any(|net| links.owned.get(&net).is_some_and(|at| at == port));
     let guest = links.guests.entry(port.to_owned()).or_default();
     if !taken {
+        links.owned.insert(net, port.to_owned());
         match public {
             true => guest.public.push(net),
             false => guest.addresses.push(net),

@@ -1,34 +1,35 @@
 //! What there is: ports, personalities, networks, guests.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::super::links::{self, Links, SHARED};
+use super::super::links::{Links, SHARED};
+use super::super::names::Names;
 use super::super::policy::short;
 use super::quote::{change, quote};
 use super::toml::{inline, key, list, one_or_more, quoted};
 
 /// `[ports]`, `[personalities]` and `[networks]`.
-pub(super) fn interfaces(out: &mut String, links: &Links) {
+pub(super) fn interfaces(out: &mut String, links: &Links, ports: &mut Names) {
     out.push_str("\n[ports]\n");
     let uplinks = links.personalities.iter().map(|p| &p.nic);
     let inside = links.networks.iter().flat_map(|n| &n.ports);
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for device in uplinks.chain(inside) {
-        if !seen.contains(&device) {
+        if seen.insert(device) {
             let mut fields = vec![("device", quoted(device))];
             if let Some(mtu) = links.mtus.get(device) {
                 fields.push(("mtu", mtu.to_string()));
             }
-            let _ = writeln!(out, "{} = {}", key(&links::name(device)), inline(&fields));
-            seen.push(device);
+            let _ = writeln!(out, "{} = {}", key(&ports.of(device)), inline(&fields));
         }
     }
     out.push_str("\n[personalities]\n");
     for p in &links.personalities {
         change(out, &p.changes);
         let mut fields = vec![
-            ("port", quoted(&links::name(&p.nic))),
+            ("port", quoted(&ports.of(&p.nic))),
             ("mac", quoted(&p.mac)),
             (
                 "addresses",
@@ -64,10 +65,10 @@ pub(super) fn interfaces(out: &mut String, links: &Links) {
         change(out, &n.changes);
         let mut fields = vec![(
             "ports",
-            list(n.ports.iter().map(|port| quoted(&links::name(port)))),
+            list(n.ports.iter().map(|port| quoted(&ports.of(port)))),
         )];
         if let Some((nic, vlan)) = &n.bridged {
-            fields.push(("bridged", quoted(&links::name(nic))));
+            fields.push(("bridged", quoted(&ports.of(nic))));
             fields.extend(vlan.map(|vlan| ("vlan", vlan.to_string())));
         }
         if !n.addresses.is_empty() || n.bridged.is_none() {
@@ -84,7 +85,7 @@ pub(super) fn interfaces(out: &mut String, links: &Links) {
 }
 
 /// Which addresses are behind which port.
-pub(super) fn guests(out: &mut String, links: &Links) {
+pub(super) fn guests(out: &mut String, links: &Links, ports: &mut Names) {
     if links.guests.is_empty() {
         return;
     }
@@ -93,7 +94,7 @@ pub(super) fn guests(out: &mut String, links: &Links) {
         for origin in &guest.origins {
             quote(out, "", origin);
         }
-        let name = links::name(port);
+        let name = ports.of(port);
         let mut fields = vec![("port", quoted(&name))];
         if let Some(mac) = &guest.mac {
             fields.push(("mac", quoted(mac)));
