@@ -12,7 +12,7 @@
 //! - routes of IPv6 that lead nowhere do not hold for them in Linux, which has them on `lo`. What is to be
 //!   unreachable is so for all.
 //!
-//! Not compared: a `dscp` of rules, which this iproute2 does not know; which of several next hops a flow
+//! Not compared: ports of SCTP and others than TCP and UDP, which rules see none of; a `dscp` of rules, which this iproute2 does not know; which of several next hops a flow
 //! takes, since hashes differ, but that it is one of them; packets from the router that name both their
 //! source and, over IPv6, a device, which Linux takes for a wish there.
 

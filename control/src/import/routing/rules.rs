@@ -11,6 +11,8 @@ use super::super::system::{Inet, Rule, System, Then, origin};
 use super::super::writer::quoted;
 use super::entries::{Fields, Routing, missing};
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// The priorities at which the kernel asks its own tables.
 const LOCAL: u32 = 0;
 const MAIN: u32 = 32_766;
@@ -130,6 +132,13 @@ fn on_devices<'s>(rule: &'s Rule, links: &Links, routing: &mut Routing) -> Vec<W
         routing.note(&rule.origin, Fate::Missing, why);
         return Vec::new();
     }
+    let is_other = |protocol: u8| ![TCP, UDP].contains(&protocol);
+    if rule.sport.or(rule.dport).is_some() && !rule.not && rule.ipproto.is_some_and(is_other) {
+        let why = "rules see ports of TCP and UDP alone";
+        let refuses = matches!(rule.then, Then::End(_));
+        routing.note(&rule.origin, missing(refuses), why);
+        return Vec::new();
+    }
     let mut sides = Vec::new();
     for device in [&rule.iif, &rule.oif] {
         let Some(device) = device else {
@@ -222,7 +231,7 @@ fn fields(
     }
     if let Some((mark, mask)) = rule.fwmark {
         let text = match mask {
-            u32::MAX => mark.to_string(),
+            u32::MAX if mark != 0 => mark.to_string(),
             // Bits beyond the mask are not compared.
             mask => quoted(&format!("{:#x}/{mask:#x}", mark & mask)),
         };

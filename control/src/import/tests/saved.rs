@@ -127,6 +127,8 @@ fn what_the_kernel_asks_second_or_never_is_listed() {
         {"dst": "10.3.0.0/16", "gateway": "198.51.100.4", "dev": "eth0", "metric": 60, "flags": [],
          "metrics": [{"congestion": "cubic", "ecn": null}]}"#;
     let rules = r#"[{"priority": 10, "src": "all", "iif": "br0", "oif": "eth0", "action": "prohibit"},
+        {"priority": 11, "src": "all", "ipproto": "sctp", "dport": 80, "action": "prohibit"},
+        {"priority": 12, "src": "all", "fwmark": "0", "table": "main"},
         {"priority": 32766, "src": "all", "table": "main"}]"#;
     let written = saved(
         "second",
@@ -144,6 +146,15 @@ fn what_the_kernel_asks_second_or_never_is_listed() {
     assert_eq!(
         left_out(&written, Fate::Missing, "no packet has both").len(),
         1
+    );
+    assert_eq!(
+        left_out(&written, Fate::Wider, "ports of TCP and UDP alone").len(),
+        1
+    );
+    assert!(
+        written.text.contains("fwmark = \"0x0/0xffffffff\""),
+        "{}",
+        written.text
     );
 }
 

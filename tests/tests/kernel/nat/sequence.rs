@@ -1,6 +1,7 @@
 //! A sequence of packets, offered to both sides, and what each made of them.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::flow::{Both, Flow, Said, Stage, error, frame};
 use super::model::{Model, PLAIN, REMOTES};
@@ -249,7 +250,7 @@ impl<'m> Sequence<'m> {
         let mut flow = number.map(|number| &mut self.flows[number]);
         // The kernel may be busy. Where it may also be silent on purpose, that would take too long.
         let in_doubt = !flags.is_empty() || pieces.is_some() || matches!(act, Act::Error(_));
-        let patience = if in_doubt { 60 } else { 2_000 };
+        let patience = Duration::from_millis(if in_doubt { 60 } else { 2_000 });
         let mut came: Both<Vec<At>> = Default::default();
         let mut seen: Both<Vec<Seen>> = Default::default();
         let mut told = [0; 2];
@@ -257,9 +258,11 @@ impl<'m> Sequence<'m> {
             let mut frames = sides[side].offer(port, &sent[side]);
             came[side] = whole(frames.clone());
             (seen[side], told[side]) = heard(&came[side], act);
-            if seen[side].len() < seen[0].len() {
-                frames.extend(sides[side].late(patience));
-                came[side] = whole(frames);
+            // What the kernel says meanwhile may be for its neighbours.
+            let end = Instant::now() + patience;
+            while seen[side].len() < seen[0].len() && Instant::now() < end {
+                frames.extend(sides[side].late(end));
+                came[side] = whole(frames.clone());
                 (seen[side], told[side]) = heard(&came[side], act);
             }
             let Some(flow) = &mut flow else { continue };

@@ -1,6 +1,6 @@
 //! The two sides: the engine in its harness, and the kernel between TAPs in a namespace of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tapgate_tests::netns;
 use tapgate_tests::router::Router;
@@ -19,8 +19,8 @@ pub trait Side {
     /// Frames come in by a port; what comes out.
     fn offer(&mut self, port: usize, frames: &[Vec<u8>]) -> Vec<At>;
 
-    /// What comes out after all, when more should: so many milliseconds are waited for it.
-    fn late(&mut self, patience: u32) -> Vec<At>;
+    /// What comes out next, when more should; it is waited for until `end`.
+    fn late(&mut self, end: Instant) -> Vec<At>;
 }
 
 impl Side for Router {
@@ -35,7 +35,7 @@ impl Side for Router {
         sent.collect()
     }
 
-    fn late(&mut self, _: u32) -> Vec<At> {
+    fn late(&mut self, _: Instant) -> Vec<At> {
         Vec::new()
     }
 }
@@ -82,8 +82,8 @@ impl Side for Kernel {
         self.drain()
     }
 
-    fn late(&mut self, patience: u32) -> Vec<At> {
-        for _ in 0..patience {
+    fn late(&mut self, end: Instant) -> Vec<At> {
+        while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
             let out = self.drain();
             if !out.is_empty() {

@@ -417,6 +417,7 @@ impl Rule {
         add(12, "ipproto", &["tcp", "udp", "icmp", "132"]);
         add(10, "sport", &["22", "80-443", "1-5000"]);
         add(12, "dport", &["22", "80-443", "1024-65534"]);
+        rule.without_ports_of_others();
         let came = rule
             .conditions
             .iter()
@@ -434,6 +435,18 @@ impl Rule {
             }
         };
         rule
+    }
+
+    /// A rule that asks for ports of a protocol in which none are seen is refused.
+    fn without_ports_of_others(&mut self) {
+        let others = ["icmp", "132"];
+        let mut all = self.conditions.iter();
+        let is_other =
+            |(key, value): &(&str, String)| *key == "ipproto" && others.contains(&&**value);
+        if all.any(is_other) && !self.not {
+            self.conditions
+                .retain(|(key, _)| !["sport", "dport"].contains(key));
+        }
     }
 
     fn toml(&self) -> String {
