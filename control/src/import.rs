@@ -48,6 +48,7 @@ use links::Links;
 use options::{Options, options};
 use routing::Routing;
 use system::System;
+use words::harmless;
 
 /// What was written, and what was not.
 struct Written {
@@ -188,18 +189,6 @@ fn report(written: &Written, json: bool) -> Result<(), Failure> {
             "{many} lines were not translated; the end of the file lists them"
         ))),
     }
-}
-
-/// A text as a terminal may have it: control characters are spelt out.
-fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
 }
 
 impl<'n> Told<'n> {

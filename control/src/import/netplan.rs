@@ -1,6 +1,7 @@
 //! netplan's YAML.
 
 mod names;
+mod node;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use super::system::{Inet, Kind, Route, System, origin};
 use super::words::switch;
 use crate::failure::{Code, Failure};
 use names::Names;
+use node::{Node, get, items, pairs, scalar};
 
 /// Keys of `routing-policy`, and the words of `ip rule` for them.
 const RULE: [(&str, &str); 6] = [
@@ -61,8 +63,6 @@ const ASIDE: [&str; 22] = [
     "neigh-suppress",
     "networkmanager",
 ];
-
-type Node<'y> = MarkedYaml<'y>;
 
 /// What was read so far.
 #[derive(Default)]
@@ -336,30 +336,4 @@ fn words(node: &Node<'_>, names: &[(&str, &str)]) -> Vec<String> {
         }
     }
     words
-}
-
-/// A mapping's keys and values, in their order.
-fn pairs<'n, 'y>(node: &'n Node<'y>) -> Vec<(String, &'n Node<'y>)> {
-    let mapping = node.data.as_mapping();
-    let all = mapping.into_iter().flatten();
-    all.filter_map(|(key, value)| Some((scalar(key)?, value)))
-        .collect()
-}
-
-fn get<'n, 'y>(node: &'n Node<'y>, key: &str) -> Option<&'n Node<'y>> {
-    let found = pairs(node).into_iter().find(|(known, _)| known == key);
-    found.map(|(_, node)| node)
-}
-
-fn items<'n, 'y>(node: &'n Node<'y>) -> Vec<&'n Node<'y>> {
-    node.data.as_vec().into_iter().flatten().collect()
-}
-
-/// A scalar as text.
-fn scalar(node: &Node<'_>) -> Option<String> {
-    let data = &node.data;
-    let text = data.as_str().map(str::to_owned);
-    let text = text.or_else(|| data.as_integer().map(|number| number.to_string()));
-    let text = text.or_else(|| data.as_bool().map(|value| value.to_string()));
-    text.or_else(|| data.as_floating_point().map(|number| number.to_string()))
 }

@@ -5,19 +5,20 @@ mod matching;
 mod netdev;
 mod network;
 mod routing;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::firewall::{Fate, Note};
-use super::harmless;
 use super::system::System;
-use super::words::switch;
+use super::words::harmless;
 use super::writer::said;
 use crate::failure::{Code, Failure};
 use file::{File, with_drop_ins};
 use matching::{Device, Matching, devices};
+use values::size;
 
 /// Reads a directory.
 ///
@@ -135,25 +136,4 @@ fn applied(system: &mut System, files: &[File], devices: &[Device]) {
             network::network(system, file, &matching, &device.name);
         }
     }
-}
-
-/// A size in bytes, with a suffix by 1024.
-///
-/// # Errors
-/// It is none.
-fn size(text: &str) -> Result<u32, String> {
-    let units = [('B', 1_u32), ('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30)];
-    let with = |(suffix, unit)| Some((text.strip_suffix(suffix)?, unit));
-    let (number, unit) = units.into_iter().find_map(with).unwrap_or((text, 1));
-    let number: Option<u32> = number.trim().parse().ok();
-    let size = number.and_then(|number| number.checked_mul(unit));
-    size.ok_or_else(|| format!("{text} is not a size"))
-}
-
-/// A switch.
-///
-/// # Errors
-/// It is none.
-fn is_on(text: &str) -> Result<bool, String> {
-    switch(text).ok_or_else(|| format!("{text} is neither yes nor no"))
 }

@@ -225,6 +225,18 @@ pub(super) fn state<'w>(names: impl Iterator<Item = &'w str>, not: bool) -> Resu
     })
 }
 
+/// A text as a terminal may have it: control characters are spelt out.
+pub(super) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     let known = table.iter().find(|(known, _)| *known == name);
     known.map(|(_, value)| *value)

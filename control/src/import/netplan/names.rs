@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, get, pairs, scalar};
+use super::node::{Node, get, pairs, scalar};
 
 /// What all files together say of each ID.
 #[derive(Debug, Default)]

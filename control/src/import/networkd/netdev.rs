@@ -1,7 +1,7 @@
 //! `.netdev` files: devices that systemd makes.
 
 use super::file::{File, Section};
-use super::size;
+use super::values::size;
 use crate::import::firewall::Fate;
 use crate::import::system::{Kind, System};
 

@@ -3,7 +3,7 @@
 use super::file::{File, Section};
 use super::matching::Matching;
 use super::routing::{neighbor, route, rule};
-use super::{is_on, size};
+use super::values::{is_on, size};
 use crate::import::commands::net;
 use crate::import::firewall::{Fate, Origin};
 use crate::import::iproute;

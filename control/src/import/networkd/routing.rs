@@ -1,7 +1,7 @@
 //! `[Route]`, `[RoutingPolicyRule]` and `[Neighbor]`, in the words of `ip`.
 
 use super::file::Section;
-use super::is_on;
+use super::values::is_on;
 use crate::import::iproute;
 use crate::import::system::{Inet, Neighbor, System};
 
