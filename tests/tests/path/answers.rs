@@ -70,29 +70,34 @@ fn by_y(gateway: &str, said: [u8; 2]) -> Option<(MacAddr, MacAddr, Vec<u8>, Vec<
 #[test]
 fn t21_what_comes_to_a_personality_is_answered_by_it_wherever_the_rules_lead() {
     let elsewhere = [
-        ("", r#"main = [{ to = "default", dev = "x" }]"#),
-        ("", "main = []"),
-        (
-            "",
-            r#"main = [{ to = "default", dev = "lan", via = "10.0.1.1" }]"#,
-        ),
-        ("", r#"main = [{ to = "default", type = "unreachable" }]"#),
-        (
-            r#"{ priority = 9, from = "0.0.0.0/0", action = "prohibit" }"#,
-            "main = []",
-        ),
+        r#"main = [{ to = "default", dev = "x" }]"#,
+        "main = []",
+        r#"main = [{ to = "default", dev = "lan", via = "10.0.1.1" }]"#,
+        r#"main = [{ to = "default", type = "throw" }]"#,
     ];
-    for (rules, tables) in elsewhere {
-        let mut router = router(rules, tables);
+    for tables in elsewhere {
+        let mut router = router("", tables);
         let pong = answered(&mut router, asked());
-        assert_eq!(pong, by_y("198.18.0.1", [0, 0]), "{rules} {tables}");
-        if !rules.is_empty() {
-            continue; // It keeps what is sent on from its way too.
-        }
+        assert_eq!(pong, by_y("198.18.0.1", [0, 0]), "{tables}");
         // As is who sent what goes no further, or his path's MTU would stay unknown (F09).
         let syn = tcp(&format!("{REMOTE}:4000"), &format!("{OWN}:80"), "S", b"").ttl(1);
         let told = answered(&mut router, syn);
-        assert_eq!(told, by_y("198.18.0.1", [11, 0]), "{rules} {tables}");
+        assert_eq!(told, by_y("198.18.0.1", [11, 0]), "{tables}");
+    }
+}
+
+/// What is refused is refused to the router itself, as in Linux: nobody has it write to addresses that lead
+/// nowhere by pretending to have them.
+#[test]
+fn f06_answers_go_nowhere_that_is_refused() {
+    let refusals = ["unreachable", "prohibit", "blackhole"];
+    for refusal in refusals {
+        let route = format!(r#"main = [{{ to = "{REMOTE}/32", type = "{refusal}" }}]"#);
+        let rule = format!(r#"{{ priority = 9, to = "{REMOTE}", action = "{refusal}" }}"#);
+        for (rules, tables) in [("", &route), (&rule, &"main = []".to_owned())] {
+            let mut router = router(rules, tables);
+            assert_eq!(answered(&mut router, asked()), None, "{rules} {tables}");
+        }
     }
 }
 

@@ -20,13 +20,6 @@ pub enum Outage {
 }
 
 impl Outage {
-    const ALL: [Self; 4] = [
-        Self::Damped,
-        Self::TargetSilent,
-        Self::Silent,
-        Self::LinkDown,
-    ];
-
     /// As printed.
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,6 +36,8 @@ impl Outage {
 pub struct Health {
     out: BTreeMap<(InterfaceId, IpAddr), Outage>,
     links: BTreeSet<InterfaceId>,
+    /// The reasons for which any are out.
+    reasons: BTreeSet<Outage>,
 }
 
 impl Health {
@@ -51,9 +46,19 @@ impl Health {
         out: impl IntoIterator<Item = ((InterfaceId, IpAddr), Outage)>,
         links: BTreeSet<InterfaceId>,
     ) -> Self {
-        Self {
+        let mut health = Self {
             out: out.into_iter().collect(),
             links,
+            reasons: BTreeSet::new(),
+        };
+        health.sum_up();
+        health
+    }
+
+    fn sum_up(&mut self) {
+        self.reasons = self.out.values().copied().collect();
+        if !self.links.is_empty() {
+            self.reasons.insert(Outage::LinkDown);
         }
     }
 
@@ -63,6 +68,7 @@ impl Health {
             Some(outage) => self.out.insert((interface, next_hop), outage),
             None => self.out.remove(&(interface, next_hop)),
         };
+        self.sum_up();
     }
 
     /// Nothing is out of use.
@@ -84,12 +90,7 @@ impl Health {
     }
 
     /// The reasons for which some are out of use, those nearest to use first.
-    #[cold]
     pub fn outages(&self) -> impl Iterator<Item = Outage> {
-        let is_there = |outage: &Outage| {
-            let of_links = *outage == Outage::LinkDown && !self.links.is_empty();
-            of_links || self.out.values().any(|known| known == outage)
-        };
-        Outage::ALL.into_iter().filter(is_there)
+        self.reasons.iter().copied()
     }
 }

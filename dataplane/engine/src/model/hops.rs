@@ -79,61 +79,52 @@ impl Group {
         self.mtu.is_some() || self.advmss.is_some()
     }
 
-    /// Its next hops in the order in which a flow takes them: the one that is its own, then those that take
-    /// its place while that one is out of use.
+    /// The next hop that a flow takes: of those that are admitted, and what `admit` makes of it. The flow's own
+    /// comes first, then those that take its place while that one is not.
+    ///
+    /// Weighted rendezvous (Schindelhauer and Schomaker 2005): a next hop that is added takes its share from
+    /// each of the others, and no flow moves between these.
     #[inline]
-    pub fn in_turn<A: Address>(&self, flow: &Flow<A>) -> InTurn<'_> {
-        InTurn {
-            hops: &self.hops,
-            flow: match self.hops.len() {
-                1 => 0,
-                _ => key(flow),
-            },
-            seen: 0,
+    pub fn find<'g, A: Address, T>(
+        &'g self,
+        flow: &Flow<A>,
+        mut admit: impl FnMut(&'g Hop) -> Option<T>,
+    ) -> Option<T> {
+        match &self.hops[..] {
+            [only] => admit(only),
+            several => find_of(several, key(flow), admit),
         }
     }
 }
 
-/// The next hops of a group, in the order in which a flow takes them.
-#[derive(Debug, Clone)]
-pub struct InTurn<'g> {
+/// The same of several.
+fn find_of<'g, T>(
     hops: &'g [Hop],
-    /// What the flow is known by.
     flow: u64,
-    /// A bit for each next hop that was one of them.
-    seen: u64,
+    mut admit: impl FnMut(&'g Hop) -> Option<T>,
+) -> Option<T> {
+    let mut lots = [f64::NEG_INFINITY; MOST];
+    for (lot, hop) in lots.iter_mut().zip(hops) {
+        *lot = hop.lot(flow);
+    }
+    for _ in hops {
+        let left = lots.iter().zip(hops).enumerate();
+        let best = left.max_by(|(_, a), (_, b)| a.0.total_cmp(b.0));
+        let (place, (_, hop)) = best?;
+        if let Some(found) = admit(hop) {
+            return Some(found);
+        }
+        lots[place] = f64::NEG_INFINITY;
+    }
+    None
 }
 
-impl<'g> Iterator for InTurn<'g> {
-    type Item = &'g Hop;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'g Hop> {
-        let place = match self.hops {
-            [_] => (self.seen == 0).then_some(0),
-            _ => self.best(),
-        }?;
-        self.seen |= 1 << place;
-        self.hops.get(place)
-    }
-}
-
-impl InTurn<'_> {
-    /// Weighted rendezvous (Schindelhauer and Schomaker 2005): a next hop that is added takes its share from
-    /// each of the others, and no flow moves between these.
-    fn best(&self) -> Option<usize> {
-        let left = (0..).zip(self.hops);
-        let left = left.filter(|(place, _)| self.seen >> place & 1 == 0);
-        let drawn = left.map(|(place, hop)| (place, self.draw(hop)));
-        let best = drawn.max_by(|a, b| a.1.total_cmp(&b.1));
-        best.map(|(place, _)| place)
-    }
-
-    /// A flow's lot of a next hop: the largest of all is its own's.
-    fn draw(&self, hop: &Hop) -> f64 {
-        let drawn = FixedState::with_seed(SEED).hash_one((self.flow, hop.identity));
+impl Hop {
+    /// What a flow draws of it, above 0: the next hop of the largest lot is the flow's own.
+    fn lot(&self, flow: u64) -> f64 {
+        let drawn = FixedState::with_seed(SEED).hash_one((flow, self.identity));
         let unit = ((drawn >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        -f64::from(hop.weight) / unit.ln()
+        -f64::from(self.weight) / unit.ln()
     }
 }
 
@@ -179,8 +170,8 @@ mod tests {
     }
 
     fn first(group: &Group, port: u16) -> usize {
-        let hop = group.in_turn(&flow(port)).next().expect("one");
-        hop.interfaces[0].index()
+        let first = group.find(&flow(port), |hop| Some(hop.interfaces[0].index()));
+        first.expect("one")
     }
 
     /// Whatever they are called: of 10,000 flows, a share of a quarter is as exact as chance is (five times
@@ -247,8 +238,12 @@ mod tests {
         for weights in [&[1][..], &[1, 1], &[256, 1, 1], &[7; 64]] {
             let group = group(weights);
             for port in 0..200 {
-                let turn = group.in_turn(&flow(port));
-                let mut all: Vec<usize> = turn.map(|hop| hop.interfaces[0].index()).collect();
+                let mut all: Vec<usize> = Vec::new();
+                let none = group.find(&flow(port), |hop| {
+                    all.push(hop.interfaces[0].index());
+                    None::<()>
+                });
+                assert_eq!(none, None);
                 all.sort_unstable();
                 assert_eq!(all, Vec::from_iter(0..weights.len()));
             }

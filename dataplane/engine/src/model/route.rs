@@ -104,14 +104,6 @@ impl<A: Address> Selector<A> {
         Self { keeps, ..self }
     }
 
-    /// The same of what is bound to an interface, as answers are to the personality that they answer by.
-    pub fn bound_to(self, oif: InterfaceId) -> Self {
-        Self {
-            oif: Some(oif),
-            ..self
-        }
-    }
-
     /// The same with a mark.
     pub fn marked(self, mark: u32) -> Self {
         Self { mark, ..self }
@@ -134,8 +126,7 @@ impl<A: Address> Selector<A> {
         self.oif.is_none_or(|oif| oif == interface.id)
     }
 
-    /// What rules compare with.
-    pub(crate) fn subject(&self) -> Subject<InterfaceId> {
+    fn subject(&self) -> Subject<InterfaceId> {
         let Flow {
             source_port,
             destination_port,
@@ -350,8 +341,7 @@ fn kept<'s, A: Address>(
         _ => None,
     });
     for (metric, group) in forwarding {
-        let mut hops = group.in_turn(&packet.flow);
-        let own = hops.find_map(|hop| {
+        let own = group.find(&packet.flow, |hop| {
             alive(by, packet, hop, &mut Silent).filter(|(leads_by, _)| leads_by.id == interface)
         });
         let Some((interface, via)) = own else {
@@ -386,8 +376,8 @@ fn take<'s, A: Address>(
     let end = match entry.action {
         Action::Forward(group) => {
             let group = by.0.group(group);
-            let mut hops = group.in_turn(&packet.flow);
-            let Some((interface, via)) = hops.find_map(|hop| alive(by, packet, hop, trace)) else {
+            let found = group.find(&packet.flow, |hop| alive(by, packet, hop, trace));
+            let Some((interface, via)) = found else {
                 return Continue(());
             };
             if suppressed {

@@ -119,8 +119,8 @@ fn echo<A: Family, T: Trace>(
         destination,
         ..
     } = packet.flow;
-    let ends = (destination, source);
-    let way = way_back(ctx.snapshot, arrival.interface, ends, ctx.trace).map_err(NoWay::reason)?;
+    let asked = (destination, source, A::tos(frame));
+    let way = way_back(ctx.snapshot, arrival.interface, asked, ctx.trace).map_err(NoWay::reason)?;
     if !answers_back(arrival.interface, way.interface) {
         return Err(DropReason::WrongInterface);
     }

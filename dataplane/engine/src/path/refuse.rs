@@ -113,11 +113,11 @@ fn send<A: Family, T: Trace>(
             .source_for(sender)
             .or_else(|| router_id(snapshot))?
     };
-    let mut way = way_back(snapshot, interface, (source, sender), ctx.trace).ok()?;
+    let mut way = way_back(snapshot, interface, (source, sender, 0), ctx.trace).ok()?;
     if !way.interface.owns(source.into()) && source != asked {
         // F10: from the address of the interface it leaves by.
         source = way.source_for(sender).or_else(|| router_id(snapshot))?;
-        way = way_back(snapshot, interface, (source, sender), ctx.trace).ok()?;
+        way = way_back(snapshot, interface, (source, sender, 0), ctx.trace).ok()?;
     }
     let quoted = frame.bytes.get(ETHERNET..packet.end)?;
     let make = || icmp::error((source, sender), error, quoted);

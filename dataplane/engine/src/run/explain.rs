@@ -182,8 +182,8 @@ impl Small {
             self.take_port(&plan, A::flows(shard));
         }
         // The way back to a sender further away.
-        let ends = (packet.flow.destination, packet.flow.source);
-        if let Ok(way) = way_back(snapshot, arrival.interface, ends, &mut Silent) {
+        let asked = (packet.flow.destination, packet.flow.source, A::tos(frame));
+        if let Ok(way) = way_back(snapshot, arrival.interface, asked, &mut Silent) {
             self.take_hop(&router.neighbors, (way.interface.id, way.next_hop));
         }
     }

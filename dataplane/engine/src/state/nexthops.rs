@@ -27,6 +27,9 @@ use crate::model::snapshot::{Probed, Snapshot};
 pub const STEADY: Duration = Duration::from_secs(2);
 /// The most that this becomes.
 pub const LONGEST: Duration = Duration::from_secs(64);
+/// For so long one that is out of use is known to be nearer to use before it is taken for that: each change has
+/// all sessions looked at anew, and a next hop that answers every other time must not bring that about.
+pub const NEARER: Duration = Duration::from_secs(10);
 /// One that was up for so long is damped no more.
 pub const FORGIVEN: Duration = Duration::from_secs(120);
 /// Most changes that wait to be reported.
@@ -40,6 +43,10 @@ pub type Place = (InterfaceId, IpAddr);
 pub struct NextHop {
     /// Why it is out of use; `None`: it is in use.
     pub down: Option<Outage>,
+    /// What it is taken for, which is that or further from use.
+    taken_for: Option<Outage>,
+    /// Since when it has been nearer to use than that.
+    nearer_since: Option<Instant>,
     /// Since when it has been in or out of use.
     pub since: Instant,
     /// How often that has changed.
@@ -143,6 +150,8 @@ impl NextHops {
             let is_down = self.links_down.contains(&place.0);
             let hop = self.known.entry(place).or_insert(NextHop {
                 down: is_down.then_some(Outage::LinkDown),
+                taken_for: is_down.then_some(Outage::LinkDown),
+                nearer_since: None,
                 since: now,
                 changes: 0,
                 probe,
@@ -196,6 +205,7 @@ impl NextHops {
                     if let Some(hop) = self.known.get_mut(&place) {
                         (hop.asked, hop.steady_since) = (None, None);
                         hop.down = hop.down.map(|_| Outage::Silent);
+                        (hop.taken_for, hop.nearer_since) = (hop.down, None);
                     }
                     self.due.set(place, now);
                 }
@@ -208,7 +218,9 @@ impl NextHops {
     pub fn failed(&mut self, place: Place, now: Instant) {
         match self.known.get(&place).map(|hop| hop.down) {
             Some(None) => self.lost(place, Outage::Silent, now),
-            Some(Some(Outage::Damped | Outage::TargetSilent)) => self.is_out(place, Outage::Silent),
+            Some(Some(Outage::Damped | Outage::TargetSilent)) => {
+                self.is_out(place, Outage::Silent, now)
+            }
             _ => {}
         }
     }
@@ -247,7 +259,7 @@ impl NextHops {
                 let steady = *hop.steady_since.get_or_insert(now);
                 match hop.down {
                     Some(_) if now.since(steady) >= hop.must => self.back(place, now),
-                    Some(_) => self.is_out(place, Outage::Damped),
+                    Some(_) => self.is_out(place, Outage::Damped, now),
                     None => {}
                 }
             }
@@ -262,7 +274,7 @@ impl NextHops {
                 };
                 let most = hop.probe.map(|probe| u32::from(probe.count));
                 match hop.down {
-                    Some(_) => self.is_out(place, outage),
+                    Some(_) => self.is_out(place, outage, now),
                     None if most.is_some_and(|most| hop.unanswered >= most) => {
                         self.lost(place, outage, now);
                     }
@@ -296,7 +308,7 @@ impl NextHops {
     pub fn take_health(&mut self) -> Option<Health> {
         std::mem::take(&mut self.changed).then(|| {
             let all = self.known.iter();
-            let out = all.filter_map(|(place, hop)| Some((*place, hop.down?)));
+            let out = all.filter_map(|(place, hop)| Some((*place, hop.taken_for?)));
             Health::new(out, self.links_down.clone())
         })
     }
@@ -337,6 +349,7 @@ impl NextHops {
             return;
         };
         (hop.asked, hop.steady_since) = (None, None);
+        (hop.taken_for, hop.nearer_since) = (Some(why), None);
         if hop.down.replace(why).is_none() {
             let again = hop.changes > 0 && now.since(hop.since) < FORGIVEN;
             hop.must = if again {
@@ -352,15 +365,25 @@ impl NextHops {
     }
 
     /// It is out of use, and known to be for this reason now.
-    fn is_out(&mut self, place: Place, outage: Outage) {
-        if let Some(hop) = self.known.get_mut(&place) {
-            self.changed |= hop.down.replace(outage) != Some(outage);
+    fn is_out(&mut self, place: Place, outage: Outage, now: Instant) {
+        let Some(hop) = self.known.get_mut(&place) else {
+            return;
+        };
+        hop.down = Some(outage);
+        let is_nearer = hop.down < hop.taken_for;
+        let nearer_since = hop.nearer_since.filter(|_| is_nearer);
+        let since = nearer_since.unwrap_or(now);
+        hop.nearer_since = is_nearer.then_some(since);
+        if hop.down > hop.taken_for || (is_nearer && now.since(since) >= NEARER) {
+            (hop.taken_for, hop.nearer_since) = (hop.down, None);
+            self.changed = true;
         }
     }
 
     fn back(&mut self, place: Place, now: Instant) {
         if let Some(hop) = self.known.get_mut(&place) {
             (hop.down, hop.since) = (None, now);
+            (hop.taken_for, hop.nearer_since) = (None, None);
             hop.changes = hop.changes.saturating_add(1);
             self.report(place, None);
         }

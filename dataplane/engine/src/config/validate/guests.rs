@@ -150,8 +150,10 @@ impl Check {
                 );
             }
             let covered = prefix.0.network()..=prefix.0.broadcast();
-            if let Some((gateway, personality)) = gateways.range(covered).next() {
-                let is_it = prefix.0.prefix_len() == prefix.0.max_prefix_len();
+            let is_it = prefix.0.prefix_len() == prefix.0.max_prefix_len();
+            if let Some((gateway, personality)) = gateways.range(covered).next()
+                && (is_it || key == "public")
+            {
                 self.conflict(
                     at(),
                     place!["personalities", *personality, "gateway"],
@@ -159,7 +161,7 @@ impl Check {
                         true => format!("{gateway} is the provider's gateway"),
                         false => format!("{prefix} has the provider's gateway {gateway} in it"),
                     },
-                    "write what the guest owns",
+                    "write what the guest owns, in parts around the gateway",
                 );
             }
             match seen.get(&prefix.0) {

@@ -73,15 +73,26 @@ impl Check {
         interfaces: &[Interface],
         (own, owned): (&HashMap<IpAddr, &str>, &HashMap<IpNet, Written<'_>>),
     ) {
+        let is_gateway = |target: &IpAddr| {
+            let mut all = interfaces.iter();
+            all.any(|i| matches!(&i.kind, InterfaceKind::Personality { gateways, .. } if gateways.contains(target)))
+        };
         let inside = |target: &IpAddr| {
-            let networks = interfaces.iter();
-            let mut networks = networks.filter(|i| matches!(i.kind, InterfaceKind::Network { .. }));
-            let covering = networks.find(|i| i.addresses.iter().any(|net| net.contains(target)));
-            let owner = owned.get(&IpNet::from(*target));
+            let host = IpNet::from(*target);
+            let owner = (0..=host.prefix_len()).rev().find_map(|length| {
+                let net = IpNet::new(*target, length).ok()?.trunc();
+                owned.get(&net)
+            });
+            let mut all = interfaces.iter();
+            let covering = all.find(|i| {
+                let is_network = matches!(i.kind, InterfaceKind::Network { .. });
+                is_network && i.addresses.iter().any(|net| net.contains(target))
+            });
             own.get(target)
                 .copied()
                 .or(owner.map(|(guest, ..)| guest.as_str()))
                 .or(covering.map(|i| i.name.as_str()))
+                .filter(|_| !is_gateway(target))
         };
         for personality in interfaces {
             let target = personality.probe.and_then(|probe| probe.target);

@@ -125,8 +125,8 @@ fn way<'w, 's: 'w, A: Family, T: Trace>(
 ) -> Result<Way<'w>, DropReason> {
     match heard {
         Some(heard) => {
-            let ends = (flow.source, flow.destination);
-            way_back(ctx.snapshot, heard, ends, ctx.trace).map_err(NoWay::reason)
+            let asked = (flow.source, flow.destination, tos);
+            way_back(ctx.snapshot, heard, asked, ctx.trace).map_err(NoWay::reason)
         }
         None => way_out(ctx, Selector::of(&flow, None, tos)),
     }

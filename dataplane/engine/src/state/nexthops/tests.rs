@@ -105,6 +105,44 @@ fn one_that_comes_and_goes_is_kept_out_of_use_for_longer_each_time() {
 }
 
 #[test]
+fn one_that_answers_every_other_time_has_sessions_looked_at_once() {
+    let snapshot = snapshot(PROBE);
+    let (mut hops, place) = watched(&snapshot);
+    run(&mut hops, 5_000, &[(0, false)]);
+    let health = hops.take_health().expect("it is lost");
+    assert_eq!(health.outage(place.0, place.1), Some(Outage::Silent));
+    let every_other: Vec<_> = (0..300).map(|n| (1_000 * n + 500, n % 2 == 0)).collect();
+    let mut reasons = BTreeSet::new();
+    for second in 6..300 {
+        run(&mut hops, 1_000 * second, &every_other);
+        reasons.insert(hops.iter().next().and_then(|(_, hop)| hop.down));
+        assert_eq!(hops.take_health(), None, "at {second} s");
+    }
+    let both = [Some(Outage::Damped), Some(Outage::Silent)];
+    assert_eq!(reasons, BTreeSet::from(both), "it is shown as it is");
+}
+
+/// Nearer to use after a while, and further from it at once.
+#[test]
+fn one_whose_target_alone_is_silent_is_taken_for_that_after_ten_seconds() {
+    let probe = r#", "probe": { "interval": 1, "count": 3, "target": "198.51.100.53" }"#;
+    let snapshot = snapshot(probe);
+    let (mut hops, place) = watched(&snapshot);
+    run(&mut hops, 5_000, &[(0, true)]);
+    let known = |hops: &mut NextHops| {
+        let health = hops.take_health()?;
+        health.outage(place.0, place.1)
+    };
+    assert_eq!(known(&mut hops), Some(Outage::TargetSilent));
+    hops.failed(place, at(5_000));
+    assert_eq!(known(&mut hops), Some(Outage::Silent));
+    run(&mut hops, 14_900, &[(0, true)]);
+    assert_eq!(known(&mut hops), None);
+    run(&mut hops, 16_500, &[(0, true)]);
+    assert_eq!(known(&mut hops), Some(Outage::TargetSilent));
+}
+
+#[test]
 fn all_behind_a_link_that_is_down_are_out_of_use() {
     let snapshot = snapshot(PROBE);
     let (mut hops, place) = watched(&snapshot);
