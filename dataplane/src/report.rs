@@ -1,6 +1,6 @@
 //! What the forwarding thread writes into the log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tapgate_engine::config::policy::Action;
 use tapgate_engine::snapshot::Snapshot;
@@ -9,7 +9,6 @@ use tapgate_engine::state::journal::Entry;
 use tapgate_engine::state::nexthops;
 use tapgate_engine::state::payer::Payer;
 use tapgate_engine::state::refused::LimitMet;
-use tapgate_engine::state::virtuals;
 
 /// Writes down what a rule with `log` did.
 pub fn flow(entry: &Entry, snapshot: &Snapshot) {
@@ -63,9 +62,13 @@ pub fn next_hop(notice: &nexthops::Notice, snapshot: &Snapshot) {
 }
 
 /// Tells the operator that a guest took over a virtual address.
-pub fn moved(notice: &virtuals::Notice, snapshot: &Snapshot) {
-    let [from, to] = [notice.from, notice.to].map(|guest| snapshot.guest_name(guest));
-    let address = notice.address;
+pub fn moved(address: IpAddr, to: u16, before: &Snapshot) {
+    let from = before.owners().owner(address).map(|guest| guest.number);
+    if from == Some(to) {
+        return;
+    }
+    let from = from.map_or("", |guest| before.guest_name(guest));
+    let to = before.guest_name(to);
     tracing::info!(%address, from, to, "virtual address taken over");
 }
 

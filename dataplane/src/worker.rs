@@ -386,13 +386,14 @@ impl Worker {
         for notice in self.engine.take_next_hop_notices() {
             report::next_hop(&notice, &current);
         }
-        for notice in self.engine.take_moved() {
-            report::moved(&notice, &current);
-        }
         let next = Arc::new(current.with_findings(&findings));
         let all = self.snapshots.arc_swap();
         let found = all.compare_and_swap(&current, next);
-        if !Arc::ptr_eq(&found, &current) {
+        if Arc::ptr_eq(&found, &current) {
+            for (address, to) in findings.moves {
+                report::moved(address, to, &current);
+            }
+        } else {
             self.engine.put_back(findings);
         }
         self.refresh();

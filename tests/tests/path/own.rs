@@ -210,6 +210,9 @@ fn where_no_source_is_given_it_is_the_one_that_the_route_says() {
         assert_eq!(said.map(|line| line.detail.as_str()), Some(source), "{to}");
         assert!(!matches!(verdict, Verdict::Drop(_)), "{to}: {verdict:?}");
     }
+    // As an answer it is from where it was asked.
+    let asked = own("g", "0.0.0.0", "10.0.1.1");
+    assert!(router.explain_own(&asked).is_ok());
     for (to, why) in [
         ("10.0.1.254", "the router's own"),
         ("224.0.0.251", "a group's"),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tapgate_engine::drops::DropReason;
+use tapgate_engine::model::health::Outage;
 use tapgate_tests::memory::Memory;
 use tapgate_tests::packet::{tcp, udp};
 use tapgate_tests::recipe::*;
-use tapgate_tests::router::{Router, config};
+use tapgate_tests::router::{Router, config, mac_of};
 
 use super::{OUT, converse, inbound, outbound, stations};
 
@@ -102,4 +103,80 @@ fn any_memory_is_survived() {
             assert!(inbound(router), "seed {seed}");
         });
     }
+}
+
+/// Two uplinks of which the first is preferred: sessions by the second stay there over a start, whoever
+/// speaks first, although the new process takes all next hops to be in use (T21).
+#[test]
+fn t21_sessions_by_an_uplink_that_is_not_preferred_outlive_the_process() {
+    const TEXT: &str = r#"
+[ports]
+first = { memory = true }
+second = { memory = true }
+a = { memory = true }
+[personalities]
+x = { port = "first", mac = "02:00:00:00:00:aa", addresses = ["203.0.113.10/24"], gateway = "203.0.113.1" }
+y = { port = "second", mac = "02:00:00:00:00:bb", addresses = ["198.18.0.10/24"], gateway = "198.18.0.1" }
+[networks]
+lan = { ports = ["a"], addresses = ["10.0.1.254/24"], mac = "02:00:00:00:00:01" }
+[guests]
+web = { port = "a", mac = "02:00:00:00:01:01", addresses = ["10.0.1.1"] }
+[nat]
+snat = [{ from = "10.0.1.0/24", dev = "x" }, { from = "10.0.1.0/24", dev = "y" }]
+forward = [{ proto = "tcp", address = "198.18.0.10", port = 80, to = "10.0.1.1:80" }]
+[tables]
+main = [{ to = "default", dev = "x", metric = 10 }, { to = "default", dev = "y", metric = 20 }]
+"#;
+    let guest = |packet: tapgate_tests::packet::Packet| {
+        let [from, to] = ["02:00:00:00:01:01", "02:00:00:00:00:01"];
+        packet
+            .link(from.parse().unwrap(), to.parse().unwrap())
+            .bytes()
+    };
+    let source = |router: &mut Router| {
+        let sent = router.take_packets("second");
+        assert!(router.take_packets("first").is_empty());
+        sent.first().map(|bytes| bytes[26..30].to_vec())
+    };
+    let config = config(TEXT);
+    let mut memory = Memory::free(64);
+    memory.start(&config, |before| {
+        before.answer_everything();
+        before.wait(10_000);
+        before.set_outage("x", "203.0.113.1", Some(Outage::Silent));
+        let opened = tcp("198.51.100.9:4000", "198.18.0.10:80", "S", b"");
+        let gateway = mac_of("198.18.0.1".parse().unwrap());
+        before.inject(
+            "second",
+            opened
+                .link(gateway, "02:00:00:00:00:bb".parse().unwrap())
+                .bytes(),
+        );
+        before.wait(10);
+        before.inject(
+            "a",
+            guest(tcp("10.0.1.1:80", "198.51.100.9:4000", "S.", b"")),
+        );
+        before.inject(
+            "a",
+            guest(udp("10.0.1.1:5000", "198.51.100.9:53", b"query")),
+        );
+        before.wait(10);
+        assert_eq!(before.sessions().len(), 2);
+    });
+    memory.start(&config, |after| {
+        after.answer_everything();
+        after.wait(10);
+        after.take_all();
+        for packet in [
+            tcp("10.0.1.1:80", "198.51.100.9:4000", "P.", b"more"),
+            udp("10.0.1.1:5000", "198.51.100.9:53", b"again"),
+        ] {
+            after.inject("a", guest(packet));
+            after.wait(10);
+            assert_eq!(source(after), Some(vec![198, 18, 0, 10]));
+        }
+        assert_eq!(after.sessions().len(), 2);
+        assert_eq!(after.counts().get("sessions_revoked"), None);
+    });
 }

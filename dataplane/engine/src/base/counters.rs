@@ -23,7 +23,7 @@ counters! {
     forwarded_without_session: "Packets forwarded that need no translation and for which no session was to be had.",
     sessions_created: "Sessions begun.",
     sessions_expired: "Sessions ended because they were idle.",
-    sessions_revoked: "Sessions ended because a new configuration no longer allows them.",
+    sessions_revoked: "Sessions ended because they would have another address, or may no longer be: the configuration or a next hop's state is new.",
     sessions_displaced: "Sessions ended, unanswered, because whoever opened them opened more than fit.",
     sessions_recovered: "Sessions taken over from an earlier dataplane.",
     sessions_refused: "Sessions of an earlier dataplane not taken over: what it left of them contradicts itself or the configuration.",

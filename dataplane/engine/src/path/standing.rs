@@ -104,16 +104,9 @@ fn query<'s, A: Family>(
 ) -> Option<Query<'s, A>> {
     let flow = record.inside();
     let (interface, ingress) = place(record, snapshot)?;
-    let leaves_by = record.path(Direction::Forward).map(|path| path.interface);
-    let is_uplink = |id: &InterfaceId| {
-        snapshot.is_still(*id, record.generation)
-            && snapshot
-                .interface(*id)
-                .is_some_and(|interface| interface.personality)
-    };
     Some(Query {
         flow,
-        keeps: leaves_by.filter(is_uplink),
+        keeps: leaves_by(record, snapshot),
         transport: match flow.protocol {
             TCP => Transport::Tcp(0),
             UDP => Transport::Udp,
@@ -134,6 +127,19 @@ fn query<'s, A: Family>(
     })
 }
 
+/// The personality that a session leaves by. After a start its address outside tells it.
+fn leaves_by<A: Family>(record: &SessionRecord<A>, snapshot: &Snapshot) -> Option<InterfaceId> {
+    let known = record.path(Direction::Forward).map(|path| path.interface);
+    let interface = match known {
+        Some(id) if !snapshot.is_still(id, record.generation) => None,
+        Some(id) => snapshot.interface(id),
+        None => snapshot.holder(record.outside().source.into()),
+    };
+    interface
+        .filter(|interface| interface.personality)
+        .map(|interface| interface.id)
+}
+
 /// Where the session's first packet would come in now: a guest's where the guest is, any other's where
 /// it came in. `None`: that interface or port is gone.
 fn place<'s, A: Family>(
@@ -145,9 +151,17 @@ fn place<'s, A: Family>(
         if let Some(place) = bridged(flow.source.into(), flow.destination.into(), snapshot) {
             return Some(place);
         }
-        // The dataplane that knew is gone: take the interface by which an answer would leave now.
+        // The dataplane that knew is gone: take the interface by which an answer would leave now; of several
+        // that lead out the one whose address was spoken to (T21).
         let back = Selector::ours(flow.destination, flow.source, flow.protocol);
-        let way = route(snapshot, back, &mut Silent).ok()?;
+        let way = route(snapshot, back, &mut Silent).ok();
+        let spoken_to = snapshot.holder(flow.destination.into());
+        if let Some(personality) = spoken_to.filter(|holder| holder.personality)
+            && way.is_none_or(|way| way.interface.personality)
+        {
+            return Some((personality, None));
+        }
+        let way = way?;
         return Some((way.interface, way.guest.map(|guest| guest.port)));
     };
     let still = snapshot.is_still(path.interface, record.generation);

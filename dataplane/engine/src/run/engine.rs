@@ -20,7 +20,6 @@ use crate::state::refused::LimitMet;
 use crate::state::router::Router;
 use crate::state::session::Sessions;
 use crate::state::shard::Shard;
-use crate::state::virtuals;
 use crate::wire::frame::{Frame, Verdict};
 
 /// A router with one worker.
@@ -91,11 +90,6 @@ impl Engine {
         }
         self.shard.counters.virtual_addresses_moved -= findings.moves.len() as u64;
         self.router.virtuals.put_back(findings.moves);
-    }
-
-    /// Which virtual addresses were taken over, since this was asked last.
-    pub fn take_moved(&mut self) -> Vec<virtuals::Notice> {
-        self.router.virtuals.take_notices()
     }
 
     /// Which next hops came into use or went out of it, since this was asked last.

@@ -37,8 +37,6 @@ const ASKED_AFTER: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(10),
 ];
-/// Most changes that wait to be reported.
-const NOTICES: usize = 64;
 
 /// A token bucket's measures.
 struct Turns {
@@ -58,17 +56,6 @@ pub enum Said {
     TooOften,
 }
 
-/// A virtual address that another guest has now, by the numbers of their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Notice {
-    /// The address.
-    pub address: IpAddr,
-    /// Who had it.
-    pub from: u16,
-    /// Who has it.
-    pub to: u16,
-}
-
 /// All virtual addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Virtuals {
@@ -79,7 +66,6 @@ pub struct Virtuals {
     published: Option<Instant>,
     takers: BTreeMap<u16, Taker>,
     due: Deadlines<IpAddr>,
-    notices: Vec<Notice>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -173,9 +159,6 @@ impl Virtuals {
             true => drop(self.moves.remove(&address)),
             false => drop(self.moves.insert(address, to)),
         }
-        if from != to && self.notices.len() < NOTICES {
-            self.notices.push(Notice { address, from, to });
-        }
         Said::Taken
     }
 
@@ -217,11 +200,6 @@ impl Virtuals {
             self.moves.entry(address).or_insert(taker);
         }
         self.published = None;
-    }
-
-    /// Which were taken over, since this was asked last.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
     }
 }
 

@@ -42,8 +42,16 @@ pub fn explain_own(
         "" => None,
         name => Some(heard(snapshot, name, packet.from)?),
     };
-    let chooses = heard.is_none() && packet.from.is_unspecified();
-    if !chooses {
+    let own = heard.filter(|_| packet.from.is_unspecified());
+    let own = own.and_then(|heard| match packet.to {
+        IpAddr::V4(to) => heard.source_for(to).map(IpAddr::V4),
+        IpAddr::V6(to) => heard.source_for(to).map(IpAddr::V6),
+    });
+    let packet = &Packet {
+        from: own.unwrap_or(packet.from),
+        ..packet.clone()
+    };
+    if heard.is_some() || !packet.from.is_unspecified() {
         speaks_from(snapshot, heard, packet.from)?;
     }
     is_routed(snapshot, packet.to)?;
