@@ -4,8 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::import::firewall::Fate;
 
-/// Rules of iptables by table and family, each at the line where it stands.
-pub(in crate::import) type Chains = BTreeMap<(String, bool), BTreeMap<usize, String>>;
+/// Rules of iptables by table and family.
+pub(in crate::import) type Chains = BTreeMap<(String, bool), Lines>;
+
+/// Rules of a table, each at the line where it stands.
+#[derive(Debug, Default)]
+pub(in crate::import) struct Lines {
+    said: BTreeMap<usize, String>,
+    /// The line that was run last.
+    last: usize,
+}
 
 /// Targets without which no more is let in.
 const LETS_IN: [&str; 4] = ["ACCEPT", "LOG", "NFLOG", "ULOG"];
@@ -30,19 +38,34 @@ pub(super) fn iptables(
     let text: Vec<String> = rest.iter().map(|word| quoted(word)).collect();
     let text = text.join(" ");
     let lines = chains.entry((table.clone(), v6)).or_default();
+    let is_late = number < lines.last;
+    lines.last = lines.last.max(number);
+    let lines = &mut lines.said;
     let said = match verb.as_str() {
+        "-A" | "--append" | "-N" | "--new-chain" | "-P" | "--policy" if is_late => {
+            let why = "it is run after a line that stands below it: write the lines in the order in which they are run";
+            return Err((inserted(&table, "-I", rest), why.to_owned()));
+        }
         "-A" | "--append" => format!("-A {text}"),
         "-N" | "--new-chain" => format!("-N {text}"),
         "-P" | "--policy" => format!(":{text} [0:0]"),
         "-D" | "--delete" => return Err(delete(lines, &text)),
         "-F" | "--flush" => {
             let start = format!("-A {chain}");
+            let before = lines.len();
             lines.retain(|_, line| {
                 let of = line.strip_prefix(&start);
                 !of.is_some_and(|rest| chain.is_empty() || rest.starts_with(' '))
             });
-            return Err((Fate::Implied, EMPTY.to_owned()));
+            let why = match before - lines.len() {
+                0 => EMPTY.to_owned(),
+                1 => "the rule that stands before it is left out".to_owned(),
+                many => format!("the {many} rules that stand before it are left out"),
+            };
+            return Err((Fate::Implied, why));
         }
+        // A rule that is asked for is not there yet.
+        "-C" | "--check" => return Err((Fate::Implied, EMPTY.to_owned())),
         "-X" | "--delete-chain" | "-Z" | "--zero" => {
             return Err((Fate::Implied, EMPTY.to_owned()));
         }
@@ -72,6 +95,7 @@ fn plain(words: &[String]) -> (String, Vec<String>) {
     while let Some(word) = words.next() {
         match word.as_str() {
             "-t" | "--table" => table = words.next().cloned().unwrap_or_default(),
+            "-v" | "--verbose" | "-n" | "-4" | "-6" => {}
             "-w" | "--wait" => drop(words.next_if(|word| word.parse::<u32>().is_ok())),
             _ => rest.push(word.clone()),
         }
@@ -98,8 +122,23 @@ fn delete(lines: &mut BTreeMap<usize, String>, text: &str) -> (Fate, String) {
         }
         None => {
             let why = "no line before it adds this rule, as it stands here";
-            (Fate::Missing, why.to_owned())
+            let lets_in = text.ends_with("-j ACCEPT");
+            let fate = if lets_in { Fate::Wider } else { Fate::Missing };
+            (fate, why.to_owned())
         }
+    }
+}
+
+/// What it means to leave out a command: one of iptables may keep something out.
+pub(super) fn left_out(words: &[String]) -> Fate {
+    let is_it = |word: &String| word.ends_with("iptables") || word.ends_with("ip6tables");
+    let Some(at) = words.iter().position(is_it) else {
+        return Fate::Missing;
+    };
+    let (table, words) = plain(&words[at + 1..]);
+    match words.split_first() {
+        Some((verb, rest)) => inserted(&table, verb, rest),
+        None => Fate::Missing,
     }
 }
 
@@ -114,7 +153,7 @@ fn inserted(table: &str, verb: &str, rest: &[String]) -> Fate {
     match (table, chain) {
         (_, Some("INPUT" | "OUTPUT")) => Fate::Host,
         ("nat", _) => Fate::Missing,
-        _ if lets_in && ["-I", "--insert"].contains(&verb) => Fate::Missing,
+        _ if lets_in && !["-R", "--replace", "-D", "--delete"].contains(&verb) => Fate::Missing,
         _ => Fate::Wider,
     }
 }
@@ -138,10 +177,10 @@ fn quoted(word: &str) -> String {
 
 /// Rules as `iptables-save` would write them, each at its own line.
 pub(in crate::import) fn saved(chains: &Chains) -> Vec<String> {
-    let text = |((table, v6), lines): (&(String, bool), &BTreeMap<usize, String>)| {
+    let text = |((table, v6), lines): (&(String, bool), &Lines)| {
         let mut text = format!("*{table}\n");
         let mut at = 2;
-        for (number, line) in lines {
+        for (number, line) in &lines.said {
             while at < *number {
                 text.push('\n');
                 at += 1;
@@ -154,6 +193,6 @@ pub(in crate::import) fn saved(chains: &Chains) -> Vec<String> {
         text.push_str(&format!("COMMIT\n# Generated by {program}\n"));
         text
     };
-    let written = chains.iter().filter(|(_, lines)| !lines.is_empty());
+    let written = chains.iter().filter(|(_, lines)| !lines.said.is_empty());
     written.map(text).collect()
 }

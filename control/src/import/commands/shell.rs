@@ -9,6 +9,8 @@ pub(super) struct Command {
     pub(super) words: Vec<String>,
     /// Files that it reads and writes.
     pub(super) files: Vec<String>,
+    /// It is for when the one before it fails.
+    pub(super) on_failure: bool,
 }
 
 /// What was cut so far.
@@ -22,7 +24,7 @@ struct Cut {
     on_failure: bool,
 }
 
-/// The commands of a line, without those that are for a failure.
+/// The commands of a line.
 pub(super) fn commands(line: &str) -> Vec<Command> {
     let mut cut = Cut::default();
     let mut letters = line.chars().peekable();
@@ -79,8 +81,9 @@ impl Cut {
 
     fn end_command(&mut self) {
         self.end_word();
-        let command = std::mem::take(&mut self.command);
-        if !self.on_failure && !command.words.is_empty() {
+        let mut command = std::mem::take(&mut self.command);
+        command.on_failure = self.on_failure;
+        if !command.words.is_empty() {
             self.all.push(command);
         }
     }
@@ -93,10 +96,15 @@ mod tests {
     #[test]
     fn words_and_commands_are_those_of_a_shell() {
         let line = r#"a 'b; c' "d && \"e\" \n"f\ g; h >/x/y 2>&1 || i | j && k &>z # l"#;
-        let all: Vec<Vec<String>> = commands(line).into_iter().map(|c| c.words).collect();
+        let (failed, all): (Vec<Command>, Vec<Command>) = commands(line)
+            .into_iter()
+            .partition(|command| command.on_failure);
+        let all: Vec<Vec<String>> = all.into_iter().map(|c| c.words).collect();
         let [a, h, k] = &all[..] else {
             panic!("{all:?}")
         };
+        let failed: Vec<&str> = failed.iter().map(|command| &*command.words[0]).collect();
+        assert_eq!(failed, ["i", "j"]);
         assert_eq!(*a, ["a", "b; c", "d && \"e\" \\nf g"]);
         assert_eq!((&*h[0], h.len(), &*k[0], k.len()), ("h", 1, "k", 1));
         assert_eq!(commands("echo 1 > /proc/x")[0].files, ["/proc/x"]);

@@ -4,7 +4,7 @@ use super::file::{File, Section};
 use super::matching::Matching;
 use super::routing::{neighbor, route, rule};
 use super::values::{is_on, size};
-use crate::import::commands::net;
+use crate::import::commands::{self, net};
 use crate::import::firewall::{Fate, Origin};
 use crate::import::iproute;
 use crate::import::system::{Inet, Kind, Neighbor, System};
@@ -205,10 +205,9 @@ fn address(system: &mut System, section: &Section, device: &str) -> Result<(), S
     let said = section.said();
     let text = section.get("Address").ok_or("there is no address")?;
     let net = net(text).ok_or_else(|| format!("{text} is not an address"))?;
-    let net = match section.get("Peer") {
-        Some(_) => net.addr().into(),
-        None => net,
+    let Some(peer) = section.get("Peer") else {
+        system.link_mut(device, &said).address(net, false, &said);
+        return Ok(());
     };
-    system.link_mut(device, &said).address(net, false, &said);
-    Ok(())
+    commands::peer(system, (net.addr().into(), peer), device, &said)
 }

@@ -89,7 +89,10 @@ fn one(route: &Route, metric: bool, links: &Links, routing: &mut Routing) {
         Target::Throw => fields.push(("type", quoted("throw"))),
         Target::Host(_) => return,
         Target::Hops(hops) => {
-            let all: Result<_, _> = hops.iter().map(|hop| way(route, hop, links)).collect();
+            let all: Result<_, _> = hops
+                .iter()
+                .map(|hop| way(route, &to_itself(route, hop, links), links))
+                .collect();
             ways = match all {
                 Ok(all) => all,
                 Err((fate, why)) => return routing.note(origin, fate, why),
@@ -221,6 +224,18 @@ fn leads(ways: &[Way], fields: &mut Fields) {
         inline(&fields)
     });
     fields.push(("nexthops", list(all)));
+}
+
+/// A host on an uplink is its own next hop, where `dev` alone would mean the gateway.
+fn to_itself(route: &Route, hop: &Hop, links: &Links) -> Hop {
+    let host = route.to.addr();
+    let personality = hop.dev.as_ref().and_then(|device| links.of(device));
+    let is_beyond = personality.is_some_and(|at| {
+        let mut gateways = links.personalities[at].gateways.iter();
+        gateways.any(|gateway| Inet::of(*gateway) == Inet::of(host) && *gateway != host)
+    });
+    let via = hop.via.or((is_host(route.to) && is_beyond).then_some(host));
+    Hop { via, ..hop.clone() }
 }
 
 /// By which interface, and to whom there.

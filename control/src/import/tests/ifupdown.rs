@@ -64,12 +64,47 @@ fn rules_that_come_elsewhere_are_listed() {
     assert_eq!(missing.len(), 2, "{missing:?}");
     assert_eq!(
         left_out(&written, Fate::Implied, "starts with nothing").len(),
-        2
+        1
     );
-    assert_eq!(left_out(&written, Fate::Implied, "is left out").len(), 1);
+    assert_eq!(left_out(&written, Fate::Implied, "is left out").len(), 2);
     for gone in ["10.0.0.70/32", "10.0.9.0/24\", dev"] {
         assert!(!written.text.contains(gone), "{gone}\n{}", written.text);
     }
+}
+
+#[test]
+fn what_keeps_something_out_and_is_left_out_is_told() {
+    let written = with(
+        "wider",
+        " up iptables -P FORWARD DROP\n pre-up iptables -P FORWARD ACCEPT\n",
+    );
+    let late = left_out(&written, Fate::Wider, "in the order in which they are run");
+    assert!(late.len() == 1 && late[0].contains("DROP"), "{late:?}");
+    let written = with(
+        "failure",
+        " up [ -e /x ] || iptables -A FORWARD -s 10.0.0.66 -j DROP\n\
+         \x20up iptables -C FORWARD -s 10.0.0.67 -j DROP || iptables -v -A FORWARD -s 10.0.0.67 -j DROP\n\
+         \x20up ip link set eth0 up || true\n\
+         \x20up env X=1 iptables -A FORWARD -s 10.0.0.68 -j DROP\n\
+         \x20up iptables -D FORWARD -s 10.0.0.69 -j ACCEPT\n",
+    );
+    let wider = left_out(&written, Fate::Wider, "");
+    assert_eq!(wider.len(), 3, "{wider:?}");
+    assert!(wider[0].contains("10.0.0.66") && wider[1].contains("10.0.0.68"));
+    assert_eq!(left_out(&written, Fate::Missing, "").len(), 0);
+    has(&written, "source = \"10.0.0.67\"");
+}
+
+#[test]
+fn a_peer_is_routed_to() {
+    let written = with(
+        "peer",
+        " up ip addr add 10.9.0.1 peer 10.9.0.2/32 dev eth0\n",
+    );
+    has(
+        &written,
+        "{ to = \"10.9.0.2\", via = \"10.9.0.2\", dev = \"eth0\", onlink = true }",
+    );
 }
 
 #[test]
