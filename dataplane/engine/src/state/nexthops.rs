@@ -162,6 +162,12 @@ impl NextHops {
                 must: STEADY,
             });
             let interval = hop.interval();
+            let target = |probe: Option<Probe>| probe.and_then(|probe| probe.target);
+            if target(hop.probe) != target(probe) {
+                // What was asked of another is no answer of this one.
+                (hop.asked, hop.pinged, hop.steady_since) = (None, None, None);
+                hop.unanswered = 0;
+            }
             hop.probe = probe;
             if self.due.get(place).is_none() || interval != hop.interval() {
                 self.schedule(place, now);

@@ -143,6 +143,25 @@ fn one_whose_target_alone_is_silent_is_taken_for_that_after_ten_seconds() {
 }
 
 #[test]
+fn a_target_that_is_new_is_not_answered_by_what_was_asked_before() {
+    let before = snapshot(PROBE);
+    let (mut hops, place) = watched(&before);
+    run(&mut hops, 5_000, &[(0, false)]);
+    // It answers ARP, and would be back with the next answer.
+    run(&mut hops, 7_400, &[(4_500, true)]);
+    let after = snapshot(r#", "probe": { "interval": 1, "count": 3, "target": "198.51.100.53" }"#);
+    hops.adopt(&after, at(7_500));
+    let down = |hops: &NextHops| {
+        let mut all = hops.iter().filter(|(known, _)| *known == place);
+        all.next().and_then(|(_, hop)| hop.down)
+    };
+    for second in 8..20 {
+        run(&mut hops, 1_000 * second, &[(0, true)]);
+        assert!(down(&hops).is_some(), "at {second} s");
+    }
+}
+
+#[test]
 fn all_behind_a_link_that_is_down_are_out_of_use() {
     let snapshot = snapshot(PROBE);
     let (mut hops, place) = watched(&snapshot);
