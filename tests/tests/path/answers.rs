@@ -101,6 +101,17 @@ fn f06_answers_go_nowhere_that_is_refused() {
     }
 }
 
+/// A ping's answer has the type of service that it answers, and is looked up with that, as in Linux.
+#[test]
+fn f13_rules_know_answers_by_their_type_of_service() {
+    let tables = r#"main = [{ to = "default", dev = "y" }]
+ty = [{ to = "default", dev = "y", via = "198.18.0.77" }]"#;
+    let mut router = router(r#"{ priority = 9, dscp = 46, lookup = "ty" }"#, tables);
+    let marked = answered(&mut router, asked().tos(46 << 2));
+    assert_eq!(marked, by_y("198.18.0.77", [0, 0]));
+    assert_eq!(answered(&mut router, asked()), by_y("198.18.0.1", [0, 0]));
+}
+
 #[test]
 fn rules_know_answers_of_a_personality_by_oif() {
     let tables = r#"main = [{ to = "default", dev = "x" }]
