@@ -182,6 +182,14 @@ moves() {
   lost=$(sed -n 's/.* received, \(.*\) packet loss.*/\1/p' "$state/moves.ping")
   ((took <= 100)) || fail "$2 got the first packet $took ms after it announced $virtual"
   has_it "$2" " from $1, the first packet $took ms after its announcement, $lost of 3 s lost"
+  [[ $dut == kernel ]] || tells_of "$1" "$2"
+}
+
+# tells_of FROM TO: the log's last word of the address is that.
+tells_of() {
+  local told
+  told=$(grep "virtual address taken over" "$state/tapgate.log" | grep "$virtual" | tail -n 1)
+  [[ $told == *"from=\"$1\" to=\"$2\""* ]] || fail "the log tells of $virtual: ${told:-nothing}, not from $1 to $2"
 }
 
 # A dataplane that is started anew asks who has the address.

@@ -29,6 +29,13 @@ two_uplinks() {
     leaves_by desk "$second" "$silent"
     state_of "$provider" down "no answer"
     only_by lap "$second"
+    if ((silent == 6)); then
+      # A new dataplane finds out itself, by its first probes.
+      kill -KILL "$(dataplane_pid)"
+      leaves_by desk "$second" 6
+      only_by lap "$second"
+      state_of "$provider" down "no answer"
+    fi
     inside provider nft delete table netdev silent
     leaves_by desk "$first" 8
     state_of "$provider" up

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | up | neighbour discovery of a packet's next hop fails (RFC 4861 §7.3.3) | down |
 //! | up, with `probe` | so many probes in a row are not answered | down |
+//! | new, with `probe` | it is asked as often within one interval, and answers none of it | down until it answers |
 //! | up | its link goes down | down |
 //! | down, the link up | asked once an interval; what is learned of it says how far from use it is | |
 //! | down | answered every time for as long as it must | up |
@@ -52,6 +53,8 @@ pub struct NextHop {
     /// How often that has changed.
     pub changes: u32,
     probe: Option<Probe>,
+    /// It has a probe, and has not answered yet.
+    is_new: bool,
     /// When it was asked last, and has not been looked at since.
     asked: Option<Instant>,
     /// The sequence number of a ping that is not answered yet.
@@ -68,6 +71,21 @@ impl NextHop {
     fn interval(&self) -> Duration {
         let asked = self.probe.unwrap_or_default();
         Duration::from_secs(asked.interval.into())
+    }
+
+    /// It is asked for the first time, several times in one interval: a dataplane that is started anew does not
+    /// know that a next hop has been gone for long.
+    fn is_first_asked(&self) -> bool {
+        self.is_new && self.down.is_none()
+    }
+
+    /// From now to when it is asked next.
+    fn pause(&self) -> Duration {
+        match self.probe.filter(|_| self.is_first_asked()) {
+            Some(_) if self.asked.is_none() => Duration::ZERO,
+            Some(probe) => self.interval() / u32::from(probe.count.max(1)),
+            None => self.interval(),
+        }
     }
 }
 
@@ -155,6 +173,7 @@ impl NextHops {
                 since: now,
                 changes: 0,
                 probe,
+                is_new: probe.is_some(),
                 asked: None,
                 pinged: None,
                 unanswered: 0,
@@ -262,9 +281,10 @@ impl NextHops {
         match heard {
             Some(true) => {
                 hop.unanswered = 0;
+                let was_new = std::mem::take(&mut hop.is_new);
                 let steady = *hop.steady_since.get_or_insert(now);
                 match hop.down {
-                    Some(_) if now.since(steady) >= hop.must => self.back(place, now),
+                    Some(_) if was_new || now.since(steady) >= hop.must => self.back(place, now),
                     Some(_) => self.is_out(place, Outage::Damped, now),
                     None => {}
                 }
@@ -294,9 +314,14 @@ impl NextHops {
         let ask = match target {
             None => Ask::Neighbor,
             Some(target) => {
-                self.sequence = self.sequence.wrapping_add(1);
-                hop.pinged = Some(self.sequence);
-                let number = (self.identifier, self.sequence);
+                // An answer to any of the first ones is one.
+                let repeated = hop.pinged.filter(|_| hop.is_first_asked());
+                let sequence = repeated.unwrap_or_else(|| {
+                    self.sequence = self.sequence.wrapping_add(1);
+                    self.sequence
+                });
+                hop.pinged = Some(sequence);
+                let number = (self.identifier, sequence);
                 Ask::Ping { target, number }
             }
         };
@@ -345,7 +370,7 @@ impl NextHops {
             None => hop.probe.is_some(),
         };
         match asked {
-            true => self.due.set(place, now + hop.interval()),
+            true => self.due.set(place, now + hop.pause()),
             false => self.due.clear(place),
         }
     }
