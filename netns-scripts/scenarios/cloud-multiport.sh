@@ -25,13 +25,24 @@ cloud_multiport() {
   vrrp ha-a 150
   has_it ha-a ''
   vrrp ha-b 100
+  # A machine that is shared may stop a processor for longer than that: three times are chance no more.
+  local late=1 round
+  for ((round = 0; round < 3 && late; round++)); do
+    late=0
+    there_and_back
+  done
+  ((late == 0)) || fail "three times a new holder of $virtual waited longer than 100 ms for the first packet"
+  witness_check
+}
+
+# The virtual address goes to ha-b, and back.
+there_and_back() {
   moves ha-a ha-b dies
   ip -n ha-a address flush dev "${device[ha-a]}"
   ip -n ha-a link set "${device[ha-a]}" up
   if [[ $dut == tapgate ]]; then restarted ha-b; fi
   stolen ha-b
   moves ha-b ha-a comes_back
-  witness_check
 }
 
 # own_outside GUEST ADDRESS PORT: what the VM sends from it is seen under its floating address, and passes by
@@ -93,7 +104,8 @@ told() {
   say one "its port is i-one, its other one i-two, by a route of option 121"
 }
 
-# vrrp GUEST PRIORITY: keepalived begins in a guest.
+# vrrp GUEST PRIORITY: keepalived begins in a guest. What the other sent while nobody was there waits at the router
+# and comes all at once: it is not answered with an announcement each.
 vrrp() {
   local peer=ha-a
   [[ $1 != ha-a ]] || peer=ha-b
@@ -102,6 +114,8 @@ global_defs {
   router_id $1
   vrrp_version 3
   vrrp_garp_master_delay 1
+  vrrp_garp_lower_prio_repeat 0
+  vrrp_lower_prio_no_advert true
 }
 vrrp_instance virtual {
   state BACKUP
@@ -163,8 +177,8 @@ comes_back() {
   vrrp ha-a 150
 }
 
-# moves FROM TO COMMAND: the address moves under a ping each 10 ms, and the first that the new holder gets comes
-# within 100 ms of its announcement.
+# moves FROM TO COMMAND: the address moves under a ping each 10 ms. If the first that the new holder gets comes
+# more than 100 ms after its announcement, `late` is set.
 moves() {
   local pid log=$state/moves.log took lost
   inside "$2" tcpdump -n -tt -l -i "${device[$2]}" "arp src host $virtual or icmp[icmptype] == icmp-echo" \
@@ -180,7 +194,7 @@ moves() {
   took=$(awk '/ARP/ && !said { said = $1 } /echo request/ && said && $1 >= said { printf "%d\n", ($1 - said) * 1000; exit }' "$log")
   [[ $took ]] || fail "$2 announced $virtual and got nothing: $(tail -n 3 "$log"; tail -n 3 "$state/$2.log")"
   lost=$(sed -n 's/.* received, \(.*\) packet loss.*/\1/p' "$state/moves.ping")
-  ((took <= 100)) || fail "$2 got the first packet $took ms after it announced $virtual"
+  ((took <= 100)) || late=1
   has_it "$2" " from $1, the first packet $took ms after its announcement, $lost of 3 s lost"
   [[ $dut == kernel ]] || tells_of "$1" "$2"
 }
