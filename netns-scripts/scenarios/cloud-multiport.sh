@@ -203,7 +203,8 @@ moves() {
 tells_of() {
   local told
   told=$(grep "virtual address taken over" "$state/tapgate.log" | grep "$virtual" | tail -n 1)
-  [[ $told == *"from=\"$1\" to=\"$2\""* ]] || fail "the log tells of $virtual: ${told:-nothing}, not from $1 to $2"
+  # Imported guests have the names of their ports.
+  [[ $told =~ from=\"(port-)?$1\"\ to=\"(port-)?$2\" ]] || fail "the log tells of $virtual: ${told:-nothing}, not from $1 to $2"
 }
 
 # A dataplane that is started anew asks who has the address.
