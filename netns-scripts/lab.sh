@@ -13,8 +13,9 @@
 # A lab changes nothing on the host. It has its own network, mount and process namespaces, with an
 # empty /run: its names meet no others, and all of it goes when its first process ends, however
 # that comes about. Files outside: LAB_DIR (default .lab) holds the VM's image and the
-# lock; LAB_WAIT is how many seconds to wait for another lab's end (default 0). CONFIGURATION is another file
-# than the recipe's; it finds the devices that the kernel's lab has.
+# lock; LAB_WAIT is how many seconds to wait for another lab's end (default 0); with LAB_BESIDE=yes it may run beside
+# others that have it too. CONFIGURATION is another file than the recipe's; it finds the devices that the kernel's
+# lab has.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_dir=${LAB_DIR:-$(dirname "$here")/.lab}
@@ -68,12 +69,15 @@ need_root() {
 # The lab dies with this shell, even if this shell is killed.
 lab_enter() {
   mkdir -p "$lab_dir"
+  local how=--exclusive holder
+  [[ -z ${LAB_BESIDE-} ]] || how=--shared
   exec {lock}>>"$lab_dir/lock"
-  flock --timeout "${LAB_WAIT:-0}" "$lock" || {
-    echo "lab.sh: another lab is running (process $(cat "$lab_dir/lock")); wait for it, or stop it with: $0 down" >&2
+  flock $how --timeout "${LAB_WAIT:-0}" "$lock" || {
+    holder=$(cat "$lab_dir/lock")
+    echo "lab.sh: another lab is running; wait for it${holder:+, or stop it (process $holder) with: $0 down}" >&2
     exit 1
   }
-  echo $$ >"$lab_dir/lock"
+  [[ $how == --shared ]] || echo $$ >"$lab_dir/lock"
   local status=0
   trap 'lab_stop; exit 130' INT
   trap 'lab_stop; exit 143' TERM HUP
