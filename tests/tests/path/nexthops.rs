@@ -130,6 +130,22 @@ fn n11_a_next_hop_that_is_gone_from_the_start_is_known_to_be_after_one_interval(
     assert_eq!((state(&router), by(&mut router, 3)), (None, Some('x')));
 }
 
+/// What was sent there before the device came was not heard.
+#[test]
+fn n11_who_did_not_answer_is_asked_again_when_the_device_comes() {
+    let mut router = Router::new(&config("", TWO));
+    router.answer_everything();
+    gateway_is(&mut router, false);
+    assert_eq!(send(&mut router, 1), Verdict::Hold);
+    router.wait(100);
+    gateway_is(&mut router, true);
+    router.take_all();
+    router.attach("first");
+    router.wait(1);
+    let sent = router.take("first");
+    assert!(sent.iter().any(|sent| sent.bytes[12..14] == [8, 0]));
+}
+
 #[test]
 fn n11_a_next_hop_is_lost_when_its_mac_cannot_be_had_any_more() {
     let mut router = router("", TWO);
@@ -383,6 +399,33 @@ main = [{TWO_V6}]
         router.lives_anywhere(gateway);
         router.wait(6_000);
         assert_eq!(down(&router), both(None, None));
+    }
+}
+
+/// From the start, also while its own addresses are still claimed (RFC 5227, RFC 4862).
+#[test]
+fn n11_a_next_hop_that_is_there_is_in_use_from_the_start() {
+    let v6 = format!(
+        r#"
+[ports]
+first = {{ memory = true }}
+second = {{ memory = true }}
+[personalities]
+x = {{ port = "first", mac = "{X}", addresses = ["2001:db8:a::10/64"], gateway = "2001:db8:a::1" {PROBE} }}
+y = {{ port = "second", mac = "{Y}", addresses = ["2001:db8:b::10/64"], gateway = "fe80::1" {PROBE} }}
+[tables]
+main = [{TWO_V6}]
+"#
+    );
+    let claimed = format!(", acd = true {PROBE}");
+    for text in [config(PROBE, TWO), config(&claimed, TWO), v6] {
+        let mut router = Router::new(&text);
+        router.answer_everything();
+        for _ in 0..200 {
+            router.wait(100);
+            let down = router.next_hops().into_iter().find_map(|(.., down)| down);
+            assert_eq!(down, None);
+        }
     }
 }
 

@@ -212,8 +212,8 @@ fn forget_what_is_gone(snapshot: &Snapshot, router: &mut Router, change: &Change
 }
 
 /// Call when a port's device came (back): who was heard there is forgotten, what is behind or on it is
-/// announced anew, and an uplink's own addresses are claimed anew, since it may be another link. A
-/// guest with another MAC need not say so: the announcement may spare it the question.
+/// announced anew, and an uplink's own addresses are claimed anew, since it may be another link. Who did not answer
+/// there yet is asked again. A guest with another MAC need not say so: the announcement may spare it the question.
 pub fn port_attached(
     port: PortId,
     snapshot: &Snapshot,
@@ -239,6 +239,8 @@ pub fn port_attached(
                 claimed.for_each(|address| ctx.router.claims.begin(interface.id, address, now));
             }
             ctx.router.memberships.report_again(interface.id, now);
+            ctx.router.neighbors.ask_again(interface.id, now);
+            ctx.router.next_hops.attached(interface.id, now);
         }
         announce::all(&mut ctx, interface);
         ctx.router.advertisers.attached((interface.id, port), now);

@@ -69,10 +69,15 @@ fn next_hops<T: Trace>(ctx: &mut Context<'_, T>) -> bool {
     let Router {
         next_hops,
         neighbors,
+        claims,
         ..
     } = &mut *ctx.router;
     let answered = |place, since| neighbors.was_heard(place, since);
-    let Some(((interface, address), ask)) = next_hops.poll(ctx.now, answered) else {
+    let waits = |(interface, next_hop)| {
+        let interface = ctx.snapshot.interface(interface);
+        interface.is_some_and(|interface| claims.is_claiming_for(interface, next_hop))
+    };
+    let Some(((interface, address), ask)) = next_hops.poll(ctx.now, answered, waits) else {
         return false;
     };
     match (neighbors.resolve(interface, address, None, ctx.now), ask) {

@@ -121,6 +121,20 @@ impl Claims {
         interface.link_local.into_iter().chain(others).find(ours)
     }
 
+    /// Whether what `interface` would speak to `peer` from is still being claimed.
+    pub(crate) fn is_claiming_for(&self, interface: &Interface, peer: IpAddr) -> bool {
+        let is_probing = |own: IpAddr| self.state(interface.id, own) == Some(ClaimState::Probing);
+        match peer {
+            IpAddr::V4(peer) => interface
+                .source_for(peer)
+                .is_some_and(|own| is_probing(own.into())),
+            IpAddr::V6(_) => {
+                self.source_on(interface).is_none()
+                    && interface.claimed().filter(IpAddr::is_ipv6).any(is_probing)
+            }
+        }
+    }
+
     /// How far the claim is, if it is not settled.
     pub(crate) fn state(&self, interface: InterfaceId, address: IpAddr) -> Option<ClaimState> {
         self.open

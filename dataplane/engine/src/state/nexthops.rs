@@ -82,7 +82,6 @@ impl NextHop {
     /// From now to when it is asked next.
     fn pause(&self) -> Duration {
         match self.probe.filter(|_| self.is_first_asked()) {
-            Some(_) if self.asked.is_none() => Duration::ZERO,
             Some(probe) => self.interval() / u32::from(probe.count.max(1)),
             None => self.interval(),
         }
@@ -166,6 +165,7 @@ impl NextHops {
         self.changed |= self.known.len() < known;
         for (&place, &probe) in &*wanted {
             let is_down = self.links_down.contains(&place.0);
+            let is_added = !self.known.contains_key(&place);
             let hop = self.known.entry(place).or_insert(NextHop {
                 down: is_down.then_some(Outage::LinkDown),
                 taken_for: is_down.then_some(Outage::LinkDown),
@@ -188,7 +188,9 @@ impl NextHops {
                 hop.unanswered = 0;
             }
             hop.probe = probe;
-            if self.due.get(place).is_none() || interval != hop.interval() {
+            if is_added && hop.is_first_asked() {
+                self.due.set(place, now);
+            } else if self.due.get(place).is_none() || interval != hop.interval() {
                 self.schedule(place, now);
             }
         }
@@ -262,13 +264,25 @@ impl NextHops {
         found.map(|(_, hop)| hop.pinged = None).is_some()
     }
 
+    /// The device of an interface's port came: what new ones were asked before that, nobody heard.
+    pub fn attached(&mut self, interface: InterfaceId, now: Instant) {
+        for (place, hop) in &mut self.known {
+            if place.0 == interface && hop.is_first_asked() {
+                (hop.asked, hop.pinged, hop.unanswered) = (None, None, 0);
+                self.due.set(*place, now);
+            }
+        }
+    }
+
     /// The next one to be asked whether it is there, and how. `answered`: whether one was heard of since.
+    /// `waits`: whether it cannot be asked yet, because the address to ask from is still being claimed.
     pub fn poll(
         &mut self,
         now: Instant,
         answered: impl Fn(Place, Instant) -> bool,
+        waits: impl Fn(Place) -> bool,
     ) -> Option<(Place, Ask)> {
-        let place = self.due.pop(now)?;
+        let place = self.next_due(now, waits)?;
         let hop = self.known.get_mut(&place)?;
         let target = hop.probe.and_then(|probe| probe.target);
         let target = target.filter(|target| target.is_ipv4() == place.1.is_ipv4());
@@ -327,6 +341,17 @@ impl NextHops {
         };
         self.schedule(place, now);
         Some((place, ask))
+    }
+
+    fn next_due(&mut self, now: Instant, waits: impl Fn(Place) -> bool) -> Option<Place> {
+        loop {
+            let place = self.due.pop(now)?;
+            let hop = self.known.get(&place)?;
+            if !hop.is_first_asked() || !waits(place) {
+                return Some(place);
+            }
+            self.due.set(place, now + hop.pause());
+        }
     }
 
     /// When [`Self::poll`] has something to do next.

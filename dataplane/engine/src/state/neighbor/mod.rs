@@ -377,6 +377,18 @@ impl Neighbors {
         held
     }
 
+    /// Those on `interface` that are asked for are asked for anew: nobody heard it so far.
+    pub fn ask_again(&mut self, interface: InterfaceId, now: Instant) {
+        for slot in self.places.slots() {
+            let neighbor = self.places.at(slot);
+            let is_asked = neighbor.live && neighbor.state == NeighborState::Incomplete;
+            if is_asked && neighbor.interface == interface {
+                neighbor.solicited = 0;
+                self.due.set(slot, now);
+            }
+        }
+    }
+
     /// The next thing to do by now.
     pub fn poll(&mut self, now: Instant) -> Option<Event> {
         while let Some(slot) = self.due.pop(now) {

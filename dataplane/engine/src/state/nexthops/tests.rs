@@ -40,7 +40,7 @@ fn run(hops: &mut NextHops, until: u64, changes: &[(u64, bool)]) -> Vec<(u64, Op
     };
     let mut news = Vec::new();
     while let Some(due) = hops.next_deadline().filter(|due| *due <= at(until)) {
-        hops.poll(due, |_, asked| answers(asked.as_millis()));
+        hops.poll(due, |_, asked| answers(asked.as_millis()), |_| false);
         let notices = hops.take_notices().into_iter();
         news.extend(notices.map(|notice| (due.as_millis(), notice.down)));
     }
@@ -91,6 +91,25 @@ fn one_that_is_new_is_asked_as_often_as_it_must_answer_within_one_interval() {
     assert_eq!(hops.next_deadline(), Some(at(1_666 + 5_000)));
 }
 
+/// Nobody can be asked while the address to ask from is being claimed, or the device is not there yet.
+#[test]
+fn one_that_is_new_must_answer_only_what_it_can_be_asked() {
+    let snapshot = snapshot(PROBE);
+    let (mut hops, place) = watched(&snapshot);
+    let mut asked = 0;
+    while let Some(due) = hops.next_deadline().filter(|due| *due < at(9_000)) {
+        asked += usize::from(hops.poll(due, |_, _| false, |_| due < at(7_000)).is_some());
+        if asked == 3 {
+            break;
+        }
+    }
+    assert_eq!(asked, 3);
+    hops.attached(place.0, at(8_000));
+    assert_eq!(run(&mut hops, 8_900, &[(0, false)]), []);
+    let news = run(&mut hops, 9_100, &[(0, false)]);
+    assert!(matches!(news[..], [(8_999..=9_000, Some(_))]), "{news:?}");
+}
+
 /// An answer that is longer under way than to the next of the first pings.
 #[test]
 fn one_that_is_new_may_answer_any_of_the_first_pings() {
@@ -99,14 +118,16 @@ fn one_that_is_new_may_answer_any_of_the_first_pings() {
     let (mut hops, place) = watched(&snapshot);
     let mut asked = Vec::new();
     for time in [0, 333, 666] {
-        let (_, ask) = hops.poll(at(time), |_, _| true).expect("it is asked");
+        let (_, ask) = hops
+            .poll(at(time), |_, _| true, |_| false)
+            .expect("it is asked");
         let Ask::Ping { number, .. } = ask else {
             panic!("{ask:?}");
         };
         asked.push(number);
     }
     assert!(hops.pong(place.0, target, asked[0]));
-    let later = hops.poll(at(1_000), |_, _| true);
+    let later = hops.poll(at(1_000), |_, _| true, |_| false);
     assert_eq!(hops.iter().next().and_then(|(_, hop)| hop.down), None);
     let Some((_, Ask::Ping { number, .. })) = later else {
         panic!("{later:?}");
