@@ -38,6 +38,22 @@ main = [{routes}]
     )
 }
 
+/// The same two personalities with IPv6, both probed.
+fn config_v6() -> String {
+    format!(
+        r#"
+[ports]
+first = {{ memory = true }}
+second = {{ memory = true }}
+[personalities]
+x = {{ port = "first", mac = "{X}", addresses = ["2001:db8:a::10/64"], gateway = "2001:db8:a::1" {PROBE} }}
+y = {{ port = "second", mac = "{Y}", addresses = ["2001:db8:b::10/64"], gateway = "fe80::1" {PROBE} }}
+[tables]
+main = [{TWO_V6}]
+"#
+    )
+}
+
 const PROBE: &str = ", probe = { interval = 1, count = 3 }";
 const TWO: &str =
     r#"{ to = "default", dev = "x", metric = 10 }, { to = "default", dev = "y", metric = 20 }"#;
@@ -367,19 +383,7 @@ fn a_gateway_that_answers_and_leads_nowhere_is_found_by_pings_of_a_host_beyond()
 
 #[test]
 fn n11_a_router_of_ipv6_is_probed_by_neighbour_solicitations() {
-    let text = format!(
-        r#"
-[ports]
-first = {{ memory = true }}
-second = {{ memory = true }}
-[personalities]
-x = {{ port = "first", mac = "{X}", addresses = ["2001:db8:a::10/64"], gateway = "2001:db8:a::1" {PROBE} }}
-y = {{ port = "second", mac = "{Y}", addresses = ["2001:db8:b::10/64"], gateway = "fe80::1" {PROBE} }}
-[tables]
-main = [{TWO_V6}]
-"#
-    );
-    let mut router = Router::new(&text);
+    let mut router = Router::new(&config_v6());
     router.answer_everything();
     router.wait(10_000);
     let down = |router: &Router| {
@@ -405,20 +409,8 @@ main = [{TWO_V6}]
 /// From the start, also while its own addresses are still claimed (RFC 5227, RFC 4862).
 #[test]
 fn n11_a_next_hop_that_is_there_is_in_use_from_the_start() {
-    let v6 = format!(
-        r#"
-[ports]
-first = {{ memory = true }}
-second = {{ memory = true }}
-[personalities]
-x = {{ port = "first", mac = "{X}", addresses = ["2001:db8:a::10/64"], gateway = "2001:db8:a::1" {PROBE} }}
-y = {{ port = "second", mac = "{Y}", addresses = ["2001:db8:b::10/64"], gateway = "fe80::1" {PROBE} }}
-[tables]
-main = [{TWO_V6}]
-"#
-    );
     let claimed = format!(", acd = true {PROBE}");
-    for text in [config(PROBE, TWO), config(&claimed, TWO), v6] {
+    for text in [config(PROBE, TWO), config(&claimed, TWO), config_v6()] {
         let mut router = Router::new(&text);
         router.answer_everything();
         for _ in 0..200 {
